@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import soundfile
+
+from w2l_jax import audio
+from w2l_jax.audio import AudioError
+
+TONE = (0.5 * np.sin(np.arange(16000) / 5)).astype(np.float32)
+
+
+def test_reads_16_khz_as_it_is(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, 16000, subtype="FLOAT")
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.wav"), TONE)
+
+
+def test_averages_channels(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([TONE, -TONE / 2], 1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.load(tmp_path / "a.wav"), TONE / 4, atol=1e-7)
+
+
+def test_8_khz_warns_and_works(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE[::2], 8000)
+    with pytest.warns(UserWarning, match="8000 Hz"):
+        assert audio.load(tmp_path / "a.wav").shape == (16000,)
+
+
+def test_every_format_by_content(tmp_path):
+    for name in ("a.flac", "a.ogg", "a.mp3"):
+        soundfile.write(tmp_path / name, TONE, 16000)
+        assert abs(len(audio.load(tmp_path / name)) - 16000) < 3000
+    # A WAV under a FLAC's name is still a WAV: the content decides.
+    soundfile.write(tmp_path / "real.wav", TONE, 16000)
+    (tmp_path / "named.flac").write_bytes((tmp_path / "real.wav").read_bytes())
+    assert len(audio.load(tmp_path / "named.flac")) == 16000
+
+
+def test_bad_files_say_why(tmp_path):
+    good = tmp_path / "good.wav"
+    soundfile.write(good, TONE, 16000)
+    content = good.read_bytes()
+    soundfile.write(tmp_path / "good.flac", TONE, 16000)
+    flac = (tmp_path / "good.flac").read_bytes()
+    nan = TONE.copy()
+    nan[7] = np.nan
+    soundfile.write(tmp_path / "nan.wav", nan, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "none.wav", TONE[:0], 16000)
+    for name, data in {
+        "cut.wav": content[: len(content) // 2],
+        "cut.flac": flac[: len(flac) // 2],
+        "empty.wav": b"",
+        "text.wav": b"this is no audio at all",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    expected = {
+        "absent.wav": "missing audio",
+        "empty.wav": "empty audio",
+        "none.wav": "empty audio",
+        "text.wav": "unreadable audio",
+        "cut.wav": "truncated audio",
+        "cut.flac": "truncated audio",
+        "nan.wav": "non-finite audio",
+    }
+    for name, reason in expected.items():
+        with pytest.raises(AudioError, match=name) as caught:
+            audio.load(tmp_path / name)
+        assert caught.value.reason == reason, name
