@@ -1,0 +1,151 @@
+"""Options from three places, defaults < TOML < command line, composed into one checked value.
+
+The modules own their options as frozen dataclasses; this one only reads them. It is also where a script's errors
+become messages for people.
+"""
+
+import dataclasses
+import difflib
+import errno
+import sys
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from w2l_jax.errors import UserError
+
+T = TypeVar("T")
+
+_OUT_OF_MEMORY = (
+    "out of device memory: lower --max_microbatch_frames (the update stays the same, cut into smaller pieces), then "
+    "--batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, more --frozen_layers need fewer"
+)
+
+
+def parse(cls: type[T], argv: Sequence[str] | None = None, *, description: str = "", fallback: str | Path = "") -> T:
+    """Returns options of dataclass `cls` from the command line `argv` (default: this process's).
+
+    Where `cls` has a field `config`, `--config=file.toml` is read first and the command line overrides it;
+    `fallback` is the file used when none is given. Exits with tyro's message (code 2) for an unknown or malformed
+    option; raises UserError for a bad TOML file.
+    """
+    import tyro
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    default = None
+    if any(field.name == "config" for field in dataclasses.fields(cls)):
+        path = _config_option(argv) or str(fallback)
+        if path:
+            default = dataclasses.replace(load(cls, path), config=path)
+    return tyro.cli(cls, args=argv, default=default, description=description, use_underscores=True)
+
+
+def _config_option(argv: Sequence[str]) -> str:
+    for i, argument in enumerate(argv):
+        if argument.startswith("--config="):
+            return argument.partition("=")[2]
+        if argument == "--config" and i + 1 < len(argv):
+            return argv[i + 1]
+    return ""
+
+
+def load(cls: type[T], path: str | Path) -> T:
+    """Reads a TOML file into `cls`, every key checked; raises UserError naming file, key and the nearest right name."""
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration; those that come along are in configs/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    return from_table(cls, table, str(path))
+
+
+def from_table(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """Builds dataclass `cls` from nested dictionaries; `where` names their origin in messages (UserError)."""
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in table if key not in hints]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], hints, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
+        raise UserError(f"{where}: unknown option {unknown[0]!r}; {hint}")
+    return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} is a table of options, not {value!r}")
+        return from_table(hint, value, where)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        return value if value is None else _value(arms[0], value, where)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise UserError(f"{where} must be one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} is a list, not {value!r}")
+        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise UserError(f"{where} must be of type {hint.__name__}, not {value!r}")
+    return value
+
+
+def to_toml(options: Any) -> str:
+    """Returns a dataclass's options as TOML text that `load` reads back to an equal value."""
+    lines, tables = [], []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            tables.append(f"\n[{field.name}]\n{to_toml(value)}")
+        elif value is not None:
+            lines.append(f"{field.name} = {_toml_value(value)}\n")
+    return "".join(lines + tables)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else "\\" + c if c in '"\\' else c for c in str(value)
+    )
+    return f'"{escaped}"'
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
+    try:
+        main()
+    except UserError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it can (training: with --resume)", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _stop(f"no space left on the device while writing {error.filename or 'a file'}; free some and run it again")
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
+        if "No space left on device" in str(error):
+            _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
+        raise
+
+
+def _stop(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

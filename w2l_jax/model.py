@@ -1,0 +1,184 @@
+"""The eleven-layer Wav2Letter network of the paper (§3, Figure 1) as pure functions over a parameter tree.
+
+`params = init(rng, config)`; `logits_BxSxV = apply(params, features_BxTxM, frames_B, config)`. The layers are one
+table, and `apply` runs any range of them: that is all freezing, caching and introspection need.
+"""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from w2l_jax.errors import UserError
+
+LAYERS = 11
+_STRIDE = 2  # of layer 1: one output frame is two input frames, 16 ms
+
+Params = dict[str, dict[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Size and variants of the network; the defaults are the paper's."""
+
+    width: int = 250
+    """Channels of layers 1 to 8."""
+    top_width: int = 2000
+    """Channels of layers 9 and 10."""
+    activation: Literal["relu", "elu"] = "relu"
+    """Non-linearity of layers 1 to 10."""
+    initializer: Literal["xavier_uniform", "he_uniform"] = "xavier_uniform"
+    """Fresh kernels. Xavier (the paper's) halves the variance at every ReLU layer, He keeps it."""
+    dropout: float = 0.0
+    """Share of activations dropped before each of layers 1 to 8 in training (the authors' option; 0 is off)."""
+
+    def __post_init__(self):
+        if self.width < 1 or self.top_width < 1:
+            raise UserError("model.width and model.top_width must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout must lie in [0, 1), not {self.dropout}")
+
+
+class Layer(NamedTuple):
+    """One convolution over time: kernel and stride in frames, channels in and out."""
+
+    name: str
+    kernel: int
+    stride: int
+    channels_in: int
+    channels_out: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return (self.kernel * self.channels_in + 1) * self.channels_out
+
+
+def layer_name(number: int) -> str:
+    """The key of layer `number` (from 1) in the parameter tree."""
+    return f"layer_{number:02d}"
+
+
+def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, ...]:
+    """The layer table for `outputs` labels (blank included) on `mels` input channels."""
+    w, top = config.width, config.top_width
+    shapes = [(48, _STRIDE, mels, w)] + [(7, 1, w, w)] * 7 + [(32, 1, w, top), (1, 1, top, top), (1, 1, top, outputs)]
+    return tuple(Layer(layer_name(i), *shape) for i, shape in enumerate(shapes, start=1))
+
+
+def output_frames(frames: Any) -> Any:
+    """Output frames S of T input frames (an int or an array): one each 16 ms."""
+    return (frames + _STRIDE - 1) // _STRIDE
+
+
+def receptive_field(config: ModelConfig = ModelConfig()) -> tuple[int, int]:
+    """Input frames that output frame s sees before and after input frame 2·s: together with it 194."""
+    before = after = 0
+    for layer in reversed(layers(config, outputs=2)):
+        left, right = _padding(layer)
+        before, after = before * layer.stride + left, after * layer.stride + right
+    return before, after
+
+
+def _padding(layer: Layer) -> tuple[int, int]:
+    """What SAME puts on the left and what the kernel sees on the right.
+
+    With stride 2 and kernel 48 SAME pads 23 on the left for odd and even lengths alike (46 or 47 in all), so that
+    padding the batch does not move the grid.
+    """
+    left = (layer.kernel - layer.stride) // 2
+    return left, layer.kernel - 1 - left
+
+
+class _Wav2Letter(nn.Module):
+    table: tuple[Layer, ...]
+    config: ModelConfig
+    dtype: Any = jnp.float32
+    precision: Any = None
+
+    @nn.compact
+    def __call__(self, x_BxTxC, frames_B, first: int = 1, last: int = LAYERS, deterministic: bool = True):
+        kernel_init = getattr(nn.initializers, self.config.initializer)()
+        activation = getattr(nn, self.config.activation)
+        # Between layers frames_B counts output frames already: layer 1 alone has a stride.
+        x_BxTxC = _masked(x_BxTxC, frames_B)
+        for number, layer in enumerate(self.table[first - 1 : last], start=first):
+            if number <= 8:
+                x_BxTxC = nn.Dropout(self.config.dropout, deterministic=deterministic)(x_BxTxC)
+            x_BxTxC = nn.Conv(
+                layer.channels_out,
+                (layer.kernel,),
+                (layer.stride,),
+                padding="SAME",
+                dtype=self.dtype,
+                precision=self.precision,
+                kernel_init=kernel_init,
+                name=layer.name,
+            )(x_BxTxC)
+            if layer.stride > 1:
+                frames_B = output_frames(frames_B)
+            if number < LAYERS:
+                x_BxTxC = activation(x_BxTxC)
+            x_BxTxC = _masked(x_BxTxC, frames_B)
+        return x_BxTxC
+
+
+def _masked(x_BxTxC, frames_B):
+    """Zero beyond each utterance's end, as if it stood alone: SAME pads with zeros too."""
+    inside_BxT = jnp.arange(x_BxTxC.shape[1]) < frames_B[:, None]
+    return jnp.where(inside_BxT[..., None], x_BxTxC, 0)
+
+
+def init(rng: jax.Array, config: ModelConfig, outputs: int, mels: int = 128) -> Params:
+    """Fresh float32 parameters `{layer_01: {kernel [K, C_in, C_out], bias [C_out]}, …}` (biases zero).
+
+    `outputs` counts labels and blank: 29 give the paper's 24,662,529 parameters, 33 its 24,670,533.
+    """
+    module = _Wav2Letter(layers(config, outputs, mels), config)
+    return module.init(rng, jnp.zeros((1, 2, mels)), jnp.array([2]))["params"]
+
+
+def apply(
+    params: Params,
+    features_BxTxM: jax.Array,
+    frames_B: jax.Array,
+    config: ModelConfig,
+    *,
+    first: int = 1,
+    last: int = LAYERS,
+    dtype: Any = jnp.float32,
+    precision: Any = None,
+    dropout_rng: jax.Array | None = None,
+) -> jax.Array:
+    """Logits [B, S, V] in float32, S = ceil(T / 2); or, for a part of the layers, their activations.
+
+    Layers `first` … `last` (from 1, inclusive) run; with `first` > 1 the input is what layer `first` − 1 gave,
+    [B, S, C], and `frames_B` still counts *input* frames T. What lies beyond an utterance's end is masked after
+    every layer, so padding and batch-mates never change an answer; logits there are 0. Compute runs in `dtype`.
+    `dropout_rng` switches the configured dropout on.
+    """
+    if not 1 <= first <= last <= LAYERS:
+        raise ValueError(f"layers {first}…{last} are not a range within 1…{LAYERS}")
+    width = params[layer_name(LAYERS)]["kernel"].shape[-1] if last == LAYERS else 1
+    mels = params[layer_name(1)]["kernel"].shape[1] if first == 1 else 1
+    module = _Wav2Letter(layers(config, width, mels), config, dtype, precision)
+    frames_B = frames_B if first == 1 else output_frames(frames_B)
+    used = {layer_name(i): params[layer_name(i)] for i in range(first, last + 1)}
+    out = module.apply(
+        {"params": used},
+        features_BxTxM.astype(dtype),
+        frames_B,
+        first,
+        last,
+        dropout_rng is None or config.dropout == 0,
+        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+    )
+    return out.astype(jnp.float32) if last == LAYERS else out
+
+
+def config_of(params: Params, config: ModelConfig = ModelConfig()) -> ModelConfig:
+    """`config` with the widths that `params` really have."""
+    width = params[layer_name(1)]["kernel"].shape[-1]
+    return dataclasses.replace(config, width=width, top_width=params[layer_name(10)]["kernel"].shape[-1])
