@@ -14,7 +14,9 @@ from w2l_jax.features import FeatureConfig
 def written_out(waveform_N, order="mel_of_db"):
     stft = librosa.stft(waveform_N.astype(np.float64), n_fft=512, hop_length=128, window="hann", center=True)
     power = np.abs(stft) ** 2
-    mel = librosa.filters.mel(sr=16000, n_fft=512, n_mels=128, fmin=0, fmax=8000, htk=False, norm="slaney", dtype=np.float64)
+    mel = librosa.filters.mel(
+        sr=16000, n_fft=512, n_mels=128, fmin=0, fmax=8000, htk=False, norm="slaney", dtype=np.float64
+    )
     if order == "mel_of_db":
         values = mel @ np.maximum(10 * np.log10(np.maximum(power, 1e-300)), -150)
     else:

@@ -26,7 +26,7 @@ PRESETS = {
 _CODES = {"en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "nl": "dutch"}
 
 # Typographic variants that Unicode does not count as the plain apostrophe.
-_APOSTROPHES = str.maketrans({c: "'" for c in "’‘ʼʻ`´′"})
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼʻ`´′", "'"))
 
 
 @dataclasses.dataclass(frozen=True)

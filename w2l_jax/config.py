@@ -37,19 +37,21 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, *, description: str =
     argv = list(sys.argv[1:] if argv is None else argv)
     default = None
     if any(field.name == "config" for field in dataclasses.fields(cls)):
-        path = _config_option(argv) or str(fallback)
+        path = given(argv).get("config") or str(fallback)
         if path:
             default = dataclasses.replace(load(cls, path), config=path)
     return tyro.cli(cls, args=argv, default=default, description=description, use_underscores=True)
 
 
-def _config_option(argv: Sequence[str]) -> str:
+def given(argv: Sequence[str]) -> dict[str, str]:
+    """Returns the options that stand on a command line, without values checked: {"config": "a.toml", "resume": ""}."""
+    found: dict[str, str] = {}
     for i, argument in enumerate(argv):
-        if argument.startswith("--config="):
-            return argument.partition("=")[2]
-        if argument == "--config" and i + 1 < len(argv):
-            return argv[i + 1]
-    return ""
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            following = argv[i + 1] if i + 1 < len(argv) and not argv[i + 1].startswith("--") else ""
+            found[name.replace("-", "_")] = value if equals else following
+    return found
 
 
 def load(cls: type[T], path: str | Path) -> T:
@@ -100,32 +102,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def to_toml(options: Any) -> str:
-    """Returns a dataclass's options as TOML text that `load` reads back to an equal value."""
-    lines, tables = [], []
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            tables.append(f"\n[{field.name}]\n{to_toml(value)}")
-        elif value is not None:
-            lines.append(f"{field.name} = {_toml_value(value)}\n")
-    return "".join(lines + tables)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    escaped = "".join(
-        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else "\\" + c if c in '"\\' else c for c in str(value)
-    )
-    return f'"{escaped}"'
-
-
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], Any]) -> None:
     """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
     try:
         main()

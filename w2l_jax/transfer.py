@@ -64,7 +64,9 @@ def partition(params: Params, frozen: frozenset[int]) -> tuple[Params, Params]:
     return trained, {name: layer for name, layer in params.items() if name in names}
 
 
-def optimizer(inner: optax.GradientTransformation, params: Params, frozen: frozenset[int]) -> optax.GradientTransformation:
+def optimizer(
+    inner: optax.GradientTransformation, params: Params, frozen: frozenset[int]
+) -> optax.GradientTransformation:
     """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either."""
     return optax.multi_transform({TRAINED: inner, FROZEN: optax.set_to_zero()}, labels(params, frozen))
 

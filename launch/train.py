@@ -1,0 +1,74 @@
+"""Train a network from scratch, or adapt another run's by freezing its lowest layers."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from w2l_jax import config, training
+from w2l_jax.checkpoint import Run
+from w2l_jax.terminal import terminal
+from w2l_jax.training.loop import Position
+from w2l_jax.training.options import TrainOptions
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
+
+With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is spoken and its
+English network trained first, where they are missing. With your own recordings:
+
+  python launch/train.py --config=configs/english.toml --data.train=en.jsonl --data.dev=en_dev.jsonl
+  python launch/train.py --config=configs/german.toml --init=runs/english_scratch --frozen_layers=8
+      --data.train=de.jsonl --data.dev=de_dev.jsonl
+
+An interrupted run goes on with: python launch/train.py --run=<folder> --resume
+"""
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Parses options, makes what the configuration says may be made, trains; returns the run folder."""
+    given = config.given(sys.argv[1:] if argv is None else argv)
+    options = config.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
+    if options.from_scratch:  # on the command line it overrides what a configuration file adapts
+        frozen = options.frozen_layers if "frozen_layers" in given else "0"
+        init = options.init if "init" in given else ""
+        options = dataclasses.replace(options, init=init, frozen_layers=frozen)
+    return train(options)
+
+
+def _fallback(given: dict[str, str]) -> str:
+    """The configuration used without --config: a resumed run's own, or the demonstration's."""
+    own = Path(given.get("run", "")) / "config.toml"
+    if "resume" in given and own.is_file():
+        return str(own)
+    return "" if "data.train" in given else str(CONFIGS / "demo.toml")
+
+
+def train(options: TrainOptions) -> Path:
+    """Trains with `options`, and first the network that they adapt where it is missing and can be made."""
+    training.check(options)
+    if options.data.synthesize and not Path(options.data.train).exists():
+        from w2l_jax.corpora import demo
+
+        print(f"speaking the demonstration corpus into {options.data.synthesize}", flush=True)
+        with terminal() as screen:
+            demo.make_corpus(options.data.synthesize, progress=screen.bar)
+    if options.init and options.init_config and not Run.complete(options.init):
+        resume = Run.exists(options.init)
+        print(f"{options.init} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
+        base = config.load(TrainOptions, CONFIGS.parent / options.init_config)
+        train(dataclasses.replace(base, run=options.init, resume=resume))
+
+    with terminal() as screen:
+
+        def show(position: Position, values: dict[str, float]) -> None:
+            loss = values.get("loss", float("nan"))
+            screen.bar(position.step, options.steps, f"training: loss {loss:.2f}, step")
+
+        job = training.create(options, screen.report, screen.bar)
+        result = training.train(job, screen.report, show)
+    print(f"{result.reason}: {job.run.folder}", flush=True)
+    return job.run.folder
+
+
+if __name__ == "__main__":
+    config.run(main)

@@ -1,0 +1,239 @@
+"""Run folders: configuration, alphabet and Orbax checkpoints, written so that a kill at any moment loses nothing."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from w2l_jax import model
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+from w2l_jax.model import ModelConfig, Params
+
+FORMAT = 1
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces `path` by `text` so that a reader, or a kill, sees the old or the new content and nothing between."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def to_toml(options: Any) -> str:
+    """Returns a dataclass's options as TOML text that `config.load` reads back to an equal value."""
+    lines, tables = [], []
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            tables.append(f"\n[{field.name}]\n{to_toml(value)}")
+        elif value is not None:
+            lines.append(f"{field.name} = {_toml_value(value)}\n")
+    return "".join(lines + tables)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    escaped = "".join(
+        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else "\\" + c if c in '"\\' else c for c in str(value)
+    )
+    return f'"{escaped}"'
+
+
+class Run:
+    """A run folder. `create` starts one, `open` reads an existing one; both check what they find (UserError)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self._pointer = self.checkpoints / "checkpoints.json"
+
+    @staticmethod
+    def exists(folder: str | Path) -> bool:
+        """Whether `folder` holds a run."""
+        return (Path(folder) / "run.json").is_file()
+
+    @staticmethod
+    def complete(folder: str | Path) -> bool:
+        """Whether the run in `folder` has been trained to its end."""
+        return Run.exists(folder) and bool(Run(Path(folder)).pointers().get("finished"))
+
+    @staticmethod
+    def create(folder: str | Path, options: Any, alphabet: Alphabet) -> "Run":
+        """Makes the folder with the options (a dataclass) and the alphabet; an existing run is an error."""
+        run = Run(Path(folder))
+        if Run.exists(folder):
+            raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run")
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.folder / "config.toml", to_toml(options))
+        write_atomically(run.folder / "alphabet.json", alphabet.to_json())
+        write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
+        return run
+
+    @staticmethod
+    def open(folder: str | Path) -> "Run":
+        """Opens an existing run."""
+        run = Run(Path(folder))
+        if not Run.exists(folder):
+            raise UserError(f"{folder}: no run there (a run folder holds run.json, config.toml, alphabet.json)")
+        try:
+            version = json.loads((run.folder / "run.json").read_text())["format"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{run.folder}/run.json: damaged; take it from another run of the same version") from None
+        if version != FORMAT:
+            raise UserError(f"{folder}: run format {version}, but this version reads {FORMAT}; upgrade w2l_jax")
+        return run
+
+    def config(self) -> dict[str, Any]:
+        """The run's options as nested dictionaries."""
+        try:
+            return tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{self.folder}/config.toml: not readable: {error}") from None
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network's configuration."""
+        return self._group("model", ModelConfig)
+
+    @property
+    def features(self) -> FeatureConfig:
+        """The features the network was trained on."""
+        return self._group("features", FeatureConfig)
+
+    def _group(self, name: str, cls: type) -> Any:
+        try:
+            return cls(**self.config()[name])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.folder}/config.toml: [{name}] is damaged: {error}") from None
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The alphabet of the network's outputs."""
+        path = self.folder / "alphabet.json"
+        if not path.is_file():
+            raise UserError(f"{path}: missing; without it the network's outputs have no meaning")
+        return Alphabet.from_json(path.read_text(encoding="utf-8"))
+
+    def pointers(self) -> dict[str, Any]:
+        """What `checkpoints.json` says: `last`, `best` (steps) and `meta` (position of the last one)."""
+        if not self._pointer.is_file():
+            return {}
+        try:
+            return json.loads(self._pointer.read_text())
+        except ValueError:
+            raise UserError(
+                f'{self._pointer}: damaged; write {{"last": <step>}} with one of the steps beside it'
+            ) from None
+
+    def save(
+        self,
+        step: int,
+        params: Params,
+        opt_state: Any,
+        meta: dict[str, Any],
+        *,
+        best: int | None,
+        keep: Iterable[int],
+        finished: bool = False,
+    ) -> None:
+        """Stores a checkpoint, then points to it, then removes those that are neither last, best nor in `keep`."""
+        import orbax.checkpoint as ocp
+
+        target = self.checkpoints / f"step_{step:08d}"
+        temporary = self.checkpoints / f".step_{step:08d}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save((temporary / "params").absolute(), jax.device_get(params))
+            checkpointer.save((temporary / "optimizer").absolute(), _flat(opt_state))
+        if target.exists():  # left behind by a kill between this rename and the pointer below
+            shutil.rmtree(target)
+        temporary.rename(target)
+        best = step if best is None else best
+        write_atomically(
+            self._pointer, json.dumps({"last": step, "best": best, "finished": finished, "meta": meta}, indent=1)
+        )
+        wanted = {step, best, *keep}
+        for folder in self.checkpoints.glob("step_*"):
+            if int(folder.name.removeprefix("step_")) not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def step_of(self, which: str) -> int:
+        """The step that `which` (`last`, `best` or a number) means; raises UserError with the choices."""
+        there = sorted(int(f.name.removeprefix("step_")) for f in self.checkpoints.glob("step_*"))
+        if not there:
+            raise UserError(
+                f"{self.folder}: no checkpoint yet; train it, or go on with train.py --run={self.folder} --resume"
+            )
+        step = self.pointers().get(which) if which in ("last", "best") else int(which) if which.isdigit() else None
+        if step not in there:
+            raise UserError(
+                f"{self.folder}: no checkpoint {which!r}; there are best, last and {', '.join(map(str, there))}"
+            )
+        return step
+
+    def restore_params(self, which: str = "best") -> Params:
+        """The parameters of a checkpoint as float32 arrays, checked against the configuration and the alphabet."""
+        path = self.checkpoints / f"step_{self.step_of(which):08d}" / "params"
+        params = _restore(path)
+        expected = {
+            layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
+            for layer in model.layers(self.model, self.alphabet.size, self.features.mels)
+        }
+        found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
+        if found != expected:
+            wrong = next(name for name in expected if found.get(name) != expected[name])
+            raise UserError(
+                f"{path}: {wrong} is {found.get(wrong)} but config.toml and alphabet.json say {expected[wrong]}; "
+                "these files do not belong together"
+            )
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+
+    def restore_optimizer(self, which: str, like: Any) -> Any:
+        """The optimizer state of a checkpoint in the structure of `like`."""
+        path = self.checkpoints / f"step_{self.step_of(which):08d}" / "optimizer"
+        leaves, structure = jax.tree.flatten(like)
+        stored = _restore(path)
+        restored = [stored.get(f"{i:05d}") for i in range(len(leaves))] if isinstance(stored, dict) else []
+        if len(restored) != len(stored) or any(
+            r is None or r.shape != leaf.shape for r, leaf in zip(restored, leaves, strict=True)
+        ):
+            raise UserError(
+                f"{path}: does not fit the options of this run (frozen layers, clipping, schedule); resume with "
+                "those it was started with"
+            )
+        return jax.tree.unflatten(structure, restored)
+
+
+def _flat(tree: Any) -> dict[str, np.ndarray]:
+    """Numbered leaves: optimizer states hold tuples and empty nodes that a checkpoint need not know."""
+    return {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _restore(path: Path) -> Any:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))
+    except Exception as error:  # Orbax and TensorStore raise many types for damaged files
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path}: damaged or incomplete checkpoint ({first}); use another one (--checkpoint=…)"
+        ) from None

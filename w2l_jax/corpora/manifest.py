@@ -1,0 +1,103 @@
+"""JSON-lines manifests in NeMo's convention: one object a line, audio paths relative to the manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from w2l_jax.corpora import Utterance
+from w2l_jax.errors import UserError
+
+_NUMBER = (int, float)
+_FIELDS = {
+    "audio_filepath": str,
+    "text": str,
+    "id": str,
+    "duration": _NUMBER,
+    "speaker": str,
+    "lang": str,
+    "split": str,
+    "source": str,
+}
+_REQUIRED = ("audio_filepath", "text")
+
+
+def read(path: str | Path) -> list[Utterance]:
+    """Reads a manifest: `audio_filepath`, `text`, optional `id`, `duration`, `speaker`, `lang`, `split`, `source`.
+
+    The id is `id` or the audio file's stem, the source `source` or the manifest's stem; further fields are left
+    alone, and so is `duration`: the audio itself is measured. Raises UserError with file and line for anything that
+    cannot be read, and for two lines with one id.
+    """
+    path = Path(path)
+    utterances: list[Utterance] = []
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        utterance = _utterance(path, _fields(line, where), where)
+        first = lines.setdefault(utterance.id, number)
+        if first != number:
+            raise UserError(
+                f"{where}: the id {utterance.id!r} is already that of line {first}; remove one of the two lines, "
+                'or give them different "id" fields (without one, the id is the audio file\'s name without its ending)'
+            )
+        utterances.append(utterance)
+    if not utterances:
+        raise UserError(f"{path}: holds no utterances; it needs one JSON object a line, such as {_EXAMPLE}")
+    return utterances
+
+
+_EXAMPLE = '{"audio_filepath": "a.wav", "text": "hello", "speaker": "anna"}'
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such manifest; check the path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); a manifest is a JSON-lines file") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
+
+
+def _fields(line: str, where: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error}); each line is one object such as {_EXAMPLE}") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: a JSON object is wanted, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
+    for name in _REQUIRED:
+        if name not in fields:
+            raise UserError(f"{where}: the field {name!r} is missing; each line is an object such as {_EXAMPLE}")
+    for name, kind in _FIELDS.items():
+        # null stands for "not known" in optional fields; true and false are no numbers, though Python's bool is int.
+        if fields.get(name) is None and name not in _REQUIRED:
+            continue
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
+            wanted = "a number" if kind is _NUMBER else "a string"
+            raise UserError(f"{where}: {name!r} must be {wanted}, not {json.dumps(fields[name])[:60]}")
+        if isinstance(fields[name], str) and any("\ud800" <= char <= "\udfff" for char in fields[name]):
+            raise UserError(f"{where}: {name!r} holds half a character (a lone surrogate); write the file as UTF-8")
+    return fields
+
+
+def _utterance(path: Path, fields: dict[str, Any], where: str) -> Utterance:
+    name = fields["audio_filepath"]
+    if not name.strip() or "\0" in name:
+        raise UserError(f"{where}: 'audio_filepath' is empty or no path; it names the recording, relative to {path}")
+    audio = path.parent / name
+    return Utterance(
+        id=fields.get("id") or audio.stem,
+        audio=audio,
+        text=fields["text"],
+        speaker=fields.get("speaker") or "",
+        language=fields.get("lang") or "",
+        split=fields.get("split") or "",
+        source=fields.get("source") or path.stem,
+    )

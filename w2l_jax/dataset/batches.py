@@ -1,0 +1,211 @@
+"""Prepared utterances to padded batches of a few shapes, in an order that is a function of (seed, step)."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.store import Dataset
+from w2l_jax.errors import UserError
+
+_FRAME_STEP, _LABEL_STEP = 16, 8
+# Batches whose utterances are sorted together by length; enough to save padding, few enough to stay random.
+_CHUNK = 16
+
+
+class Batch(NamedTuple):
+    """What one step sees. Rows beyond the data (only in evaluation) have 0 frames and 0 labels."""
+
+    features_BxTxM: Any
+    frames_B: Any
+    labels_BxL: Any
+    label_lengths_B: Any
+
+
+class Bucket(NamedTuple):
+    """One padded shape: T input frames, L labels."""
+
+    frames: int
+    labels: int
+
+
+def empty_batch(rows: int, bucket: Bucket, mels: int) -> Batch:
+    """A batch of `rows` rows without data in the shape of `bucket` (NumPy)."""
+    return Batch(
+        np.zeros((rows, bucket.frames, mels), np.float16),
+        np.zeros(rows, np.int32),
+        np.zeros((rows, bucket.labels), np.int32),
+        np.zeros(rows, np.int32),
+    )
+
+
+def _round_up(value: int, step: int) -> int:
+    return max(-(-value // step), 1) * step
+
+
+def make_buckets(frames_N: Sequence[int], labels_N: Sequence[int], count: int) -> tuple[Bucket, ...]:
+    """Returns at most `count` shapes, smallest first: quantiles of length, each with room for its labels.
+
+    The last one takes the longest utterance and the longest label, so every batch finds a shape.
+    """
+    frames_N, labels_N = np.asarray(frames_N), np.asarray(labels_N)
+    edges = np.quantile(frames_N, np.linspace(0, 1, count + 1)[1:], method="higher")
+    shapes = []
+    for edge in edges:
+        inside = frames_N <= edge
+        shapes.append(Bucket(_round_up(int(edge), _FRAME_STEP), _round_up(int(labels_N[inside].max()), _LABEL_STEP)))
+    return tuple(sorted(set(shapes)))
+
+
+def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
+    """The smallest bucket that holds `frames` and `labels`; beyond the largest, one made to measure."""
+    for bucket in buckets:
+        if frames <= bucket.frames and labels <= bucket.labels:
+            return bucket
+    return Bucket(_round_up(frames, _FRAME_STEP), _round_up(labels, _LABEL_STEP))
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Which utterances make up the batch of each step: a pure function, so that any step can be resumed at.
+
+    Epochs are independent permutations laid end to end and cut into batches; within 16 batches utterances are
+    sorted by length, then the batches shuffled. Each utterance comes once an epoch, and every batch is full, the
+    one across two epochs included. `sorted_first` takes the first epoch in order of length.
+    """
+
+    lengths: tuple[int, ...]
+    batch_size: int
+    seed: int
+    sorted_first: bool = False
+
+    def __post_init__(self):
+        if not self.lengths:
+            raise UserError("the training data hold no utterance")
+
+    @property
+    def _sorted_batches(self) -> int:
+        return -(-len(self.lengths) // self.batch_size) if self.sorted_first else 0
+
+    def epoch(self, step: int) -> int:
+        """The epoch, from 0, in which the batch of `step` (from 0) begins."""
+        return step * self.batch_size // len(self.lengths)
+
+    def _stream(self, start: int, stop: int) -> np.ndarray:
+        parts = []
+        size = len(self.lengths)
+        for epoch in range(start // size, (stop - 1) // size + 1):
+            if epoch == 0 and self.sorted_first:
+                order = np.argsort(self.lengths, kind="stable")
+            else:
+                order = np.random.default_rng((self.seed, 0, epoch)).permutation(size)
+            low = epoch * size
+            parts.append(order[max(start - low, 0) : max(min(stop - low, size), 0)])
+        return np.concatenate(parts)
+
+    def batch(self, step: int) -> np.ndarray:
+        """The indices [batch_size] of the batch of `step` (from 0)."""
+        size = self.batch_size
+        head = self._sorted_batches
+        if step < head:
+            return self._stream(step * size, (step + 1) * size)
+        chunk, position = divmod(step - head, _CHUNK)
+        start = (head + chunk * _CHUNK) * size
+        indices = self._stream(start, start + _CHUNK * size)
+        by_length = indices[np.argsort(np.asarray(self.lengths)[indices], kind="stable")]
+        shuffled = np.random.default_rng((self.seed, 1, chunk)).permutation(_CHUNK)
+        first = shuffled[position] * size
+        return by_length[first : first + size]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset with its labels in one alphabet and the shapes its batches take."""
+
+    dataset: Dataset
+    labels: tuple[np.ndarray, ...]
+    buckets: tuple[Bucket, ...]
+
+    @staticmethod
+    def create(dataset: Dataset, alphabet: Alphabet, buckets: int) -> "Source":
+        """Encodes every transcript; raises UserError naming the first utterance `alphabet` cannot write."""
+        labels = []
+        for entry in dataset.entries:
+            try:
+                labels.append(alphabet.encode(entry.transcript))
+            except UserError as error:
+                raise UserError(f"{dataset.folder}: utterance {entry.id}: {error}") from None
+        frames = [entry.frames for entry in dataset.entries]
+        return Source(dataset, tuple(labels), make_buckets(frames, [len(ids) for ids in labels], buckets))
+
+    def batch(
+        self, indices: Sequence[int], rows: int, transform: Callable[[np.ndarray, int], np.ndarray] | None = None
+    ):
+        """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; features float16).
+
+        `transform(features_TxM, index)` may change an utterance's features and their number first.
+        """
+        features = self.dataset.features_of(indices)
+        if transform:
+            features = [transform(item, int(i)) for item, i in zip(features, indices, strict=True)]
+        labels = [self.labels[i] for i in indices]
+        shape = bucket_for(self.buckets, max(map(len, features)), max(map(len, labels)))
+        batch = empty_batch(rows, shape, features[0].shape[1])
+        for row, (item, ids) in enumerate(zip(features, labels, strict=True)):
+            batch.features_BxTxM[row, : len(item)] = item
+            batch.labels_BxL[row, : len(ids)] = ids
+            batch.frames_B[row], batch.label_lengths_B[row] = len(item), len(ids)
+        return batch
+
+    def in_order_of_length(self, rows: int) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Every utterance once, shortest first, as (indices, Batch of `rows` rows): for evaluation."""
+        order = np.argsort([entry.frames for entry in self.dataset.entries], kind="stable")
+        for start in range(0, len(order), rows):
+            indices = order[start : start + rows]
+            yield indices, self.batch(indices, rows)
+
+
+def prefetch(items: Iterable[Any], place: Callable[[Any], Any] = lambda item: item, depth: int = 3) -> Iterator[Any]:
+    """Runs `items` and `place` (such as jax.device_put) in a thread, `depth` ahead, so that the step never waits.
+
+    An exception in the thread is raised where the items are consumed; closing the iterator ends the thread.
+    """
+    slots: queue.Queue = queue.Queue(depth)
+    closed = threading.Event()
+    end = object()
+
+    def offer(value) -> bool:
+        while not closed.is_set():
+            try:
+                slots.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce():
+        try:
+            for item in items:
+                if not offer((place(item), None)):
+                    return
+            offer((end, None))
+        except BaseException as error:  # handed over, not swallowed
+            offer((end, error))
+
+    thread = threading.Thread(target=produce, daemon=True, name="prefetch")
+    thread.start()
+    try:
+        while True:
+            item, error = slots.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        closed.set()
+        thread.join()

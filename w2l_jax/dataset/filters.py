@@ -1,0 +1,253 @@
+"""Why an utterance is left out of a prepared dataset (REFERENCE §3); every exclusion is counted by its reason.
+
+First the texts, all of them and before any audio is touched; then one recording at a time.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from w2l_jax import audio, features
+from w2l_jax.alphabet import Alphabet, language_name, normalize
+from w2l_jax.corpora import Utterance
+from w2l_jax.errors import UserError
+
+EMPTY_TEXT = "empty text"
+UNKNOWN_CHARACTERS = "unknown characters"
+TOO_LONG = "too long"
+LABEL_TOO_LONG = "label too long"
+
+OnUnknown = Literal["error", "drop_utterance"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """An utterance that is left out: the short reason it is counted under, and a sentence that says more."""
+
+    reason: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Heard:
+    """What a usable recording contributes."""
+
+    features_TxM: np.ndarray
+    """float16."""
+    seconds: float
+    sha256: str
+    """Of the audio file's bytes."""
+    low_rate: bool
+    """Recorded below 16 kHz."""
+
+
+def output_frames(frames: int) -> int:
+    """The number of frames the network gives out for `frames` feature frames: its first layer has stride 2."""
+    return (frames + 1) // 2
+
+
+def needed_frames(transcript: str) -> int:
+    """The fewest output frames CTC can emit `transcript` in: one a character, and a blank within each pair."""
+    return len(transcript) + sum(a == b for a, b in zip(transcript, transcript[1:], strict=False))
+
+
+def check_languages(utterances: Iterable[Utterance], language: str) -> None:
+    """Raises UserError if an utterance says that it is in another of the languages known here than `language`.
+
+    It would seldom be noticed otherwise: German ä becomes a in the English alphabet.
+    """
+    for utterance in utterances:
+        try:
+            other = language_name(utterance.language)
+        except UserError:
+            continue
+        if other != language:
+            raise UserError(
+                f"{utterance.id}: its language is {utterance.language!r}, and {language} was asked for; "
+                f"say --language={other} (--data.language in training)"
+            )
+
+
+def check_texts(
+    utterances: Sequence[Utterance], alphabet: Alphabet, on_unknown: OnUnknown
+) -> tuple[dict[str, str], dict[str, Exclusion]]:
+    """Returns id → transcript (normalised) of those whose text can be used, and id → exclusion of the others.
+
+    Raises UserError listing the first utterances with characters outside the alphabet, unless they are to be dropped.
+    """
+    transcripts, excluded, unknown = {}, {}, []
+    for utterance in utterances:
+        transcript = normalize(utterance.text, alphabet)
+        strange = alphabet.unknown(transcript)
+        if not transcript:
+            excluded[utterance.id] = Exclusion(EMPTY_TEXT, f"nothing is left of the text {utterance.text!r}")
+        elif strange:
+            unknown.append(f"  {utterance.id}: {' '.join(strange)} in {utterance.text!r}")
+            excluded[utterance.id] = Exclusion(UNKNOWN_CHARACTERS, f"{strange!r} in {utterance.text!r}")
+        else:
+            transcripts[utterance.id] = transcript
+    if unknown and on_unknown == "error":
+        more = [f"  … and {len(unknown) - 10} more"] if len(unknown) > 10 else []
+        raise UserError(
+            "\n".join(
+                [f"{len(unknown)} of {len(utterances)} texts hold characters outside the alphabet:"]
+                + unknown[:10]
+                + more
+                + [
+                    f"alphabet: {alphabet.characters!r}",
+                    "correct the texts, choose their --language, or leave these utterances out with "
+                    "--unknown_characters=drop_utterance",
+                ]
+            )
+        )
+    return transcripts, excluded
+
+
+def listen(path: Path, transcript: str, max_seconds: float, config: features.FeatureConfig) -> Heard | Exclusion:
+    """Reads a recording and computes its features, or says why it cannot be used with `transcript`."""
+    try:
+        promised = _promised_seconds(path)
+        if promised > 10 * max_seconds:
+            # Not decoded, hours of audio would need gigabytes; headers may be inexact, hence the wide margin.
+            return _too_long(path, promised, max_seconds)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            waveform_N = audio.load(path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except audio.AudioError as error:
+        return Exclusion(error.reason, str(error))
+    except (OSError, ValueError, MemoryError) as error:
+        return Exclusion("unreadable audio", f"{path}: cannot be read ({error})")
+    seconds = len(waveform_N) / audio.SAMPLE_RATE
+    if seconds > max_seconds:
+        return _too_long(path, seconds, max_seconds)
+    exclusion = label_too_long(features.frame_count(len(waveform_N)), transcript)
+    if exclusion:
+        return exclusion
+    low_rate = any(str(warning.message).startswith(f"{path}: recorded at") for warning in caught)
+    return Heard(features.compute(waveform_N, config), seconds, sha256, low_rate)
+
+
+def label_too_long(frames: int, transcript: str) -> Exclusion | None:
+    """Returns an exclusion if `frames` feature frames are too few for the network to emit `transcript`."""
+    if output_frames(frames) >= needed_frames(transcript):
+        return None
+    return Exclusion(
+        LABEL_TOO_LONG,
+        f"{len(transcript)} characters need {needed_frames(transcript)} output frames, the audio has "
+        f"{output_frames(frames)}: probably text and audio do not belong together",
+    )
+
+
+def _promised_seconds(path: Path) -> float:
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+    except RuntimeError:
+        return 0.0  # audio.load says what is wrong with it
+    # A streamed FLAC does not know its length, which libsndfile gives as 2^63 − 1.
+    return info.frames / info.samplerate if info.frames < 2**62 else 0.0
+
+
+def _too_long(path: Path, seconds: float, max_seconds: float) -> Exclusion:
+    return Exclusion(TOO_LONG, f"{path}: {seconds:.1f} s, the limit is {max_seconds:g} s")
+
+
+def table(counts: dict[str, int]) -> str:
+    """Returns reasons and their counts as aligned lines, the most frequent first."""
+    rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return "\n".join(f"  {count:>8,}  {reason}" for reason, count in rows)
+
+
+# Enough work to hide the hand-over, little enough to keep two cores busy on a small corpus (8 · 350 kB).
+_CHUNK = 8
+
+
+def listen_all(
+    tasks: Iterable[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig, workers: int | None = None
+) -> Iterator[Heard | Exclusion]:
+    """Yields `listen` of each (path, transcript) in order, computed by `workers` processes (default: one a core).
+
+    One worker means this process. Raises UserError if a worker dies.
+    """
+    tasks = iter(tasks)
+    chunks = iter(lambda: tuple(itertools.islice(tasks, _CHUNK)), ())
+    work = functools.partial(_listen_chunk, max_seconds=max_seconds, config=config)
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        for chunk in chunks:
+            yield from work(chunk)
+        return
+    # Spawned: forking a process in which JAX runs can lock up.
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    try:
+        for chunk in chunks:
+            with _plain_children():
+                waiting.append(pool.submit(work, chunk))
+            if len(waiting) > 3 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command again, "
+            "with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _listen_chunk(
+    chunk: Sequence[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig
+) -> list[Heard | Exclusion]:
+    return [listen(path, transcript, max_seconds, config) for path, transcript in chunk]
+
+
+def _start_worker() -> None:
+    # Ctrl-C is the parent's business, and a killed parent would leave its workers waiting for ever.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _plain_children() -> Iterator[None]:
+    """Processes spawned within neither import the caller's script again (train.py would bring JAX) nor start
+    threads for linear algebra, of which there is too little to share."""
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
+    main.__spec__ = None
+    threads = {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(threads, "1"))
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
+        for name, value in threads.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,249 @@
+"""Reading a prepared dataset: ArrayRecord shards of float16 features beside a JSON-lines index.
+
+The folder's layout (written by `prepare`):
+
+    prepared.json                      format, settings, alphabet, shards, counts, fingerprint; last, so its presence
+                                       means that everything else is there
+    index.jsonl                        one line per utterance: `Entry`, sha256 of its audio, shard and position
+    excluded.jsonl                     id, audio, reason, message of what was left out
+    shard-00000-of-00007.array_record  one record per utterance: float16 [T, M]
+
+Needs NumPy and array_record only, so that a training machine gets by without audio libraries.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+
+FORMAT = 1
+PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
+_AGAIN = "delete the folder and prepare it again (launch/prepare.py)"
+# File descriptors are few (often 1024 a process) and LibriSpeech has 550 shards.
+_OPEN_SHARDS = 128
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One utterance of a prepared dataset."""
+
+    id: str
+    transcript: str
+    """The normalised text, all of it in the dataset's alphabet."""
+    text: str
+    speaker: str
+    source: str
+    language: str
+    split: str
+    frames: int
+    """T, the number of feature frames."""
+    duration: float
+    """Seconds of audio."""
+
+
+class _Shards:
+    """The record files of one folder, opened when first used; safe for threads, and picklable (opened anew)."""
+
+    def __init__(self, folder: Path, names: Sequence[str], mels: int):
+        self._folder, self._names, self._mels = folder, tuple(names), mels
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
+
+    def __reduce__(self):
+        return _Shards, (self._folder, self._names, self._mels)
+
+    def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
+        """Returns the features [T, M] at `positions` of one shard; raises UserError where they are damaged."""
+        path = self._folder / self._names[shard]
+        try:
+            records = self._reader(shard, path).read([int(position) for position in positions])
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
+        wanted = [2 * self._mels * count for count in frames]
+        if [len(record) for record in records] != wanted:
+            raise UserError(f"{path}: damaged (records are not of the sizes the index states); {_AGAIN}")
+        return [np.frombuffer(record, np.float16).reshape(-1, self._mels) for record in records]
+
+    def _reader(self, shard: int, path: Path) -> Any:
+        with self._lock:
+            if shard not in self._open:
+                # Random access: read-ahead and the reader's own threads would only cost.
+                options = "readahead_buffer_size:0,max_parallelism:0"
+                self._open[shard] = array_record_module.ArrayRecordReader(
+                    str(path), options, file_reader_buffer_size=32768
+                )
+                # Dropped, not closed: another thread may still be reading from it.
+                if len(self._open) > _OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(shard)
+            return self._open[shard]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A prepared dataset, or a selection of one, in a fixed order (by id)."""
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    alphabet: Alphabet
+    features: FeatureConfig
+    language: str
+    fingerprint: str
+    """Of everything that decided the content; a selection has its own."""
+    excluded: dict[str, int]
+    """Reason → number of utterances that were left out in preparation."""
+    _places: tuple[tuple[int, int], ...] = dataclasses.field(repr=False)
+    _shards: _Shards = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio."""
+        return sum(entry.duration for entry in self.entries) / 3600
+
+    @property
+    def speakers(self) -> frozenset[str]:
+        """The known speakers."""
+        return frozenset(entry.speaker for entry in self.entries if entry.speaker)
+
+    def features_of(self, indices: Iterable[int]) -> list[np.ndarray]:
+        """Returns the features, read-only float16 [T, M] each, of `indices` in their order, in any order.
+
+        Raises UserError naming the file where a shard is damaged. May be called from several threads.
+        """
+        indices = [int(index) for index in indices]
+        by_shard = collections.defaultdict(list)
+        for slot, index in enumerate(indices):
+            by_shard[self._places[index][0]].append(slot)
+        out: list[Any] = [None] * len(indices)
+        for shard, slots in by_shard.items():
+            positions = [self._places[indices[slot]][1] for slot in slots]
+            frames = [self.entries[indices[slot]].frames for slot in slots]
+            for slot, features_TxM in zip(slots, self._shards.read(shard, positions, frames), strict=True):
+                out[slot] = features_TxM
+        return out
+
+    def select(self, indices: Iterable[int]) -> "Dataset":
+        """Returns the dataset of these `indices`, in their order; it shares the files."""
+        indices = [int(index) for index in indices]
+        if indices == list(range(len(self))):
+            return self
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for index in indices:
+            digest.update(json.dumps(self.entries[index].id).encode())
+        return dataclasses.replace(
+            self,
+            entries=tuple(self.entries[index] for index in indices),
+            fingerprint=digest.hexdigest(),
+            _places=tuple(self._places[index] for index in indices),
+        )
+
+    def subset(self, hours: float, seed: int = 0) -> "Dataset":
+        """Returns a random selection of at most `hours` (at least one utterance), in the dataset's order.
+
+        Utterances are ranked by a hash of (seed, id), so that 20 h lie within 100 h of the same seed, and additions
+        to the corpus displace few. All of it where it has no more. Raises UserError unless `hours` is positive.
+        """
+        if not hours > 0:
+            raise UserError(f"a subset needs a positive number of hours, not {hours}")
+        ranked = sorted(
+            range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.entries[i].id}".encode()).digest()
+        )
+        seconds = np.cumsum([self.entries[i].duration for i in ranked])
+        count = max(1, int(np.searchsorted(seconds, hours * 3600 + 1e-6, side="right")))
+        return self.select(sorted(ranked[:count]))
+
+
+def open_dataset(folder: str | Path) -> Dataset:
+    """Opens a prepared dataset; raises UserError naming the file that is missing, damaged or of another format."""
+    folder = Path(folder)
+    meta = read_meta(folder)
+    shards = _required(meta, "shards", list, folder)
+    try:
+        features, language = FeatureConfig(**meta["config"]["features"]), meta["config"]["language"]
+        alphabet, fingerprint = Alphabet(meta["alphabet"]["characters"]), str(meta["fingerprint"])
+        sizes = {shard["file"]: shard["bytes"] for shard in shards}
+        excluded = dict(meta["excluded"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / PREPARED}: damaged ({error} is missing or wrong); {_AGAIN}") from None
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: this shard is missing; {_AGAIN}")
+        if path.stat().st_size != size:
+            raise UserError(f"{path}: has {path.stat().st_size} bytes, not the {size} written; {_AGAIN}")
+    entries, places = _read_index(folder / INDEX, meta)
+    reader = _Shards(folder, tuple(sizes), features.mels)
+    return Dataset(folder, entries, alphabet, features, language, fingerprint, excluded, places, reader)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Returns the content of `prepared.json`; raises UserError unless it is there, whole and of this format."""
+    path = folder / PREPARED
+    try:
+        meta = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such prepared dataset; make it with launch/prepare.py") from None
+        if any(folder.glob("shard-*")):
+            raise UserError(
+                f"{folder}: its preparation was interrupted; run the same launch/prepare.py command again, "
+                "it goes on where it stopped"
+            ) from None
+        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); see launch/prepare.py") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); {_AGAIN}") from None
+    found = _required(meta, "format", int, folder)
+    if found != FORMAT:
+        raise UserError(f"{path}: written in format {found}, this program reads {FORMAT}; {_AGAIN}")
+    return meta
+
+
+def _required(meta: Any, name: str, kind: type, folder: Path) -> Any:
+    if not isinstance(meta, dict) or not isinstance(meta.get(name), kind):
+        raise UserError(f"{folder / PREPARED}: damaged ({name!r} is missing or wrong); {_AGAIN}")
+    return meta[name]
+
+
+def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tuple[tuple[int, int], ...]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
+    if hashlib.sha256(content).hexdigest() != meta.get("index_sha256"):
+        raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
+    names = [field.name for field in dataclasses.fields(Entry)]
+    entries, places = [], []
+    for line in content.splitlines():
+        row = json.loads(line)
+        entries.append(Entry(**{name: row[name] for name in names}))
+        places.append((row["shard"], row["position"]))
+    return tuple(entries), tuple(places)
+
+
+def check_speakers(train: Dataset, dev: Dataset, allow_overlap: bool) -> tuple[str, ...]:
+    """Returns the speakers in both datasets, sorted; unknown speakers ("") never count.
+
+    Raises UserError if there are any and `allow_overlap` is false.
+    """
+    both = tuple(sorted(train.speakers & dev.speakers))
+    if both and not allow_overlap:
+        named = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
+        raise UserError(
+            f"{len(both)} speaker(s) in both {train.folder} and {dev.folder}: {named}; rates measured on voices that "
+            "were trained on look too good. Take them out of one side, or say --allow_speaker_overlap"
+        )
+    return both

@@ -1,0 +1,42 @@
+"""A trained network on data: logits and losses, utterance by utterance. Evaluation and decoding are built on it."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from w2l_jax import losses, model
+from w2l_jax.dataset.batches import Batch, Source, prefetch
+from w2l_jax.model import ModelConfig, Params
+
+
+class Prediction(NamedTuple):
+    """One utterance: its index in the dataset, logits [S, V] (float32), CTC loss in nats (0 where infeasible)."""
+
+    index: int
+    logits_SxV: np.ndarray
+    loss: float
+    feasible: bool
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def forward(params: Params, batch: Batch, config: ModelConfig, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits [B, S, V], losses [B] and feasibility [B] of a batch."""
+    logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, dtype=dtype)
+    target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
+    return logits_BxSxV, losses.ctc_loss(logits_BxSxV, *target), losses.feasible(*target)
+
+
+def predict(
+    params: Params, source: Source, config: ModelConfig, *, batch_size: int = 64, dtype: Any = jnp.float32
+) -> Iterator[Prediction]:
+    """Yields a Prediction for every utterance of `source`, shortest first."""
+    items = source.in_order_of_length(batch_size)
+    for indices, batch in prefetch(items, lambda item: (item[0], jax.device_put(item[1]))):
+        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype))
+        for row, index in enumerate(indices):
+            frames = model.output_frames(source.dataset.entries[index].frames)
+            yield Prediction(int(index), logits[row, :frames], float(loss[row]), bool(possible[row]))

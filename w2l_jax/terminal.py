@@ -1,0 +1,66 @@
+"""Progress for people: bars on a terminal, a line now and then in a log file."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+_LOG_SECONDS = 10.0
+
+
+class Terminal:
+    """Lines and one progress bar at a time; `bar` fits every `progress(done, total, description)` callback."""
+
+    def __init__(self, progress: Any = None):
+        self._progress = progress
+        self._task: Any = None
+        self._description = ""
+        self._spoke = time.monotonic()
+
+    def report(self, line: str) -> None:
+        """Prints a line above the bar."""
+        if self._progress:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+    def bar(self, done: float, total: float, description: str) -> None:
+        """Shows that `done` of `total` are done."""
+        if self._progress is None:
+            if time.monotonic() - self._spoke >= _LOG_SECONDS:
+                self._spoke = time.monotonic()
+                print(f"{description}: {done:,.0f} of {total:,.0f}", flush=True)
+            return
+        head = description.split(":")[0]
+        if self._task is None or head != self._description:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task, self._description = self._progress.add_task(description, total=total), head
+        self._progress.update(self._task, completed=done, total=total, description=description)
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[Terminal]:
+    """A Terminal for the duration of a job: with a live bar on an interactive terminal, plain lines elsewhere."""
+    if not sys.stdout.isatty():
+        yield Terminal()
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as progress:
+        yield Terminal(progress)

@@ -1,0 +1,46 @@
+"""Greedy evaluation of a network on a dataset, as training does it beside the accelerator."""
+
+import dataclasses
+import math
+from typing import Any
+
+from w2l_jax import metrics
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.batches import Source
+from w2l_jax.decoding.greedy import greedy
+from w2l_jax.inference import predict
+from w2l_jax.model import ModelConfig, Params
+
+_SAMPLES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Greedy decoding of a dataset; rates as in `metrics.rates`, loss the mean over feasible utterances (nats)."""
+
+    loss: float
+    rates: metrics.Rates
+    infeasible: int
+    samples: list[dict[str, str]]
+
+
+def evaluate(
+    params: Params, source: Source, alphabet: Alphabet, config: ModelConfig, *, batch_size: int, dtype: Any
+) -> Evaluation:
+    """Evaluates `params` on `source`; the samples are the same utterances each time, spread over its lengths."""
+    texts: dict[int, str] = {}
+    losses, errors = [], []
+    for prediction in predict(params, source, config, batch_size=batch_size, dtype=dtype):
+        text = texts[prediction.index] = greedy(prediction.logits_SxV, alphabet)
+        errors.append(metrics.utterance_errors(source.dataset.entries[prediction.index].transcript, text))
+        if prediction.feasible:
+            losses.append(prediction.loss)
+    by_length = list(texts)
+    chosen = dict.fromkeys(by_length[(2 * i + 1) * len(by_length) // (2 * _SAMPLES)] for i in range(_SAMPLES))
+    samples = [
+        {"id": entry.id, "expected": entry.transcript, "predicted": texts[i]}
+        for i in chosen
+        for entry in [source.dataset.entries[i]]
+    ]
+    mean = sum(losses) / len(losses) if losses else math.nan
+    return Evaluation(mean, metrics.rates(errors), len(texts) - len(losses), samples)

@@ -1,0 +1,56 @@
+"""Where a training job's numbers go: metrics.jsonl, TensorBoard and the terminal."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from w2l_jax.checkpoint import write_atomically
+
+Report = Callable[[str], None]
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` and TensorBoard; opening it at a step forgets all that came after that step."""
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / "metrics.jsonl"
+        if self.path.exists():
+            kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+            write_atomically(self.path, "".join(line + "\n" for line in kept))
+        self._file = self.path.open("a", encoding="utf-8")
+        try:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        except ImportError:  # beside an accelerator few packages are installed; metrics.jsonl holds the same numbers
+            self._board = None
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Adds a line `{"kind", "step", …}`; numbers also go to TensorBoard."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        if self._board:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Brings everything to disk."""
+        self._file.flush()
+        if self._board:
+            self._board.flush()
+
+    def close(self) -> None:
+        """Ends the log."""
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def _step_of(line: str) -> float:
+    """A line cut short by a kill counts as after everything."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,142 @@
+"""Every option of a training job, with the paper's values as defaults."""
+
+import dataclasses
+from typing import Literal
+
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+from w2l_jax.model import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """The recordings to learn from: JSON-lines manifests or prepared folders."""
+
+    train: str = ""
+    """Training data."""
+    dev: str = ""
+    """Data for evaluation during training; without any, the last checkpoint counts as the best."""
+    language: str = ""
+    """Language of the transcripts, which decides the alphabet (default: the manifest's `lang`)."""
+    train_hours: float = 0.0
+    """Use a seeded subset of this many hours; subsets are nested (0: all)."""
+    cache: str = "data/prepared"
+    """Folder in which manifests are prepared before use."""
+    max_seconds: float = 35.0
+    """Longer recordings are left out (the paper's limit)."""
+    unknown_characters: Literal["error", "drop_utterance"] = "error"
+    """What to do with a transcript that holds characters outside the alphabet."""
+    buckets: int = 6
+    """Padded shapes; each costs one compilation."""
+    sorted_first_epoch: bool = False
+    """Take the first epoch in order of length, short utterances first."""
+    synthesize: str = ""
+    """Folder of the demonstration corpus, spoken with espeak-ng where it is missing."""
+    workers: int = 0
+    """Processes for preparing data (0: one per core)."""
+    lm_text: str = ""
+    """Text for the language model that decode.py builds for this run (default: its training transcripts)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentOptions:
+    """Random changes of the training features; off by default, as in the paper."""
+
+    frequency_masks: int = 0
+    """SpecAugment: bands of mel channels set to 0 per utterance."""
+    frequency_width: int = 27
+    """SpecAugment: largest band."""
+    time_masks: int = 0
+    """SpecAugment: stretches of frames set to 0 per utterance."""
+    time_width: int = 40
+    """SpecAugment: longest stretch in frames, at most a fifth of the utterance."""
+    speed: float = 0.0
+    """Speed perturbation: each utterance is played faster or slower by up to this share (0.1: 0.9 to 1.1)."""
+
+    def __post_init__(self):
+        if not 0 <= self.speed < 0.5:
+            raise UserError(f"augment.speed must lie in [0, 0.5), not {self.speed}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Trains a network, from scratch or by adapting another run's with its lowest layers frozen."""
+
+    config: str = ""
+    """TOML file with options; the command line overrides it."""
+    run: str = ""
+    """Run folder to write (default: runs/<language>_k<frozen layers> or runs/<language>_scratch)."""
+    resume: bool = False
+    """Go on from the run's last checkpoint."""
+    init: str = ""
+    """Run folder whose network is adapted."""
+    init_checkpoint: str = "best"
+    """Which of its checkpoints: best, last or a kept step."""
+    init_config: str = ""
+    """Configuration that trains `init` where it is missing."""
+    frozen_layers: str = "0"
+    """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
+    reinitialize: bool = False
+    """Start the layers that are not frozen afresh instead of from `init`'s weights."""
+    from_scratch: bool = False
+    """Train a fresh network, ignoring the configuration's `init`."""
+    steps: int = 100_000
+    """Updates."""
+    max_hours: float = 0.0
+    """Stop after this much training time, evaluation not counted (0: no limit)."""
+    patience: int = 0
+    """Stop after this many evaluations without a better dev LER (0: never)."""
+    batch_size: int = 64
+    """Utterances per update."""
+    max_microbatch_frames: int = 0
+    """Cut each update into equal microbatches of at most this many padded frames: less memory, same update (0: no)."""
+    learning_rate: float = 1e-4
+    """Adam's α."""
+    beta1: float = 0.9
+    """Adam's β₁."""
+    beta2: float = 0.999
+    """Adam's β₂."""
+    epsilon: float = 1e-8
+    """Adam's ε."""
+    warmup_steps: int = 0
+    """Updates over which the learning rate rises from 0."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to 0 at `steps`."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient of the trained layers (0: no clipping)."""
+    loss: Literal["ctc"] = "ctc"
+    """Training criterion."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network's arithmetic; parameters and losses stay float32."""
+    seed: int = 0
+    """Decides initial weights, order of data and augmentation."""
+    eval_every: int = 500
+    """Updates between evaluations on the dev data, each with a checkpoint."""
+    checkpoint_every: int = 500
+    """Updates between checkpoints."""
+    keep_steps: str = ""
+    """Checkpoints to keep for good, such as 100,1000."""
+    log_every: int = 10
+    """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
+    allow_speaker_overlap: bool = False
+    """Accept speakers that are in both training and dev data (every report then says so)."""
+    data: DataOptions = DataOptions()
+    model: ModelConfig = ModelConfig()
+    features: FeatureConfig = FeatureConfig()
+    augment: AugmentOptions = AugmentOptions()
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("learning_rate", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"--{name} must be positive, not {getattr(self, name)}")
+        parsed = [part for part in self.keep_steps.split(",") if part]
+        if not all(part.isdigit() for part in parsed):
+            raise UserError(f"--keep_steps={self.keep_steps!r}: give steps separated by commas, such as 100,1000")
+
+    @property
+    def kept_steps(self) -> frozenset[int]:
+        """`keep_steps` as numbers."""
+        return frozenset(int(part) for part in self.keep_steps.split(",") if part)

@@ -1,0 +1,136 @@
+"""One update of the trained layers: jitted, its state donated, the frozen layers outside differentiation."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from w2l_jax import losses, model, transfer
+from w2l_jax.dataset.batches import Batch
+from w2l_jax.model import LAYERS, ModelConfig, Params
+from w2l_jax.training.augment import spec_augment
+from w2l_jax.training.options import AugmentOptions, TrainOptions
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes in training. `step` counts finished updates (int32)."""
+
+    params: Params
+    opt_state: Any
+    step: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """What the compiled step depends on besides shapes."""
+
+    model: ModelConfig
+    frozen: frozenset[int] = frozenset()
+    dtype: Any = jnp.float32
+    seed: int = 0
+    max_microbatch_frames: int = 0
+    augment: AugmentOptions = AugmentOptions()
+
+
+def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
+    """α over updates: linear warm-up from 0, then constant, or falling to 0 at `steps`."""
+    peak, warmup = options.learning_rate, options.warmup_steps
+    rest = max(options.steps - warmup, 1)
+    tail = {
+        "none": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+    }[options.decay]()
+    # The first update already moves: α/(warmup+1), not 0.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
+
+
+def make_optimizer(options: TrainOptions) -> optax.GradientTransformation:
+    """The paper's Adam (§3), after clipping by the norm of the trained layers' gradient where asked for."""
+    adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
+    return optax.chain(optax.clip_by_global_norm(options.clip_norm), adam) if options.clip_norm > 0 else adam
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation, frozen: frozenset[int]) -> TrainState:
+    """The state before the first update; frozen layers get no optimizer state."""
+    return TrainState(params, transfer.optimizer(optimizer, params, frozen).init(params), jnp.zeros((), jnp.int32))
+
+
+def microbatches(rows: int, frames: int, limit: int) -> int:
+    """Into how many equal parts a batch [rows, frames] is cut so that each has at most `limit` padded frames."""
+    if limit <= 0:
+        return 1
+    divisors = [m for m in range(1, rows + 1) if rows % m == 0]
+    return next((m for m in divisors if rows // m * frames <= limit), rows)
+
+
+def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.Array | None = None) -> jax.Array:
+    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom."""
+    k = transfer.frozen_prefix(config.frozen)
+    common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
+    x = batch.features_BxTxM
+    if k:
+        x = lax.stop_gradient(model.apply(params, x, batch.frames_B, config.model, last=k, **common))
+    return model.apply(params, x, batch.frames_B, config.model, first=k + 1, last=LAYERS, **common)
+
+
+def make_step(
+    optimizer: optax.GradientTransformation, config: StepConfig
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the jitted update `(state, batch) → (state, metrics)`; the old state's buffers are reused.
+
+    Metrics are scalars: `loss` (mean over feasible utterances, nats), `gradient_norm` (trained layers), `infeasible`
+    (utterances without loss). Only the trained layers are differentiated, so neither weight gradients of frozen
+    layers nor anything below the lowest trained one is computed, and frozen arrays pass through untouched.
+    """
+
+    def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
+        augment_rng, dropout_rng = jax.random.split(rng)
+        features = spec_augment(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
+        batch = batch._replace(features_BxTxM=features)
+        logits_BxSxV = forward({**trained, **frozen}, batch, config, dropout_rng if config.model.dropout else None)
+        target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
+        return losses.ctc_loss(logits_BxSxV, *target).sum(), losses.feasible(*target).sum()
+
+    def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
+        parts = microbatches(*batch.features_BxTxM.shape[:2], config.max_microbatch_frames)
+        value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
+        if parts == 1:
+            (loss, count), grads = value_and_grad(trained, frozen, batch, rng)
+        else:
+            pieces = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+
+            def add(total, piece):
+                part, i = piece
+                (loss, count), grads = value_and_grad(trained, frozen, part, jax.random.fold_in(rng, i))
+                return jax.tree.map(jnp.add, total, (loss, count, grads)), None
+
+            zero = (jnp.zeros(()), jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, trained))
+            (loss, count, grads), _ = lax.scan(add, zero, (pieces, jnp.arange(parts)))
+        feasible = jnp.maximum(count, 1)
+        return loss / feasible, count, jax.tree.map(lambda g: g / feasible, grads)
+
+    def step(state: TrainState, batch: Batch):
+        trained, frozen = transfer.partition(state.params, config.frozen)
+        rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        loss, count, grads = gradients(trained, frozen, batch, rng)
+        # multi_transform wants the whole tree; what stands for frozen leaves is never read (set_to_zero).
+        whole = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
+        transform = transfer.optimizer(optimizer, state.params, config.frozen)
+        updates, opt_state = transform.update(whole, state.opt_state, state.params)
+        params = {**optax.apply_updates(trained, {name: updates[name] for name in trained}), **frozen}
+        metrics = {
+            "loss": loss,
+            "gradient_norm": optax.global_norm(grads),
+            "infeasible": batch.frames_B.shape[0] - count,
+        }
+        return TrainState(params, opt_state, state.step + 1), metrics
+
+    return jax.jit(step, donate_argnums=0)
