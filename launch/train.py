@@ -46,6 +46,7 @@ def _fallback(given: dict[str, str]) -> str:
 def train(options: TrainOptions) -> Path:
     """Trains with `options`, and first the network that they adapt where it is missing and can be made."""
     training.check(options)
+    config.use_compilation_cache()
     if options.data.synthesize and not Path(options.data.train).exists():
         from w2l_jax.corpora import demo
 

@@ -7,6 +7,7 @@ become messages for people.
 import dataclasses
 import difflib
 import errno
+import os
 import sys
 import tomllib
 import types
@@ -121,6 +122,18 @@ def run(main: Callable[[], Any]) -> None:
         if "No space left on device" in str(error):
             _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
         raise
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, so that the next process of the same shapes starts at once.
+
+    JAX_COMPILATION_CACHE_DIR names another folder; an empty one switches this off.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "w2l_jax" / "xla"))
 
 
 def _stop(message: str) -> None:

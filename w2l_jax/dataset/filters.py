@@ -180,9 +180,9 @@ _CHUNK = 8
 
 
 def listen_all(
-    tasks: Iterable[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig, workers: int | None = None
+    tasks: Iterable[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig, workers: int | None = 0
 ) -> Iterator[Heard | Exclusion]:
-    """Yields `listen` of each (path, transcript) in order, computed by `workers` processes (default: one a core).
+    """Yields `listen` of each (path, transcript) in order, computed by `workers` processes (0: one a core).
 
     One worker means this process. Raises UserError if a worker dies.
     """
@@ -190,6 +190,8 @@ def listen_all(
     chunks = iter(lambda: tuple(itertools.islice(tasks, _CHUNK)), ())
     work = functools.partial(_listen_chunk, max_seconds=max_seconds, config=config)
     workers = workers or len(os.sched_getaffinity(0))
+    if workers < 0:
+        raise UserError(f"the number of workers must not be negative, as {workers} is")
     if workers == 1:
         for chunk in chunks:
             yield from work(chunk)
@@ -231,22 +233,28 @@ def _start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
+# Linear algebra stays on one thread: there is too little of it to share. And glibc would give the arrays of each
+# recording back to the system and ask for them anew, a quarter of the whole time.
+_CHILD_ENVIRONMENT = {
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**29)),
+}
+
+
 @contextlib.contextmanager
 def _plain_children() -> Iterator[None]:
-    """Processes spawned within neither import the caller's script again (train.py would bring JAX) nor start
-    threads for linear algebra, of which there is too little to share."""
-    main = sys.modules["__main__"]
+    """Processes spawned within do not import the caller's script again (train.py would bring JAX along)."""
+    main, saved = sys.modules["__main__"], {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
     spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
     main.__spec__ = None
-    threads = {name: os.environ.get(name) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(threads, "1"))
+    os.environ.update(_CHILD_ENVIRONMENT)
     try:
         yield
     finally:
         main.__spec__ = spec
         if file is not None:
             main.__file__ = file
-        for name, value in threads.items():
+        for name, value in saved.items():
             if value is None:
                 del os.environ[name]
             else:

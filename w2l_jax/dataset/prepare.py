@@ -81,7 +81,7 @@ def prepare(
     """Writes a prepared dataset of `utterances` into the folder `out` and opens it.
 
     A finished folder made from the same input is opened as it is, an interrupted one goes on; one of other input is
-    an error unless it may be replaced. Neither the utterances' order and paths nor `workers` (processes; default:
+    an error unless it may be replaced. Neither the utterances' order and paths nor `workers` (processes; 0 or None:
     one a core) change the content. Warns once about recordings below 16 kHz. Raises UserError for duplicate ids,
     unknown characters (unless they are to be dropped), a full disk, and if every utterance would be left out.
     """
@@ -151,8 +151,8 @@ def open_or_prepare(
     for name, found, wanted in pairs:
         if found != wanted:
             raise UserError(
-                f"{path}: prepared with {name}={found}, but {wanted} is wanted here; "
-                f"say --data.{name}={found}, or prepare the data again with --{name}={wanted}"
+                f"{path}: prepared with {name}={found}, but here it is to be {wanted}; "
+                f"prepare it again with --{name}={wanted}, or change that option here"
             )
     return dataset
 

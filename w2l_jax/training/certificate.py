@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from typing import Any
 
 import jax
@@ -95,13 +96,21 @@ class CompiledStep:
     def __init__(self, step: Any):
         self._step = step
         self._by_shape: dict[Any, Any] = {}
+        self._seconds = 0.0
 
     def compiled(self, state: TrainState, batch: Batch) -> Any:
         """The executable for the shapes of `batch` (arrays or shapes)."""
         shape = (batch.features_BxTxM.shape, batch.labels_BxL.shape)
         if shape not in self._by_shape:
+            started = time.perf_counter()
             self._by_shape[shape] = self._step.lower(state, batch).compile()
+            self._seconds += time.perf_counter() - started
         return self._by_shape[shape]
+
+    def take_compile_seconds(self) -> float:
+        """Seconds spent compiling since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         return self.compiled(state, batch)(state, batch)

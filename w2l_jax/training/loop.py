@@ -24,12 +24,14 @@ from w2l_jax.training.step import learning_rate_schedule, make_step
 
 @dataclasses.dataclass
 class Position:
-    """Where a run stands; stored with every checkpoint. `seconds` is training time without evaluation."""
+    """Where a run stands; stored with every checkpoint. `seconds` is training time without
+    evaluation, checkpoints and compilation."""
 
     step: int = 0
     seconds: float = 0.0
     best_step: int | None = None
     best_ler: float | None = None
+    best_loss: float | None = None
     without_gain: int = 0
 
 
@@ -94,6 +96,7 @@ class _Trainer:
         """Runs steps until there is a reason to stop, which is returned."""
         step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
         self._certify(step_of)
+        step_of.take_compile_seconds()
         started = time.perf_counter()
         for batch in stream:
             self.state, scalars = step_of(self.state, batch)
@@ -103,7 +106,7 @@ class _Trainer:
             if not (logs or evaluates or saves or signals.received):
                 continue
             jax.block_until_ready(self.state.step)
-            self.position.seconds += time.perf_counter() - started
+            self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
             reason = self._reason_to_stop(signals)
             if self.job.dev and (evaluates or reason) and not signals.received:
@@ -158,9 +161,10 @@ class _Trainer:
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
         self.evaluation = {**values, "seconds": round(position.seconds, 3)}
         self.log.write("dev", position.step, {**self.evaluation, "samples": result.samples})
-        better = position.best_ler is None or result.rates.ler < position.best_ler
+        found = (result.rates.ler, result.loss)  # the loss decides among equals, such as 100 % at the start
+        better = position.best_step is None or found < (position.best_ler, position.best_loss)
         if better:
-            position.best_step, position.best_ler = position.step, result.rates.ler
+            position.best_step, (position.best_ler, position.best_loss) = position.step, found
         position.without_gain = 0 if better else position.without_gain + 1
         rates = f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
         self.report(f"step {position.step}: dev {rates}{' (best so far)' if better else ''}")

@@ -46,6 +46,7 @@ def _numbers() -> dict[str, list[str]]:
         "teens": [cardinal(n) for n in range(1, 20)],
         "hour": [cardinal(n) for n in range(1, 13)],
         "minutes": [cardinal(n) for n in range(2, 60)],
+        "late": [cardinal(n) for n in range(10, 60)],
         "number": [cardinal(n) for n in (*range(3, 1000, 7), *range(1200, 10000, 900), 1000000)],
         "ordinal": [ordinal(n) for n in range(1, 32)],
         "year": [year(n) for n in range(1805, 2031, 3)],

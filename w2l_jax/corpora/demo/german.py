@@ -79,14 +79,10 @@ def _phrases(name: str, weights: Mapping[str, int]) -> dict[str, list[str]]:
             der, ein, after_der, after_ein = (
                 table[case].split(" ")[i] for table in (_LIKE_DER, _LIKE_EIN, _ADJECTIVE_DER, _ADJECTIVE_EIN)
             )
-            article, this = f"d{der}", "es" if der == "as" else "e" if der == "ie" else der
-            determiners = [(article, after_der, 6), (f"ein{ein}", after_ein, 6)]
-            determiners += [(f"{word}{this}", after_der, 1) for word in ("dies", "jed", "welch", "manch")][
-                : 3 if case == "nom" else 2
-            ]
-            determiners += [(f"{word}{ein}", after_ein, 1) for word in ("mein", "dein", "sein", "ihr", "kein")]
-            our = f"unser{ein}"
-            determiners += [(our, after_ein, 1)]
+            this = "e" if der == "ie" else "es" if der == "as" else der
+            determiners = [(f"d{der}", after_der, 6), (f"ein{ein}", after_ein, 6)]
+            determiners += [(word + this, after_der, 1) for word in ("dies", "jed")]
+            determiners += [(word + ein, after_ein, 1) for word in ("mein", "dein", "sein", "ihr", "unser", "kein")]
             for determiner, ending, times in determiners:
                 article = "das" if determiner == "das" else determiner
                 phrases += [

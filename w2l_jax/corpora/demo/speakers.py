@@ -1,0 +1,41 @@
+"""The speakers: espeak-ng's voice variants with an accent, a pitch, a melody and a speed of their own."""
+
+import dataclasses
+import random
+
+from w2l_jax.corpora.demo.speak import Voice
+
+ACCENTS = {
+    "en": ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc"),
+    "de": ("de",),
+}
+# Variants that sound like a person (no whisper, croak or robot). Women are few among them, so some come twice, with
+# another accent and pitch. German has the first thirty.
+TRAIN_VARIANTS = (
+    "m1 f1 m2 f2 m3 f3 m4 f5 m6 belinda m7 Annie m8 grandma klatt4 steph Alex shelby adam anika edward max benjamin Mario "
+    "pablo Denis sandro rob paul Hugo john boris david ed Diogo Gene Henrique iven Lee michel miguel Mike norbert Nguyen "
+    "pedro quincy robert travis klatt3 Andy f3 f5 f2 f1 shelby Annie belinda grandma anika steph"
+).split()
+# Nobody in training sounds like these.
+DEV_VARIANTS = "m5 f4 linda Michael gustave Reed aunty Jacky".split()
+SPEAKERS = {("en", "train"): 60, ("de", "train"): 30, ("en", "dev"): 8, ("de", "dev"): 8}
+
+
+@dataclasses.dataclass(frozen=True)
+class Speaker:
+    """A person: a name that is unique over both languages, and a voice."""
+
+    name: str
+    voice: Voice
+
+
+def cast(lang: str, split: str, seed: int) -> list[Speaker]:
+    """Returns the speakers of a language (`en`, `de`) and split (`train`, `dev`), accents in turn."""
+    rng = random.Random(f"speakers {lang} {split} {seed}")
+    variants = DEV_VARIANTS if split == "dev" else TRAIN_VARIANTS
+    accents, count = ACCENTS[lang], SPEAKERS[lang, split]
+    speakers = []
+    for i, variant in enumerate(variants[:count]):
+        voice = Voice(f"{accents[i % len(accents)]}+{variant}", rng.randint(130, 200), rng.randint(20, 80), rng.randint(30, 80))
+        speakers.append(Speaker(f"{voice.name}-{voice.pitch}-{voice.rate}", voice))
+    return speakers
