@@ -361,6 +361,7 @@ def _writing(out: Path, shards: Sequence[_Shard]) -> Iterator[None]:
             if not full and os.strerror(errno.ENOSPC) not in str(error) and os.strerror(errno.EDQUOT) not in str(error):
                 raise
             for path in out.glob("*.tmp"):
+                os.truncate(path, 0)  # frees the room even while the writer holds the file
                 path.unlink()
             raise UserError(_disk_full(out, shards)) from None
 
@@ -376,8 +377,8 @@ def _disk_full(out: Path, shards: Sequence[_Shard]) -> str:
     else:
         need = "features take about 115 MB per hour of speech"
     return (
-        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. The {len(finished)} finished of "
-        f"{len(shards)} shards are kept: make room and run the same command again, or prepare to another disk"
+        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same command "
+        f"again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or prepare to another disk"
     )
 
 

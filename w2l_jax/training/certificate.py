@@ -84,7 +84,7 @@ def certify(
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes,
         reused_bytes=memory.alias_size_in_bytes,
-        optimizer_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state)),
+        optimizer_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         frozen_parameters=sum(leaf.size for leaf in jax.tree.leaves(held)),
         trained_parameters=sum(leaf.size for leaf in jax.tree.leaves(trained)),
     )

@@ -128,7 +128,7 @@ def make_step(
         params = {**optax.apply_updates(trained, {name: updates[name] for name in trained}), **frozen}
         metrics = {
             "loss": loss,
-            "gradient_norm": optax.global_norm(grads),
+            "gradient_norm": optax.tree.norm(grads),
             "infeasible": batch.frames_B.shape[0] - count,
         }
         return TrainState(params, opt_state, state.step + 1), metrics

@@ -82,7 +82,7 @@ def _add_e(word: str, ending: str) -> str:
     if word.endswith("e"):
         return word + ending[1:]
     if re.search(r"[^aeiou]y$", word):
-        return word + ending if word in ("shy", "dry") and ending != "ed" else word[:-1] + "i" + ending
+        return word + ending if word == "shy" else word[:-1] + "i" + ending
     return word + word[-1] + ending if _doubles(word) else word + ending
 
 

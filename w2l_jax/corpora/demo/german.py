@@ -14,8 +14,14 @@ _ADJECTIVE_EIN = {"nom": "er e es", "acc": "en e es", "dat": "en en en"}
 _NO_GE = re.compile(r"(be|er|ver|ent|emp|zer|ge|miss)|.*ieren$")
 _GE_DESPITE_LOOKS = ("beten", "bellen", "erben")
 _CONTRACTIONS = {
-    "in dem": "im", "an dem": "am", "zu dem": "zum", "zu der": "zur", "von dem": "vom", "bei dem": "beim", "in das": "ins",
-}  # fmt: skip
+    "an dem": "am",
+    "bei dem": "beim",
+    "in dem": "im",
+    "in das": "ins",
+    "von dem": "vom",
+    "zu dem": "zum",
+    "zu der": "zur",
+}
 _CONTRACTION = re.compile(r"\b(" + "|".join(_CONTRACTIONS) + r")\b")
 
 

@@ -17,7 +17,7 @@ _WITHHELD = {"en": 0.05, "de": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class Utterance:
+class Line:
     """One thing to say: `stem` is the id and the name of the audio file, `seed` decides the room."""
 
     stem: str
@@ -27,17 +27,25 @@ class Utterance:
     speaker: Speaker
     seed: int
 
+    @property
+    def audio(self) -> str:
+        """The audio file, relative to the corpus."""
+        return f"audio/{self.lang}_{self.split}/{self.stem}.flac"
+
 
 @dataclasses.dataclass(frozen=True)
 class Script:
     """The plan for one language: what is spoken, and sentences for a language model."""
 
-    utterances: list[Utterance]
+    lines: list[Line]
     text: list[str]
 
 
 def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, seed: int) -> Script:
-    """Returns the plan for `lang` (`en`, `de`): about `hours` of training speech; no sentence occurs twice in all of it."""
+    """Returns the plan for `lang` (`en`, `de`), in which no sentence occurs twice.
+
+    `hours` are those of the training speech, kept to within a few per cent.
+    """
     name, language = LANGUAGES[lang]
     tables = grammar.load(name)
     known = grammar.withhold(tables, _WITHHELD[lang], seed)
@@ -46,25 +54,25 @@ def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, 
     heard = grammar.Grammar(language.rules(known), language.finish, rng)
     used: set[str] = set()
 
-    def spoken(source: grammar.Grammar, split: str) -> Iterator[tuple[Utterance, float]]:
+    def spoken(source: grammar.Grammar, split: str) -> Iterator[tuple[Line, float]]:
         speakers = cast(lang, split, seed)
         index = 0
         while True:
             speaker = speakers[index % len(speakers)]
             text = _new_sentence(source, used, speaker)
             stem = f"{lang}_{split}_{index:05d}"
-            yield Utterance(stem, lang, split, text, speaker, rng.getrandbits(32)), _seconds(text, speaker)
+            yield Line(stem, lang, split, text, speaker, rng.getrandbits(32)), _seconds(text, speaker)
             index += 1
 
     dev = spoken(everything, "dev")
-    utterances = [next(dev)[0] for _ in range(dev_utterances)]
+    lines = [next(dev)[0] for _ in range(dev_utterances)]
     train = spoken(heard, "train")
     total = 0.0
     while total < 3600 * hours:
-        utterance, seconds = next(train)
-        utterances.append(utterance)
+        line, seconds = next(train)
+        lines.append(line)
         total += seconds
-    return Script(utterances, [_new_sentence(everything, used) for _ in range(text_lines)])
+    return Script(lines, [_new_sentence(everything, used) for _ in range(text_lines)])
 
 
 def _new_sentence(source: grammar.Grammar, used: set[str], speaker: Speaker | None = None) -> str:

@@ -24,7 +24,11 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """How espeak-ng is to speak: `name` is a language with a variant (`en-us+f2`), rate in words per minute, pitch and range 0 to 99."""
+    """How espeak-ng is to speak.
+
+    `name` is a language with a variant (`en-us+f2`), `rate` is in words per minute, `pitch` and `range` (of the melody)
+    go from 0 to 99.
+    """
 
     name: str
     rate: int = 175
@@ -43,13 +47,14 @@ def speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
     missing, the voice does not exist, or nothing was spoken.
     """
     library_path, data_path = _paths()
-    # espeak-ng carries oscillator phases and noise over from one utterance to the next and cannot be told to forget
-    # them. A freshly loaded library has no past; loading takes half a millisecond.
+    # espeak-ng carries oscillator phases over from one utterance to the next and cannot be told to forget them. A freshly loaded library has no past; loading takes half a millisecond.
     library = ctypes.CDLL(library_path)
     try:
         rate = library.espeak_Initialize(_RETRIEVAL, 0, os.fsencode(data_path), _NO_EXIT)
         if rate <= 0:
-            raise UserError(f"espeak-ng did not start with the data in {data_path}; reinstall: pip install --force-reinstall espeakng-loader")
+            raise UserError(
+                f"espeak-ng cannot use its data in {data_path}; pip install --force-reinstall espeakng-loader"
+            )
         samples = _synthesize(library, text, voice)
         library.espeak_Terminate()
     finally:
@@ -73,6 +78,7 @@ def _synthesize(library: ctypes.CDLL, text: str, voice: Voice) -> np.ndarray:
         return 0
 
     library.espeak_SetSynthCallback(collect)
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath; the clock's by default
     data = text.encode() + b"\0"
     if library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 0, 0, _UTF8, None, None) != 0:
         raise UserError(f"espeak-ng could not speak {text!r}")
@@ -86,7 +92,7 @@ def _choose(library: ctypes.CDLL, name: str) -> None:
     # An unknown variant is no error to espeak-ng; it only goes missing from the identifier (gmw/en-US+f2).
     found = "" if failed else library.espeak_GetCurrentVoice().contents.identifier.decode()
     if failed or found.partition("+")[2] != name.partition("+")[2]:
-        raise UserError(f"espeak-ng has no voice {name!r}; languages and variants are listed in {_paths()[1]}/lang and /voices/!v")
+        raise UserError(f"espeak-ng has no voice {name!r}; see the folders lang and voices in {_paths()[1]}")
 
 
 _found_paths: tuple[str, str] | None = None

@@ -12,9 +12,10 @@ ACCENTS = {
 # Variants that sound like a person (no whisper, croak or robot). Women are few among them, so some come twice, with
 # another accent and pitch. German has the first thirty.
 TRAIN_VARIANTS = (
-    "m1 f1 m2 f2 m3 f3 m4 f5 m6 belinda m7 Annie m8 grandma klatt4 steph Alex shelby adam anika edward max benjamin Mario "
-    "pablo Denis sandro rob paul Hugo john boris david ed Diogo Gene Henrique iven Lee michel miguel Mike norbert Nguyen "
-    "pedro quincy robert travis klatt3 Andy f3 f5 f2 f1 shelby Annie belinda grandma anika steph"
+    "m1 f1 m2 f2 m3 f3 m4 f5 m6 belinda m7 Annie m8 grandma klatt4 steph Alex shelby adam anika "
+    "edward max benjamin Mario pablo Denis sandro rob paul Hugo "
+    "john boris david ed Diogo Gene Henrique iven Lee michel miguel Mike norbert Nguyen pedro quincy robert travis "
+    "klatt3 Andy f3 f5 f2 f1 shelby Annie belinda grandma anika steph"
 ).split()
 # Nobody in training sounds like these.
 DEV_VARIANTS = "m5 f4 linda Michael gustave Reed aunty Jacky".split()
@@ -36,6 +37,7 @@ def cast(lang: str, split: str, seed: int) -> list[Speaker]:
     accents, count = ACCENTS[lang], SPEAKERS[lang, split]
     speakers = []
     for i, variant in enumerate(variants[:count]):
-        voice = Voice(f"{accents[i % len(accents)]}+{variant}", rng.randint(130, 200), rng.randint(20, 80), rng.randint(30, 80))
+        name = f"{accents[i % len(accents)]}+{variant}"
+        voice = Voice(name, rate=rng.randint(130, 200), pitch=rng.randint(20, 80), range=rng.randint(30, 80))
         speakers.append(Speaker(f"{voice.name}-{voice.pitch}-{voice.rate}", voice))
     return speakers

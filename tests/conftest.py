@@ -1,0 +1,70 @@
+"""Fixtures that every test may use: speech-like tones with transcripts, and quick ways to train on them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+
+# The first call of a jitted function compiles, which no deadline survives; seeds are fixed so that CI is repeatable.
+settings.register_profile("w2l", deadline=None, derandomize=True)
+settings.load_profile("w2l")
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = ["ab", "ba", "cab", "bad", "dab", "cad", "add", "dad", "baba", "abc"]
+
+
+def speak(text: str, rng: np.random.Generator) -> np.ndarray:
+    """Each letter 60 to 90 ms of a tone of its own, each space a pause: as learnable as speech can be."""
+    parts = []
+    for char in text:
+        t = np.arange(int(rng.uniform(0.06, 0.09) * 16000)) / 16000
+        tone = 0 if char == " " else 0.3 * np.sin(2 * np.pi * 300 * (1 + ord(char) - ord("a")) * t)
+        parts.append(tone * np.hanning(len(t)))
+    waveform = np.concatenate(parts)
+    return (waveform + 0.01 * rng.standard_normal(len(waveform))).astype(np.float32)
+
+
+def write_corpus(folder: Path, name: str, count: int, speakers: int, seed: int = 0, lang: str = "en") -> Path:
+    """Writes `count` utterances of one to four words and their manifest, which is returned."""
+    rng = np.random.default_rng(seed)
+    audio = folder / name
+    audio.mkdir(parents=True)
+    lines = []
+    for i in range(count):
+        text = " ".join(rng.choice(WORDS, rng.integers(1, 5)))
+        path = audio / f"{name}_{i:03d}.wav"
+        soundfile.write(path, speak(text, rng), 16000)
+        record = {"audio_filepath": f"{name}/{path.name}", "text": text, "lang": lang}
+        lines.append(json.dumps({**record, "speaker": f"{name}-{i % speakers}", "source": f"corpus{i % 2}"}))
+    manifest = folder / f"{name}.jsonl"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder with train.jsonl (48 utterances), dev.jsonl (12) and german.jsonl (24)."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, "train", 48, 6)
+    write_corpus(folder, "dev", 12, 3, seed=1)
+    write_corpus(folder, "german", 24, 4, seed=2, lang="de")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """A cache of prepared data that all tests share."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+def launch(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None = None, **options):
+    """Runs a launch script as a user would; returns the finished process with its output as text."""
+    command = [sys.executable, str(ROOT / "launch" / script), *map(str, arguments)]
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **options)

@@ -1,0 +1,361 @@
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from w2l_jax import alphabet
+from w2l_jax.corpora import demo
+from w2l_jax.corpora.demo import english, german, grammar, numerals, plan, room, speak, speakers
+from w2l_jax.errors import UserError
+
+LANGUAGES = {"english": english, "german": german}
+TINY = demo.DemoConfig(english_hours=15 / 3600, german_hours=10 / 3600, dev_utterances=3, text_lines=40)
+SIZES = {"english_train": 15, "german_train": 10}
+
+
+def sentences(name: str, count: int) -> list[str]:
+    language = LANGUAGES[name]
+    source = grammar.Grammar(language.rules(grammar.load(name)), language.finish, random.Random(0))
+    return [source.sentence() for _ in range(count)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    demo.make_corpus(folder, TINY, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    return {lang: plan.write_script(lang, 0.3, 120, 3000, seed=0) for lang in ("en", "de")}
+
+
+# Words and sentences
+
+
+@pytest.mark.parametrize(("name", "at_least", "umlauts"), [("english", 5000, 0), ("german", 4000, 1000)])
+def test_five_thousand_sentences_have_a_large_clean_vocabulary(name, at_least, umlauts):
+    letters = alphabet.preset(name)
+    drawn = [alphabet.normalize(sentence, letters) for sentence in sentences(name, 5000)]
+    assert {letters.unknown(sentence) for sentence in drawn} == {""}
+    assert set("".join(drawn)) == set(letters.characters) - ({"'"} if name == "german" else set())
+    words = {word for sentence in drawn for word in sentence.split()}
+    assert len(words) >= at_least
+    assert sum(bool(set(word) & set("äöüß")) for word in words) >= umlauts
+    # Nothing is spoken so often that a network could live on it.
+    assert len(set(drawn)) > 4900
+
+
+def test_english_forms():
+    rules = english.rules(grammar.load("english"))
+    verbs = {
+        base: tuple(rules[f"make.{form}"][i] for form in ("s", "ed", "en", "ing"))
+        for i, base in enumerate(rules["make"])
+    }
+    assert verbs["carry"] == ("carries", "carried", "carried", "carrying")
+    assert verbs["grab"] == ("grabs", "grabbed", "grabbed", "grabbing")
+    assert verbs["take"] == ("takes", "took", "taken", "taking")
+    assert verbs["prefer"] == ("prefers", "preferred", "preferred", "preferring")
+    assert verbs["open"] == ("opens", "opened", "opened", "opening")
+    assert verbs["fix"] == ("fixes", "fixed", "fixed", "fixing")
+    plural = dict(zip(rules["animal"], rules["animal.s"], strict=True))
+    assert [plural[w] for w in ("fox", "wolf", "fly", "donkey", "deer")] == [
+        "foxes",
+        "wolves",
+        "flies",
+        "donkeys",
+        "deer",
+    ]
+    adverb = dict(zip(rules["manner"], rules["manner.ly"], strict=True))
+    assert [adverb[w] for w in ("angry", "gentle", "frantic", "shy")] == ["angrily", "gently", "frantically", "shyly"]
+    short = dict(zip(rules["short"], zip(rules["short.er"], rules["short.est"], strict=True), strict=True))
+    assert [short[w] for w in ("big", "dry", "nice")] == [
+        ("bigger", "biggest"),
+        ("drier", "driest"),
+        ("nicer", "nicest"),
+    ]
+    assert english.finish("a hour, a unicorn, a uncle and a owl") == "an hour, a unicorn, an uncle and an owl"
+
+
+def test_german_forms():
+    rules = german.rules(grammar.load("german"))
+
+    def verb(group, infinitive):
+        i = rules[group].index(infinitive)
+        return [rules[f"{group}.{form}"][i] for form in ("er", "ich", "war", "waren", "ge")]
+
+    assert verb("tun", "öffnen") == ["öffnet", "öffne", "öffnete", "öffneten", "geöffnet"]
+    assert verb("tun", "sammeln") == ["sammelt", "sammle", "sammelte", "sammelten", "gesammelt"]
+    assert verb("tun", "reparieren") == ["repariert", "repariere", "reparierte", "reparierten", "repariert"]
+    assert verb("tun", "verkaufen")[-1] == "verkauft"
+    assert verb("tun", "lesen") == ["liest", "lese", "las", "lasen", "gelesen"]
+    assert verb("trennbar", "abholen")[::4] == ["holt {was} ab", "abgeholt"]
+    assert verb("trennbar", "aufbewahren")[-1] == "aufbewahrt"
+    for case, expected in {
+        "nom": "der kleine Hund, ein kleiner Hund, die kleine Maus, eine kleine Maus, das kleine Huhn, ein kleines Huhn",
+        "acc": "den kleinen Hund, einen kleinen Hund, die kleine Maus, eine kleine Maus, das kleine Huhn, ein kleines Huhn",
+        "dat": "dem kleinen Hund, einem kleinen Hund, der kleinen Maus, einer kleinen Maus, dem kleinen Huhn, einem kleinen Huhn",
+    }.items():
+        found = " ".join(rules[f"tier.{case}"])
+        for noun, gender in {"Hund": "m", "Maus": "f", "Huhn": "n"}.items():
+            found = found.replace(f"{{tier.{gender}{'' if case == 'nom' else '.obl'}}}", noun)
+            assert noun in rules[f"tier.{gender}.obl"]
+        found = re.sub(r"\{adjektiv\.(\w+)\}", r"klein\1", found)
+        assert all(phrase in found for phrase in expected.split(", ")), case
+    assert "Studenten" in rules["person.m.obl"]
+    assert "Hunden" in rules["tier.pldat"]
+    assert german.finish("in dem Haus bei der Frau zu dem Zug") == "im Haus bei der Frau zum Zug"
+
+
+def test_a_rule_that_names_an_unknown_one_is_refused():
+    with pytest.raises(ValueError, match=r"'sentence'.*\['nuon'\]"):
+        grammar.Grammar({"sentence": ["the {nuon}"]}, str, random.Random(0))
+
+
+# The plan
+
+
+@pytest.mark.parametrize("lang", ["en", "de"])
+def test_no_sentence_occurs_twice_and_lengths_are_right(scripts, lang):
+    script = scripts[lang]
+    keys = ["".join(re.findall(r"\w", text.lower())) for text in [line.text for line in script.lines] + script.text]
+    assert len(set(keys)) == len(keys)
+    assert {line.split for line in script.lines} == {"train", "dev"}
+    assert sum(line.split == "dev" for line in script.lines) == 120
+    assert len(script.text) == 3000
+    assert all(3 <= len(line.text.split()) <= 12 for line in script.lines)
+    assert len({line.stem for line in script.lines}) == len(script.lines)
+
+
+def test_some_english_dev_words_are_unknown_to_training(scripts):
+    words = {
+        split: {
+            word
+            for line in scripts["en"].lines
+            if line.split == split
+            for word in re.findall(r"[a-z']+", line.text.lower())
+        }
+        for split in ("train", "dev")
+    }
+    known = grammar.withhold(grammar.load("english"), 0.05, seed=0)
+    withheld = set(grammar.load("english")["nouns"]["thing"]) - set(known["nouns"]["thing"])
+    assert len(withheld) > 10
+    assert not withheld & words["train"]
+
+
+def test_dev_speakers_are_strangers():
+    casts = {(lang, split): speakers.cast(lang, split, 0) for lang in ("en", "de") for split in ("train", "dev")}
+    assert {key: len(cast) for key, cast in casts.items()} == speakers.SPEAKERS
+    names = [speaker.name for cast in casts.values() for speaker in cast]
+    assert len(set(names)) == len(names)
+    variants = {
+        split: {s.voice.name.split("+")[1] for key, cast in casts.items() if key[1] == split for s in cast}
+        for split in ("train", "dev")
+    }
+    assert not variants["train"] & variants["dev"]
+
+
+# Speech
+
+
+def test_every_voice_exists_and_speaks_plausibly():
+    seconds = []
+    for lang, text in {
+        "en": "The quick brown fox jumps over the lazy dog.",
+        "de": "Zwölf Boxkämpfer jagen Viktor.",
+    }.items():
+        for split in ("train", "dev"):
+            for speaker in speakers.cast(lang, split, 0):
+                speech, rate = speak.speak(text, speaker.voice)
+                assert rate == 22050
+                assert 0.05 < np.abs(speech).max() < 1
+                seconds.append(len(speech) / rate * speaker.voice.rate / 175 / len(text))
+    assert 0.05 < min(seconds) < max(seconds) < 0.12
+
+
+def test_the_past_does_not_matter_to_a_voice():
+    voice = speak.Voice("de+m2")
+    first, _ = speak.speak("Fünf große Äpfel.", voice)
+    speak.speak("Something else.", speak.Voice("en-us+f3"))
+    again, _ = speak.speak("Fünf große Äpfel.", voice)
+    np.testing.assert_array_equal(first, again)
+
+
+def test_an_umlaut_is_heard():
+    assert len(speak.speak("schön", speak.Voice("de"))[0]) != len(speak.speak("sch n", speak.Voice("de"))[0])
+
+
+@pytest.mark.parametrize("name", ["en-us+nobody", "nobody", "nobody+f2"])
+def test_an_unknown_voice_is_an_error(name):
+    with pytest.raises(UserError, match=re.escape(repr(name))):
+        speak.speak("Hello there.", speak.Voice(name))
+
+
+def test_silence_is_an_error():
+    with pytest.raises(UserError, match="said nothing"):
+        speak.speak(" ", speak.Voice("en-us"))
+
+
+def test_a_long_data_path_is_shortened(tmp_path):
+    folder = tmp_path / ("x" * 100) / ("y" * 100)
+    folder.mkdir(parents=True)
+    short = speak._short(str(folder))
+    assert len(short) < 120
+    assert os.path.samefile(short, folder)
+
+
+@pytest.mark.parametrize("missing", ["espeakng_loader", "num2words"])
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(speak, "_found_paths", None)
+    with pytest.raises(UserError, match=r"pip install 'w2l_jax\[demo\]'"):
+        speak.speak("Hello.", speak.Voice("en")) if missing == "espeakng_loader" else numerals.speller("en", "cardinal")
+
+
+def test_the_room_keeps_its_promises():
+    time_ = np.arange(22050) / 22050
+    speech = np.concatenate([np.sin(2 * np.pi * 300 * time_), np.zeros(8000)]).astype(np.float32)
+    peaks, ratios = [], []
+    for seed in range(60):
+        sound = room.place_in_room(speech, 22050, np.random.default_rng(seed)).astype(np.float64) / 32767
+        assert 16_000 * 1.1 <= len(sound) <= 16_000 * 1.4
+        peaks.append(20 * np.log10(np.abs(sound).max()))
+        spectrum = np.abs(np.fft.rfft(sound)) ** 2
+        hertz = np.fft.rfftfreq(len(sound), 1 / 16_000)
+        ratios.append(10 * np.log10(spectrum[abs(hertz - 300) < 10].sum() / spectrum[abs(hertz - 300) > 60].sum()))
+    assert -15.1 < min(peaks) < -12
+    assert -4 < max(peaks) < -0.9
+    assert min(ratios) < 20
+    assert max(ratios) > 30
+
+
+# The corpus on disk
+
+
+def test_audio_and_manifests_agree(corpus):
+    soundfile = pytest.importorskip("soundfile")
+    stems, speakers_by_split = [], {"train": set(), "dev": set()}
+    for name in ("english_train", "english_dev", "german_train", "german_dev"):
+        entries = [json.loads(line) for line in (corpus / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        for entry in entries:
+            samples, rate = soundfile.read(corpus / entry["audio_filepath"], dtype="float64")
+            info = soundfile.info(corpus / entry["audio_filepath"])
+            assert (rate, samples.ndim, info.format, info.subtype) == (16_000, 1, "FLAC", "PCM_16")
+            assert entry["duration"] == len(samples) / 16_000
+            assert 1 < entry["duration"] < 7
+            assert 0.1 < np.abs(samples).max() < 0.9
+            assert np.mean(samples**2) > 1e-5
+            assert entry["source"] == f"demo_{name.split('_')[0]}"
+            assert entry["lang"] == name[:2].replace("ge", "de")
+            stems.append(Path(entry["audio_filepath"]).stem)
+            speakers_by_split[name.split("_")[1]].add(entry["speaker"])
+        if name in SIZES:
+            assert 0.7 * SIZES[name] < sum(entry["duration"] for entry in entries) < 1.6 * SIZES[name]
+        else:
+            assert len(entries) == 3
+    assert len(set(stems)) == len(stems)
+    assert not speakers_by_split["train"] & speakers_by_split["dev"]
+    assert len((corpus / "german_text.txt").read_text("utf-8").splitlines()) == 40
+
+
+def test_the_same_configuration_gives_the_same_bytes(corpus, tmp_path):
+    demo.make_corpus(tmp_path / "other", TINY, workers=1)
+    assert files(tmp_path / "other") == files(corpus)
+
+
+def test_a_complete_corpus_is_left_alone_in_no_time(corpus):
+    before = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
+    start = time.monotonic()
+    demo.make_corpus(corpus, TINY)
+    assert time.monotonic() - start < 1
+    assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == before
+
+
+def test_only_what_is_missing_or_damaged_is_spoken_again(corpus):
+    before = files(corpus)
+    audio = sorted((corpus / "audio").rglob("*.flac"))
+    audio[0].unlink()
+    audio[1].write_bytes(b"not audio")
+    (corpus / "german_text.txt").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in audio[2:]}
+    calls = []
+    demo.make_corpus(corpus, TINY, workers=1, progress=lambda *call: calls.append(call))
+    assert files(corpus) == before
+    assert {path: path.stat().st_mtime_ns for path in audio[2:]} == kept
+    assert [call[0] for call in calls] == [len(audio) - 2, len(audio) - 1, len(audio)]
+    assert {call[1] for call in calls} == {len(audio)}
+
+
+def test_another_configuration_is_refused(corpus):
+    with pytest.raises(UserError, match=rf"{corpus}.*seed is 0, not 1.*delete the folder or choose another") as error:
+        demo.make_corpus(corpus, demo.DemoConfig(**{**vars(TINY), "seed": 1}))
+    assert "hours" not in str(error.value)
+
+
+def test_a_damaged_marker_is_refused(tmp_path):
+    (tmp_path / "corpus.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        demo.make_corpus(tmp_path, TINY)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="choose another folder"):
+        demo.make_corpus(tmp_path / "file" / "demo", TINY)
+
+
+def test_a_killed_run_leaves_no_workers_and_goes_on(corpus, tmp_path):
+    program = (
+        "from w2l_jax.corpora import demo\n"
+        "if __name__ == '__main__':\n"
+        f"    demo.make_corpus({str(tmp_path / 'demo')!r}, demo.{TINY!r}, workers=1)\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(Path(demo.__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob("demo/audio/*/*.flac")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "demo" / "english_train.jsonl").exists()
+        while _alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not _alive(process.pid)
+    finally:
+        if _alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    demo.make_corpus(tmp_path / "demo", TINY, workers=1)
+    assert {name: data for name, data in files(tmp_path / "demo").items() if not name.endswith(".part")} == files(
+        corpus
+    )
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_importing_the_package_is_cheap():
+    heavy = "jax librosa espeakng_loader num2words soundfile soxr numpy"
+    program = f"import sys, w2l_jax; before = set(sys.modules); import w2l_jax.corpora.demo; print(sorted(set('{heavy}'.split()) & (set(sys.modules) - before)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

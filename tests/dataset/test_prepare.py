@@ -1,0 +1,443 @@
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.dataset.conftest import make_corpus, write_manifest
+from w2l_jax.corpora import manifest
+from w2l_jax.dataset import filters
+from w2l_jax.dataset import prepare as module
+from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached
+from w2l_jax.dataset.store import open_dataset
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+
+ROOT = Path(__file__).parents[2]
+DROP = PrepareConfig(unknown_characters="drop_utterance")
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, utterances):
+    """What an uninterrupted preparation in this process writes."""
+    out = tmp_path_factory.mktemp("reference") / "p"
+    prepare(utterances, out, workers=1, shard_size=5)
+    return out
+
+
+def test_what_is_written(reference, utterances):
+    names = {path.name for path in reference.iterdir()}
+    shards = {f"shard-0000{i}-of-00005.array_record" for i in range(5)}
+    assert names == shards | {"index.jsonl", "excluded.jsonl", "prepared.json", "inputs.sha256", ".lock"}
+    rows = [json.loads(line) for line in (reference / "index.jsonl").read_text().splitlines()]
+    assert [(row["shard"], row["position"]) for row in rows] == [(i // 5, i % 5) for i in range(24)]
+    assert set(rows[0]) == {
+        *("id", "transcript", "text", "speaker", "source", "language", "split"),
+        *("frames", "duration", "sha256", "shard", "position"),
+    }
+    meta = json.loads((reference / "prepared.json").read_text())
+    assert (meta["utterances"], meta["excluded"], meta["below_16_khz"]) == (24, {}, 0)
+    assert meta["config"]["features"] == {"mels": 128, "order": "mel_of_db"}
+
+
+def test_order_paths_and_workers_change_nothing(reference, utterances, corpus, tmp_path):
+    prepare(utterances[::-1], tmp_path / "two", workers=2, shard_size=5)
+    assert content(tmp_path / "two") == content(reference)
+    # Copied elsewhere, with other times of change, in shards of another size: the same content.
+    moved = shutil.copytree(corpus.parent, tmp_path / "moved", copy_function=shutil.copyfile)
+    dataset = prepare(manifest.read(moved / "corpus.jsonl"), tmp_path / "three", workers=1)
+    assert dataset.fingerprint == open_dataset(reference).fingerprint
+    assert dataset.entries == open_dataset(reference).entries
+
+
+def test_the_fingerprint_tells_what_decides_the_content(reference, utterances, corpus, tmp_path):
+    sample = shutil.copytree(corpus.parent, tmp_path / "corpus")
+    samples, rate = soundfile.read(sample / "u007.wav", dtype="int16")
+    samples[100] += 1
+    soundfile.write(sample / "u007.wav", samples, rate)
+
+    def changed(**fields):
+        return [dataclasses.replace(utterances[0], **fields), *utterances[1:]]
+
+    variants = {
+        "sample": (manifest.read(sample / "corpus.jsonl"), PrepareConfig()),
+        "id": (changed(id="other"), PrepareConfig()),
+        "text": (changed(text="One, one."), PrepareConfig()),
+        "speaker": (changed(speaker="nobody"), PrepareConfig()),
+        "fewer": (utterances[1:], PrepareConfig()),
+        "seconds": (utterances, PrepareConfig(max_seconds=34)),
+        "language": (utterances, PrepareConfig(language="german")),
+        "order": (utterances, PrepareConfig(features=FeatureConfig(order="db_of_mel"))),
+        "mels": (utterances, PrepareConfig(features=FeatureConfig(mels=64))),
+    }
+    found = {name: prepare(us, tmp_path / name, c, workers=1).fingerprint for name, (us, c) in variants.items()}
+    assert len({*found.values(), open_dataset(reference).fingerprint}) == len(found) + 1
+
+
+def test_every_line_is_in_the_index_or_excluded_with_a_reason(tmp_path):
+    folder = make_corpus(tmp_path / "c", 8).parent
+    good = folder / "u000.wav"
+    soundfile.write(folder / "low.wav", np.random.default_rng(0).uniform(-1, 1, 8000), 8000)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, np.float32), 16000, subtype="FLOAT")
+    soundfile.write(folder / "long.flac", np.zeros(36 * 16000, np.int16), 16000)
+    soundfile.write(folder / "silent.wav", np.zeros(8000, np.int16), 16000)
+    (folder / "cut.wav").write_bytes(good.read_bytes()[:5000])
+    (folder / "zero.wav").write_bytes(b"")
+    (folder / "noise.mp3").write_bytes(b"no audio")
+    shutil.copy(good, folder / "wav.flac")
+    expected = {
+        "low.wav": ("ok", ""),
+        "wav.flac": ("ok", ""),
+        "silent.wav": ("ok", ""),
+        "nan.wav": ("ok", "non-finite audio"),
+        "long.flac": ("ok", "too long"),
+        "cut.wav": ("ok", "truncated audio"),
+        "zero.wav": ("ok", "empty audio"),
+        "noise.mp3": ("ok", "unreadable audio"),
+        "absent.wav": ("ok", "missing audio"),
+        "u000.wav": ("", "empty text"),
+        "u001.wav": ("?!", "empty text"),
+        "u002.wav": ("number 9", "unknown characters"),
+        "u003.wav": ("much too long " * 20, "label too long"),
+    }
+    lines = [{"audio_filepath": name, "text": text} for name, (text, _) in expected.items()]
+    path = write_manifest(folder / "all.jsonl", lines)
+    with pytest.warns(UserWarning, match=r"1 of 3 recordings are sampled below 16 kHz") as caught:
+        dataset = prepare(manifest.read(path), tmp_path / "p", DROP, workers=1, shard_size=4)
+    assert len(caught) == 1
+    rows = [json.loads(line) for line in (tmp_path / "p/excluded.jsonl").read_text().splitlines()]
+    found = {e.id: "" for e in dataset.entries} | {row["id"]: row["reason"] for row in rows}
+    assert found == {Path(name).stem: reason for name, (_, reason) in expected.items()}
+    assert all(set(row) == {"id", "audio", "reason", "message"} and row["message"] for row in rows)
+    assert sum(dataset.excluded.values()) == len(rows) == 10
+    assert dataset.excluded["empty text"] == 2
+    assert [features_TxM.shape[1] for features_TxM in dataset.features_of(range(3))] == [128] * 3
+
+
+def test_unknown_characters_stop_before_any_work(tmp_path, utterances):
+    strange = [dataclasses.replace(utterances[0], text="№ 9"), *utterances[1:]]
+    with pytest.raises(UserError, match=r"1 of 24 texts(.|\n)*u000: 9 № in(.|\n)*drop_utterance"):
+        prepare(strange, tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
+def test_nothing_left(tmp_path, utterances):
+    silent = [dataclasses.replace(utterance, text="...") for utterance in utterances]
+    with pytest.raises(UserError, match=r"all 24 utterances were left out:\n +24  empty text"):
+        prepare(silent, tmp_path / "p")
+    absent = [dataclasses.replace(u, audio=Path("absent") / u.audio.name) for u in utterances]
+    with pytest.raises(UserError, match=r"24  missing audio\nthe first: u000: absent/u000\.wav: no such.*lists them"):
+        prepare(absent, tmp_path / "p", workers=1)
+    assert len((tmp_path / "p/excluded.jsonl").read_text().splitlines()) == 24
+    # The corpus is put in its place, and the same folder serves.
+    assert len(prepare(utterances, tmp_path / "p", workers=1)) == 24
+    with pytest.raises(UserError, match="no utterances"):
+        prepare([], tmp_path / "q")
+
+
+def test_duplicate_ids(tmp_path, utterances):
+    with pytest.raises(UserError, match=r"two utterances have the id 'u003': .*u003\.wav and .*u003\.wav"):
+        prepare([*utterances, utterances[3]], tmp_path / "p")
+
+
+def test_settings_are_checked():
+    assert PrepareConfig(language="de") == PrepareConfig(language="German")
+    with pytest.raises(UserError, match="unknown language 'klingon'; known: english"):
+        PrepareConfig(language="klingon")
+    with pytest.raises(UserError, match="max_seconds must be positive"):
+        PrepareConfig(max_seconds=0)
+
+
+class Interruption(BaseException):
+    pass
+
+
+def test_interrupted_at_any_write_it_goes_on(reference, utterances, tmp_path, monkeypatch):
+    """Stops before and after every file gets its name, then goes on: the same bytes in the end."""
+    replace = os.replace
+    for after in (False, True):
+        for stop in range(14):
+            out, calls = tmp_path / f"{after}{stop}", []
+
+            def stopping(source, target, stop=stop, after=after, calls=calls):
+                calls.append(target)
+                if len(calls) - 1 == stop:
+                    if after:
+                        replace(source, target)
+                    raise Interruption
+                replace(source, target)
+
+            monkeypatch.setattr(os, "replace", stopping)
+            with pytest.raises(Interruption):
+                prepare(utterances, out, workers=1, shard_size=5)
+            monkeypatch.setattr(os, "replace", replace)
+            if not (out / "prepared.json").exists():
+                with pytest.raises(UserError, match="interrupted"):
+                    open_dataset(out)
+            prepare(utterances, out, workers=1, shard_size=5)
+            left = {name: data for name, data in content(out).items() if not name.endswith(".array_record.jsonl")}
+            assert left == content(reference), (after, stop)
+    assert str(calls[-1]).endswith("prepared.json")
+
+
+KILLED = """
+import os, signal, sys
+from w2l_jax.corpora import manifest
+from w2l_jax.dataset.prepare import prepare
+
+def progress(done, total, description):
+    if done == int(sys.argv[3]):
+        print(*[p.pid for p in __import__("multiprocessing").active_children()], flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+prepare(manifest.read(sys.argv[1]), sys.argv[2], workers=2, shard_size=5, progress=progress)
+"""
+
+
+def test_killed_it_goes_on(reference, utterances, corpus, tmp_path):
+    """SIGKILL in the third shard: finished shards are kept, workers end, the result is the same."""
+    out = tmp_path / "p"
+    command = [sys.executable, "-c", KILLED, str(corpus), str(out), "13"]
+    killed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    first = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.array_record")}
+    assert len(first) == 2
+    counts = []
+    prepare(utterances, out, workers=1, shard_size=5, progress=lambda done, total, _: counts.append((done, total)))
+    assert counts == [(done, 24) for done in range(10, 25)]
+    assert {name: (out / name).stat().st_mtime_ns for name in first} == first
+    assert content(out) == content(reference)
+    pids = [int(pid) for pid in killed.stdout.split()]
+    assert len(pids) == 2
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}/cmdline").exists() and is_worker(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("workers outlive their killed parent")
+
+
+def is_worker(pid):
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_an_interrupted_one_of_other_input_is_not_mixed_in(utterances, reference, tmp_path, monkeypatch):
+    out = tmp_path / "p"
+    monkeypatch.setattr(module, "_finish", lambda *_: (_ for _ in ()).throw(Interruption))
+    with pytest.raises(Interruption):
+        prepare(utterances, out, PrepareConfig(max_seconds=30), workers=1, shard_size=5)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="other input or settings"):
+        prepare(utterances, out, workers=1, shard_size=5)
+    prepare(utterances, out, workers=1, shard_size=5, replace=True)
+    assert content(out) == content(reference)
+
+
+def test_a_finished_one_stays(utterances, tmp_path):
+    out, counts = tmp_path / "p", []
+    first = prepare(utterances, out, workers=1)
+    again = prepare(utterances[::-1], out, workers=1, progress=lambda *count: counts.append(count))
+    assert again.fingerprint == first.fingerprint
+    assert not counts
+    before = content(out)
+    for other in (utterances[1:], [dataclasses.replace(u, speaker="") for u in utterances]):
+        with pytest.raises(UserError, match=r"other input or settings .*give another --out"):
+            prepare(other, out)
+    assert content(out) == before
+
+
+def test_folders_of_other_things_are_left_alone(utterances, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="holds other files; give a new --out"):
+        prepare(utterances, tmp_path / "mine")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare(utterances, tmp_path / "mine/thesis.tex")
+    assert content(tmp_path / "mine") == {"thesis.tex": b"x"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), "array_record"])
+def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
+    out = tmp_path / "p"
+    writer = module.array_record_module.ArrayRecordWriter
+
+    class Full:
+        """The writer's way to say so (seen on a full tmpfs), or the system's."""
+
+        def __init__(self, path, options):
+            self.real, self.third = writer(path, options), "00002" in path
+
+        def write(self, record):
+            self.real.write(record)
+
+        def close(self):
+            self.real.close()
+            if self.third:
+                raise error if isinstance(error, OSError) else RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(module.array_record_module, "ArrayRecordWriter", Full)
+    with pytest.raises(UserError) as caught:
+        prepare(utterances, out, workers=1, shard_size=5)
+    assert str(caught.value).startswith(f"{out}: no space left on the device; about 1 MB more are needed (1 MB in all)")
+    assert "2 of 5 shards are finished and kept" in str(caught.value)
+    assert not list(out.glob("*.tmp"))
+    monkeypatch.undo()
+    prepare(utterances, out, workers=1, shard_size=5)
+    assert content(out) == content(reference)
+
+
+def test_other_errors_of_the_writer_are_not_called_a_full_disk(utterances, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_write_shards", lambda *_: (_ for _ in ()).throw(RuntimeError("bug")))
+    with pytest.raises(RuntimeError, match="bug"):
+        prepare(utterances, tmp_path / "p")
+
+
+def test_cached(tmp_path):
+    path, cache, counts = make_corpus(tmp_path / "c", 6), tmp_path / "cache", []
+
+    def cached(config=PrepareConfig()):
+        counts.clear()
+        dataset = prepare_cached(path, cache, config, workers=1, progress=lambda *count: counts.append(count))
+        return dataset, bool(counts)
+
+    first, worked = cached()
+    assert worked
+    assert first.folder.name.startswith("corpus-")
+    again, worked = cached()
+    assert not worked
+    assert again.fingerprint == first.fingerprint
+    other, worked = cached(PrepareConfig(language="de"))
+    assert worked
+    assert other.folder != first.folder
+    # An audio file changes: the folder of that name is made again.
+    soundfile.write(path.parent / "u002.wav", np.random.default_rng(9).uniform(-1, 1, 9000), 16000)
+    changed, worked = cached()
+    assert worked
+    assert changed.folder == first.folder
+    assert changed.entries[2].frames == 71
+    assert changed.fingerprint != first.fingerprint
+    os.utime(path.parent / "u002.wav", (1, 1))
+    assert cached()[1]
+    # The manifest changes: another folder, the old one stays.
+    path.write_text(path.read_text().replace("One", "Two"))
+    edited, worked = cached()
+    assert worked
+    assert edited.folder != first.folder
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_open_or_prepare(reference, corpus, tmp_path):
+    assert open_or_prepare(reference, tmp_path).fingerprint == open_dataset(reference).fingerprint
+    assert open_or_prepare(corpus, tmp_path, workers=1).fingerprint == open_dataset(reference).fingerprint
+    wrong = {
+        r"language=english, but here it is to be german; prepare it again with --language=german": PrepareConfig("de"),
+        r"features\.mels=128, but here it is to be 64": PrepareConfig(features=FeatureConfig(mels=64)),
+    }
+    for message, config in wrong.items():
+        with pytest.raises(UserError, match=message):
+            open_or_prepare(reference, tmp_path, config)
+    (tmp_path / "a.wav").write_bytes(b"")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/shard-00000-of-00002.array_record").write_bytes(b"")
+    for name, message in {
+        "absent.jsonl": "no such file or folder",
+        "a.wav": "neither a .jsonl manifest nor a prepared folder",
+        "half": "its preparation was interrupted",
+        ".": "not a prepared dataset",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            open_or_prepare(tmp_path / name, tmp_path)
+
+
+def test_two_at_once_write_it_once(corpus, reference, tmp_path):
+    """The second process waits for the first, then finds the work done."""
+    code = (
+        "import sys; from w2l_jax.corpora import manifest; from w2l_jax.dataset.prepare import prepare\n"
+        "seen = []\n"
+        f"d = prepare(manifest.read({str(corpus)!r}), sys.argv[1], workers=1, shard_size=5, "
+        "progress=lambda *count: seen.append(count))\n"
+        "print(len(d), bool(seen))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "p")]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate()[0] for process in both) == ["24 False\n", "24 True\n"]
+    assert content(tmp_path / "p") == content(reference)
+
+
+def script(*options):
+    command = [sys.executable, "launch/prepare.py", *map(str, options)]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_script(tmp_path):
+    folder = make_corpus(tmp_path / "c", 8, lang="de").parent
+    (folder / "u003.wav").write_bytes(b"broken")
+    soundfile.write(folder / "u004.wav", np.random.default_rng(0).uniform(-1, 1, 8000), 8000)
+    options = f"--manifest={folder / 'corpus.jsonl'}", f"--out={tmp_path / 'p'}", "--workers=1"
+    done = script(*options)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: u000: its language is 'de', and english was asked for")
+    done = script(*options, "--language=de")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kept 7 utterances, 0.00 h, speakers known: 4" in done.stdout
+    assert "left out 1, listed in" in done.stdout
+    assert "u003: unreadable audio:" in done.stdout
+    assert "1 of 7 recordings are sampled below 16 kHz" in done.stdout
+    assert f"fingerprint {open_dataset(tmp_path / 'p').fingerprint}" in done.stdout
+    assert "× real time" in done.stdout
+    done = script(*options, "--language=de", "--summary=0")
+    assert done.returncode == 0
+    assert "there already" in done.stdout
+    assert "u003" not in done.stdout
+    done = script(*options, "--language=de", "--max_second=30")
+    assert done.returncode == 2
+    assert "max_seconds" in done.stderr
+    done = script("--manifest=absent.jsonl", f"--out={tmp_path / 'q'}")
+    assert (done.returncode, done.stderr) == (1, "error: absent.jsonl: no such manifest; check the path\n")
+
+
+def test_prepare_leaves_no_warnings_about_single_files(tmp_path):
+    folder = make_corpus(tmp_path / "c", 3).parent
+    for name in ("u000", "u001"):
+        soundfile.write(folder / f"{name}.wav", np.random.default_rng(0).uniform(-1, 1, 8000), 8000)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepare(manifest.read(folder / "corpus.jsonl"), tmp_path / "p", workers=1)
+    assert ["2 of 3 recordings are sampled below 16 kHz" in str(w.message) for w in caught] == [True]
+    assert filters.TOO_LONG not in open_dataset(tmp_path / "p").excluded
+
+
+@pytest.mark.slow
+def test_speed(tmp_path):
+    """At least 500 × real time on two free cores for 16 kHz FLAC; half of that here, as cores are seldom free."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    lines = []
+    for i in range(600):
+        rng = np.random.default_rng(i)
+        noise = np.convolve(rng.normal(0, 0.05, 16000 * 12), np.ones(8) / 8)
+        soundfile.write(folder / f"{i}.flac", noise, 16000)
+        lines.append({"audio_filepath": f"{i}.flac", "text": "hello"})
+    utterances = manifest.read(write_manifest(folder / "m.jsonl", lines))
+    start = time.perf_counter()
+    dataset = prepare(utterances, tmp_path / "p")
+    assert dataset.hours * 3600 / (time.perf_counter() - start) > 250

@@ -1,0 +1,113 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from w2l_jax import model
+from w2l_jax.model import ModelConfig
+
+SMALL = ModelConfig(width=12, top_width=16)
+PARAMS = jax.device_get(model.init(jax.random.key(1), SMALL, outputs=7, mels=10))
+
+
+def run(features_BxTxM, frames_B, **options):
+    return np.asarray(model.apply(PARAMS, jnp.asarray(features_BxTxM), jnp.asarray(frames_B), SMALL, **options))
+
+
+@pytest.mark.parametrize(("outputs", "total"), [(29, 24_662_529), (33, 24_670_533)])
+def test_parameter_counts_are_the_papers(outputs, total):
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), ModelConfig(), outputs))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == total
+    counts = [layer.parameters for layer in model.layers(ModelConfig(), outputs)]
+    assert counts[:10] == [1_536_250] + [437_750] * 7 + [16_002_000, 4_002_000]
+    assert counts[10] == {29: 58_029, 33: 66_033}[outputs]
+
+
+def test_initialisation_is_the_papers():
+    params = model.init(jax.random.key(0), ModelConfig(), 29)
+    for layer in model.layers(ModelConfig(), 29):
+        kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
+        limit = np.sqrt(6 / (layer.kernel * (layer.channels_in + layer.channels_out)))  # Glorot & Bengio 2010, eq. 16
+        assert abs(kernel).max() <= limit
+        assert abs(float(kernel.std()) - limit / np.sqrt(3)) < 0.02 * limit
+        assert not bias.any()
+
+
+def test_receptive_field_is_194_frames_and_real():
+    before, after = model.receptive_field()
+    assert (before, after, before + 1 + after) == (95, 98, 194)
+    frames, middle = 600, 300
+    x = np.zeros((1, frames, 10), np.float32)
+    x[0, middle] = 1
+    changed = run(x, [frames])[0] - run(np.zeros_like(x), [frames])[0]
+    touched = np.flatnonzero(abs(changed).sum(axis=1))
+    # Output s sees inputs 2s − 95 … 2s + 98, so input 300 can touch s = 101 … 197.
+    assert touched.min() == -(-(middle - after) // 2)
+    assert touched.max() == (middle + before) // 2
+
+
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=3), st.integers(0, 40), st.integers(0, 2**31 - 1), st.booleans()
+)
+@settings(max_examples=30, deadline=None)
+def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate):
+    """DESIGN's bound, on log-probabilities: 1e-5 · max(1, max|logit|) at highest precision."""
+    rng = np.random.default_rng(seed)
+    utterances = [rng.standard_normal((n, 10)).astype(np.float32) * 3 for n in lengths]
+    if long_mate:
+        utterances.append(rng.standard_normal((131, 10)).astype(np.float32) * 30)
+    size = max(map(len, utterances)) + extra
+    batch = np.full((len(utterances), size, 10), 7.5, np.float32)  # padding is not even zero
+    for row, item in enumerate(utterances):
+        batch[row, : len(item)] = item
+    together = run(batch, [len(u) for u in utterances], precision="highest")
+    for row, item in enumerate(utterances):
+        alone = run(item[None], [len(item)], precision="highest")[0]
+        bound = 1e-5 * max(1, abs(alone).max())
+        padded = together[row, : len(alone)]
+        assert abs(jax.nn.log_softmax(alone) - jax.nn.log_softmax(padded)).max() <= bound
+        assert not together[row, len(alone) :].any()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 77, 78])
+@pytest.mark.parametrize("k", [1, 5, 8, 10])
+def test_a_range_of_layers_continues_another(frames, k):
+    x = np.random.default_rng(0).standard_normal((2, 80, 10)).astype(np.float32)
+    lengths = np.array([frames, 80])
+    whole = run(x, lengths)
+    part = run(run(x, lengths, last=k), lengths, first=k + 1)
+    assert whole.shape == (2, 40, 7)
+    np.testing.assert_allclose(whole, part, rtol=1e-5, atol=1e-5)
+
+
+def test_output_frames():
+    assert [model.output_frames(t) for t in (1, 2, 3, 4)] == [1, 1, 2, 2]
+
+
+def test_variants():
+    x, n = jnp.ones((1, 20, 10)), jnp.array([20])
+    elu = ModelConfig(width=12, top_width=16, activation="elu")
+    assert not np.allclose(model.apply(PARAMS, x, n, elu), run(x, n))
+    assert model.apply(PARAMS, x, n, SMALL, dtype=jnp.bfloat16).dtype == jnp.float32
+    dropped = ModelConfig(width=12, top_width=16, dropout=0.5)
+    np.testing.assert_array_equal(model.apply(PARAMS, x, n, dropped), run(x, n))
+    assert not np.allclose(model.apply(PARAMS, x, n, dropped, dropout_rng=jax.random.key(0)), run(x, n))
+
+
+def test_he_keeps_the_variance_that_xavier_halves():
+    x = jax.random.normal(jax.random.key(3), (2, 200, 128))
+    scale = {}
+    for name in ("xavier_uniform", "he_uniform"):
+        config = ModelConfig(width=128, top_width=32, initializer=name)
+        params = model.init(jax.random.key(0), config, 29)
+        frames = jnp.array([200, 200])
+        first, last = (model.apply(params, x, frames, config, last=k)[:, 40:60] for k in (2, 8))
+        scale[name] = float(jnp.square(last).mean() / jnp.square(first).mean())
+    assert scale["xavier_uniform"] < 2 * 0.5**6 < 0.5 < scale["he_uniform"]
+
+
+def test_refuses_what_makes_no_sense():
+    with pytest.raises(ValueError, match="not a range"):
+        run(np.zeros((1, 4, 10)), [4], first=3, last=2)

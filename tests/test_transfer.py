@@ -1,0 +1,84 @@
+import jax
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from w2l_jax import model, transfer
+from w2l_jax.alphabet import Alphabet, preset
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+
+CONFIG = ModelConfig(width=4, top_width=5)
+
+
+def network(seed, outputs):
+    return jax.device_get(model.init(jax.random.key(seed), CONFIG, outputs, mels=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [("0", []), ("8", range(1, 9)), (10, range(1, 11)), ("1-3,9", [1, 2, 3, 9]), ("9,", [9]), ("2-2", [2])],
+)
+def test_layers_to_freeze(text, layers):
+    assert transfer.parse_layers(text) == frozenset(layers)
+
+
+@pytest.mark.parametrize("text", ["11", "12", "-1", "x", "0-3", "1-12", "1-11", "", "1,,2-"])
+def test_layers_that_make_no_sense(text):
+    with pytest.raises(UserError, match="frozen_layers"):
+        transfer.parse_layers(text)
+
+
+def test_only_the_unbroken_bottom_needs_no_gradient():
+    assert transfer.frozen_prefix(frozenset([1, 2, 3, 9])) == 3
+    assert transfer.frozen_prefix(frozenset([2])) == 0
+
+
+def test_optimizer_state_exists_for_trained_leaves_only():
+    params = network(0, 6)
+    for k in (0, 8, 10):
+        state = transfer.optimizer(optax.adam(1e-4), params, frozenset(range(1, k + 1))).init(params)
+        trained = sum(layer.parameters for layer in model.layers(CONFIG, 6, 3)[k:])
+        assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * trained
+
+
+def test_alphabet_change_by_character():
+    english, german = preset("en"), preset("de")
+    params = network(0, english.size)
+    params["layer_11"]["bias"] = np.arange(1, english.size + 1, dtype=np.float32)
+    moved, remap = transfer.carry_output(params, english, german)
+    kernel, bias = moved["layer_11"]["kernel"], moved["layer_11"]["bias"]
+    assert kernel.shape == (1, 5, 33)
+    # Blank to blank, and the first character survives (the authors' program once lost it).
+    np.testing.assert_array_equal(bias[:29], params["layer_11"]["bias"])
+    np.testing.assert_array_equal(kernel[..., :29], params["layer_11"]["kernel"])
+    assert not kernel[..., 29:].any() and not bias[29:].any()
+    assert (remap.kept, remap.new, remap.dropped) == (english.characters, "äöüß", "")
+    np.testing.assert_array_equal(moved["layer_10"]["kernel"], params["layer_10"]["kernel"])
+
+
+@given(st.permutations("abcdef"), st.integers(1, 6), st.permutations("cdefgh"), st.integers(1, 6))
+def test_alphabet_change_in_any_order(old, n, new, m):
+    old, new = Alphabet("".join(old[:n])), Alphabet("".join(new[:m]))
+    params = network(1, old.size)
+    params["layer_11"]["bias"] = np.arange(1, old.size + 1, dtype=np.float32)
+    moved, remap = transfer.carry_output(params, old, new)
+    bias = dict(zip(new.characters, np.asarray(moved["layer_11"]["bias"])[1:].tolist(), strict=True))
+    before = dict(zip(old.characters, params["layer_11"]["bias"][1:].tolist(), strict=True))
+    assert bias == {c: before.get(c, 0.0) for c in new.characters}
+    assert set(remap.kept) | set(remap.dropped) == set(old.characters)
+
+
+def test_wrong_alphabet_is_noticed():
+    with pytest.raises(UserError, match="do not belong together"):
+        transfer.carry_output(network(0, 6), preset("en"), preset("de"))
+
+
+def test_reinitialize_keeps_the_frozen_layers():
+    old, fresh = network(0, 6), network(1, 6)
+    mixed = transfer.reinitialize(old, fresh, frozenset(range(1, 9)))
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        np.testing.assert_array_equal(mixed[name]["kernel"], (old if number <= 8 else fresh)[name]["kernel"])

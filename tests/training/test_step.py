@@ -1,0 +1,201 @@
+"""The update: what freezing keeps, what it saves, and that cutting a batch changes nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from w2l_jax import model, transfer
+from w2l_jax.dataset.batches import Batch
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.certificate import certify, predicted_flops
+from w2l_jax.training.options import AugmentOptions, TrainOptions
+from w2l_jax.training.step import (
+    StepConfig,
+    init_state,
+    learning_rate_schedule,
+    make_optimizer,
+    make_step,
+    microbatches,
+)
+
+SMALL = ModelConfig(width=8, top_width=12)
+MELS = 6
+
+
+def random_batch(rows=4, frames=48, labels=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return Batch(
+        jnp.asarray(rng.standard_normal((rows, frames, MELS)), jnp.float16),
+        jnp.asarray(rng.integers(frames // 2, frames + 1, rows), jnp.int32),
+        jnp.asarray(rng.integers(1, 7, (rows, labels)), jnp.int32),
+        jnp.asarray(rng.integers(0, labels + 1, rows), jnp.int32),
+    )
+
+
+def setup(k=0, optimizer=None, **config):
+    frozen = frozenset(range(1, k + 1))
+    params = model.init(jax.random.key(0), SMALL, 7, MELS)
+    before = jax.device_get(params)
+    optimizer = optimizer or make_optimizer(TrainOptions(learning_rate=1e-2))
+    step = make_step(optimizer, StepConfig(SMALL, frozen, **config))
+    return before, init_state(params, optimizer, frozen), step
+
+
+@pytest.mark.parametrize("k", [0, 6, 8, 9, 10])
+def test_frozen_layers_are_bit_identical_after_20_steps(k):
+    before, state, step = setup(k)
+    for i in range(20):
+        state, _ = step(state, random_batch(seed=i))
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        for leaf in ("kernel", "bias"):
+            same = np.asarray(state.params[name][leaf]).tobytes() == before[name][leaf].tobytes()
+            assert same == (number <= k), (name, leaf)
+
+
+def test_a_list_of_layers_freezes_those_alone():
+    params = model.init(jax.random.key(0), SMALL, 7, MELS)
+    before = jax.device_get(params)
+    frozen = transfer.parse_layers("2-3,9")
+    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2))
+    state, _ = make_step(optimizer, StepConfig(SMALL, frozen))(init_state(params, optimizer, frozen), random_batch())
+    changed = {
+        n
+        for n in range(1, 12)
+        if (before[model.layer_name(n)]["kernel"] != state.params[model.layer_name(n)]["kernel"]).any()
+    }
+    assert changed == set(range(1, 12)) - {2, 3, 9}
+
+
+def test_negative_zero_survives_freezing():
+    before, state, step = setup(10)
+    kernel = jnp.asarray(before["layer_01"]["kernel"]).at[0, 0, 0].set(-0.0)
+    state = state.replace(params={**state.params, "layer_01": {**state.params["layer_01"], "kernel": kernel}})
+    state, _ = step(state, random_batch())
+    assert np.signbit(np.asarray(state.params["layer_01"]["kernel"])[0, 0, 0])
+
+
+@pytest.mark.parametrize("k", [0, 8])
+def test_microbatches_give_the_same_update(k):
+    sgd = optax.sgd(1.0)  # the update is the gradient itself; Adam would blow rounding up
+    batch = random_batch(rows=8)._replace(label_lengths_B=jnp.array([5, 0, 3, 1, 4, 2, 5, 5]))
+    batch = batch._replace(frames_B=batch.frames_B.at[3].set(0))  # infeasible: counted over the whole batch
+    _, whole, step = setup(k, sgd)
+    _, cut, cut_step = setup(k, sgd, max_microbatch_frames=2 * 48)
+    whole, metrics = step(whole, batch)
+    cut, cut_metrics = cut_step(cut, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(cut_metrics["loss"]), rel=1e-5)
+    assert int(metrics["infeasible"]) == int(cut_metrics["infeasible"]) == 1
+    assert float(metrics["gradient_norm"]) == pytest.approx(float(cut_metrics["gradient_norm"]), rel=1e-5)
+    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(cut.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_how_a_batch_is_cut():
+    assert microbatches(64, 500, 0) == 1
+    assert microbatches(64, 500, 64 * 500) == 1
+    assert microbatches(64, 500, 64 * 500 - 1) == 2
+    assert microbatches(6, 500, 1000) == 3
+    assert microbatches(64, 500, 3) == 64
+
+
+def test_first_update_is_adams():
+    """With Adam the first update is −α · g / (|g| + ε) for each weight, for trained layers alone."""
+    before, state, step = setup(0, optax.sgd(1.0))
+    after, _ = step(state, random_batch())
+    gradient = {n: before[n]["kernel"] - np.asarray(after.params[n]["kernel"]) for n in before}
+    _, state, step = setup(10, make_optimizer(TrainOptions()))
+    after, _ = step(state, random_batch())
+    moved = np.asarray(after.params["layer_11"]["kernel"]) - before["layer_11"]["kernel"]
+    g = gradient["layer_11"]
+    large = abs(g) > 1e-3
+    np.testing.assert_allclose(moved[large], (-1e-4 * g / (abs(g) + 1e-8))[large], rtol=1e-2)
+
+
+def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
+    gradients = {}
+    for k in (0, 8):
+        before, state, step = setup(k, optax.sgd(1.0))
+        state, metrics = step(state, random_batch())
+        delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, jax.device_get(state.params))
+        assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(delta)), rel=1e-4)
+        gradients[k] = float(metrics["gradient_norm"])
+    assert gradients[8] < gradients[0]
+    clipped = TrainOptions(clip_norm=0.5)
+    before, state, step = setup(8, optax.chain(optax.clip_by_global_norm(clipped.clip_norm), optax.sgd(1.0)))
+    state, metrics = step(state, random_batch())
+    delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, jax.device_get(state.params))
+    assert float(metrics["gradient_norm"]) == pytest.approx(gradients[8], rel=1e-5)
+    assert float(optax.tree.norm(delta)) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_learning_rate_over_time():
+    constant = learning_rate_schedule(TrainOptions())
+    assert float(constant(0)) == float(constant(10**6)) == pytest.approx(1e-4)
+    rate = learning_rate_schedule(TrainOptions(learning_rate=1.0, warmup_steps=10, steps=110, decay="linear"))
+    assert 0 < float(rate(0)) < 0.1 and float(rate(10)) == pytest.approx(1.0)
+    assert float(rate(60)) == pytest.approx(0.5) and float(rate(110)) == pytest.approx(0.0)
+    cosine = learning_rate_schedule(TrainOptions(learning_rate=1.0, steps=100, decay="cosine"))
+    assert float(cosine(50)) == pytest.approx(0.5)
+
+
+def test_augmentation_depends_on_the_step_alone():
+    batch = random_batch()
+    augment = AugmentOptions(frequency_masks=1, frequency_width=3, time_masks=1, time_width=9)
+    losses = []
+    for _ in range(2):
+        _, state, step = setup(0, optax.sgd(0.0), augment=augment)
+        state, first = step(state, batch)
+        state, second = step(state, batch)
+        losses.append((float(first["loss"]), float(second["loss"])))
+    assert losses[0] == losses[1]
+    assert losses[0][0] != losses[0][1]
+
+
+# Full width: batch 2 of 12 seconds; nothing runs, the compiler's own cost analysis is read.
+FRAMES = 1500
+_CERTIFICATES = {}
+
+
+def full_width(k):
+    if k not in _CERTIFICATES:
+        frozen = frozenset(range(1, k + 1))
+        config, optimizer = ModelConfig(), make_optimizer(TrainOptions())
+        params = jax.eval_shape(lambda: model.init(jax.random.key(0), config, 33))
+        state = jax.eval_shape(lambda p: init_state(p, optimizer, frozen), params)
+        shape = jax.ShapeDtypeStruct
+        batch = Batch(
+            shape((2, FRAMES, 128), jnp.float16),
+            shape((2,), jnp.int32),
+            shape((2, 150), jnp.int32),
+            shape((2,), jnp.int32),
+        )
+        compiled = make_step(optimizer, StepConfig(config, frozen)).lower(state, batch).compile()
+        table = model.layers(config, 33)
+        _CERTIFICATES[k] = certify(compiled, state, table, (2, FRAMES), frozen)
+    return _CERTIFICATES[k]
+
+
+@pytest.mark.parametrize("k", [0, 6, 8, 9, 10])
+def test_flops_fall_with_k_as_the_layer_table_predicts(k):
+    table = model.layers(ModelConfig(), 33)
+    frozen = frozenset(range(1, k + 1))
+    expected = predicted_flops(table, 2, FRAMES, frozen)
+    assert full_width(k).flops == pytest.approx(expected, rel=0.03)
+    share = {0: 1.0, 6: None, 8: 0.674, 9: 0.398, 10: 0.341}[k]
+    if share:
+        assert full_width(k).flops / full_width(0).flops == pytest.approx(share, rel=0.03)
+        assert full_width(k).flops_share_of_k0 == pytest.approx(share, rel=0.03)
+
+
+@pytest.mark.parametrize("k", [0, 8])
+def test_the_state_is_donated_and_frozen_layers_carry_no_moments(k):
+    certificate = full_width(k)
+    trained = sum(layer.parameters for layer in model.layers(ModelConfig(), 33)[k:])
+    assert certificate.trained_parameters == trained
+    assert certificate.frozen_parameters == 24_670_533 - trained
+    assert certificate.optimizer_bytes == pytest.approx(8 * trained, abs=16)
+    # Everything but the batch and the frozen layers is written in place; frozen layers pass through.
+    assert certificate.reused_bytes >= certificate.optimizer_bytes + 4 * trained
