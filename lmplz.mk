@@ -9,7 +9,7 @@ PYTHON ?= python3
 # KenLM asks Boost for its test and system libraries too; neither tool links them, and newer Boosts have no system library.
 .PHONY: lmplz
 lmplz:
-	@if echo a | $(KENLM_BIN)/lmplz -o 2 -S 16M --discount_fallback > /dev/null 2>&1 \
+	@if echo a | $(KENLM_BIN)/lmplz -o 2 -S 64M --discount_fallback > /dev/null 2>&1 \
 	  && test -x $(KENLM_BIN)/build_binary; then exit 0; fi; set -e; \
 	fail() { echo "make lmplz: $$1" >&2; exit 1; }; packages='apt-get install $(LMPLZ_PACKAGES)'; \
 	for tool in cmake c++ make; do command -v $$tool > /dev/null || fail "$$tool is missing: $$packages"; done; \

@@ -15,6 +15,11 @@ from hypothesis import settings
 settings.register_profile("w2l", deadline=None, derandomize=True)
 settings.load_profile("w2l")
 
+# The same small programs are compiled in many tests and in the scripts that tests start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = ["ab", "ba", "cab", "bad", "dab", "cad", "add", "dad", "baba", "abc"]
 
@@ -48,12 +53,13 @@ def write_corpus(folder: Path, name: str, count: int, speakers: int, seed: int =
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Path:
-    """A folder with train.jsonl (48 utterances), dev.jsonl (12) and german.jsonl (24)."""
+def tones(tmp_path_factory) -> Path:
+    """A folder with train.jsonl (48 utterances), dev.jsonl (12), german.jsonl (24) and german_dev.jsonl (12)."""
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, "train", 48, 6)
     write_corpus(folder, "dev", 12, 3, seed=1)
     write_corpus(folder, "german", 24, 4, seed=2, lang="de")
+    write_corpus(folder, "german_dev", 12, 3, seed=3, lang="de")
     return folder
 
 

@@ -105,9 +105,9 @@ def test_german_forms():
     assert verb("trennbar", "abholen")[::4] == ["holt {was} ab", "abgeholt"]
     assert verb("trennbar", "aufbewahren")[-1] == "aufbewahrt"
     for case, expected in {
-        "nom": "der kleine Hund, ein kleiner Hund, die kleine Maus, eine kleine Maus, das kleine Huhn, ein kleines Huhn",
-        "acc": "den kleinen Hund, einen kleinen Hund, die kleine Maus, eine kleine Maus, das kleine Huhn, ein kleines Huhn",
-        "dat": "dem kleinen Hund, einem kleinen Hund, der kleinen Maus, einer kleinen Maus, dem kleinen Huhn, einem kleinen Huhn",
+        "nom": "der kleine Hund, ein kleiner Hund, die kleine Maus, eine Maus, das kleine Huhn, ein kleines Huhn",
+        "acc": "den kleinen Hund, keinen kleinen Hund, diese kleine Maus, eine Maus, jedes kleine Huhn, ihr Huhn",
+        "dat": "dem Hund, einem kleinen Hund, der kleinen Maus, meiner Maus, diesem kleinen Huhn, unserem kleinen Huhn",
     }.items():
         found = " ".join(rules[f"tier.{case}"])
         for noun, gender in {"Hund": "m", "Maus": "f", "Huhn": "n"}.items():
@@ -140,20 +140,17 @@ def test_no_sentence_occurs_twice_and_lengths_are_right(scripts, lang):
     assert len({line.stem for line in script.lines}) == len(script.lines)
 
 
-def test_some_english_dev_words_are_unknown_to_training(scripts):
-    words = {
-        split: {
-            word
-            for line in scripts["en"].lines
-            if line.split == split
-            for word in re.findall(r"[a-z']+", line.text.lower())
-        }
-        for split in ("train", "dev")
-    }
-    known = grammar.withhold(grammar.load("english"), 0.05, seed=0)
-    withheld = set(grammar.load("english")["nouns"]["thing"]) - set(known["nouns"]["thing"])
-    assert len(withheld) > 10
-    assert not withheld & words["train"]
+def test_withheld_words_are_in_no_list():
+    tables = grammar.load("english")
+    known = grammar.withhold(tables, 0.05, seed=0)
+    assert known == grammar.withhold(tables, 0.05, seed=0) != grammar.withhold(tables, 0.05, seed=1)
+
+    def words(tables):
+        return [word for key, lists in tables.items() if key != "rules" for words in lists.values() for word in words]
+
+    withheld = set(words(tables)) - set(words(known))
+    assert 0.04 < len(withheld) / len(set(words(tables))) < 0.07
+    assert len(words(known)) + sum(word in withheld for word in words(tables)) == len(words(tables))
 
 
 def test_dev_speakers_are_strangers():
@@ -183,7 +180,7 @@ def test_every_voice_exists_and_speaks_plausibly():
                 assert rate == 22050
                 assert 0.05 < np.abs(speech).max() < 1
                 seconds.append(len(speech) / rate * speaker.voice.rate / 175 / len(text))
-    assert 0.05 < min(seconds) < max(seconds) < 0.12
+    assert 0.04 < min(seconds) < max(seconds) < 0.08
 
 
 def test_the_past_does_not_matter_to_a_voice():
@@ -239,7 +236,7 @@ def test_the_room_keeps_its_promises():
     assert -15.1 < min(peaks) < -12
     assert -4 < max(peaks) < -0.9
     assert min(ratios) < 20
-    assert max(ratios) > 30
+    assert max(ratios) > 26
 
 
 # The corpus on disk
@@ -356,6 +353,9 @@ def _alive(group: int) -> bool:
 
 def test_importing_the_package_is_cheap():
     heavy = "jax librosa espeakng_loader num2words soundfile soxr numpy"
-    program = f"import sys, w2l_jax; before = set(sys.modules); import w2l_jax.corpora.demo; print(sorted(set('{heavy}'.split()) & (set(sys.modules) - before)))"
+    program = (
+        "import sys, w2l_jax; before = set(sys.modules); import w2l_jax.corpora.demo; "
+        f"print(sorted(set('{heavy}'.split()) & (set(sys.modules) - before)))"
+    )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -128,6 +128,7 @@ def _numbers() -> dict[str, list[str]]:
         "ziffer": [cardinal(n) for n in range(10)],
         "klein": [cardinal(n) for n in range(2, 13)],
         "stunde": [cardinal(n) if n > 1 else "ein" for n in range(1, 13)],
+        "stunden": [cardinal(n) for n in range(1, 13)],
         "minuten": [cardinal(n) for n in range(2, 60)],
         "zahl": [cardinal(n) for n in (*range(3, 1000, 7), *range(1200, 10000, 900))],
         "tag": [ordinal(n) for n in range(1, 32)],

@@ -47,7 +47,8 @@ def speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
     missing, the voice does not exist, or nothing was spoken.
     """
     library_path, data_path = _paths()
-    # espeak-ng carries oscillator phases over from one utterance to the next and cannot be told to forget them. A freshly loaded library has no past; loading takes half a millisecond.
+    # espeak-ng carries oscillator phases over from one utterance to the next and cannot be told to forget them. A
+    # freshly loaded library has no past; loading takes half a millisecond.
     library = ctypes.CDLL(library_path)
     try:
         rate = library.espeak_Initialize(_RETRIEVAL, 0, os.fsencode(data_path), _NO_EXIT)

@@ -18,7 +18,7 @@ TRAIN_VARIANTS = (
     "klatt3 Andy f3 f5 f2 f1 shelby Annie belinda grandma anika steph"
 ).split()
 # Nobody in training sounds like these.
-DEV_VARIANTS = "m5 f4 linda Michael gustave Reed aunty Jacky".split()
+DEV_VARIANTS = "m5 f4 linda Michael gustave marcelo aunty Jacky".split()
 SPEAKERS = {("en", "train"): 60, ("de", "train"): 30, ("en", "dev"): 8, ("de", "dev"): 8}
 
 

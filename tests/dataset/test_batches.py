@@ -1,0 +1,130 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from w2l_jax.alphabet import preset
+from w2l_jax.dataset.batches import Bucket, Order, Source, bucket_for, make_buckets, prefetch
+from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
+from w2l_jax.errors import UserError
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5), st.booleans())
+def test_every_utterance_comes_once_an_epoch(lengths, batch_size, seed, sorted_first):
+    order = Order(tuple(lengths), batch_size, seed, sorted_first)
+    # Sixteen batches are sorted together, so look at whole chunks only, over at least three epochs.
+    head = -(-len(lengths) // batch_size) if sorted_first else 0
+    chunks = -(-3 * len(lengths) // (16 * batch_size)) + 1
+    batches = [order.batch(step) for step in range(head + 16 * chunks)]
+    assert all(len(batch) == batch_size for batch in batches)
+    seen = np.bincount(np.concatenate(batches), minlength=len(lengths))
+    assert seen.max() - seen.min() <= 1
+    assert order.epoch(len(lengths) // batch_size + 1) >= 1
+
+
+def test_order_is_a_function_of_seed_and_step():
+    lengths = tuple(np.random.default_rng(0).integers(50, 900, 333).tolist())
+    first, again = Order(lengths, 8, seed=1), Order(lengths, 8, seed=1)
+    other = Order(lengths, 8, seed=2)
+    for step in (0, 41, 42, 400):
+        np.testing.assert_array_equal(first.batch(step), again.batch(step))
+    assert any((first.batch(step) != other.batch(step)).any() for step in range(5))
+    assert any((first.batch(step) != first.batch(step + 333)).any() for step in range(5))
+
+
+def test_sorting_within_chunks_saves_most_of_the_padding():
+    lengths = np.random.default_rng(0).integers(100, 1000, 2000)
+    order = Order(tuple(lengths.tolist()), 32, seed=0)
+    padded = sum(32 * lengths[order.batch(step)].max() for step in range(160))
+    real = sum(lengths[order.batch(step)].sum() for step in range(160))
+    assert real / padded > 0.93  # random batches: 0.57
+
+
+def test_sorted_first_epoch():
+    lengths = tuple(np.random.default_rng(0).integers(100, 1000, 100).tolist())
+    order = Order(lengths, 10, seed=0, sorted_first=True)
+    first = np.array(lengths)[np.concatenate([order.batch(step) for step in range(10)])]
+    assert (np.diff(first) >= 0).all()
+    second = np.array(lengths)[np.concatenate([order.batch(step) for step in range(10, 20)])]
+    assert (np.diff(second) < 0).any()
+
+
+@given(st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 200)), min_size=1, max_size=50), st.integers(1, 8))
+def test_every_utterance_fits_a_bucket(pairs, count):
+    frames, labels = zip(*pairs, strict=True)
+    buckets = make_buckets(frames, labels, count)
+    assert 1 <= len(buckets) <= count
+    for f, n in pairs:
+        shape = bucket_for(buckets, f, n)
+        assert shape in buckets and shape.frames >= f and shape.labels >= n
+
+
+def test_beyond_the_largest_bucket_one_is_made():
+    assert bucket_for([Bucket(160, 8)], 161, 9) == Bucket(176, 16)
+
+
+@pytest.fixture(scope="module")
+def source(tones, cache):
+    data = prepare_cached(tones / "train.jsonl", cache, PrepareConfig(language="english"))
+    return Source.create(data, preset("en"), 3)
+
+
+def test_batches_hold_the_stored_utterances(source):
+    batch = source.batch([3, 7], rows=4)
+    assert batch.features_BxTxM.dtype == np.float16 and batch.features_BxTxM.shape[0] == 4
+    for row, i in enumerate([3, 7]):
+        stored = source.dataset.features_of([i])[0]
+        assert batch.frames_B[row] == len(stored) == source.dataset.entries[i].frames
+        np.testing.assert_array_equal(batch.features_BxTxM[row, : len(stored)], stored)
+        assert not batch.features_BxTxM[row, len(stored) :].any()
+        length = batch.label_lengths_B[row]
+        assert preset("en").decode(batch.labels_BxL[row, :length]) == source.dataset.entries[i].transcript
+    assert batch.frames_B[2:].tolist() == [0, 0] == batch.label_lengths_B[2:].tolist()
+
+
+def test_evaluation_sees_every_utterance_once(source):
+    seen = np.concatenate([indices for indices, _ in source.in_order_of_length(7)])
+    assert sorted(seen.tolist()) == list(range(len(source.dataset.entries)))
+
+
+def test_alphabet_that_cannot_write_the_transcripts(source):
+    from w2l_jax.alphabet import Alphabet
+
+    with pytest.raises(UserError, match=r"train_\d+.*not in the alphabet"):
+        Source.create(source.dataset, Alphabet("xyz"), 3)
+
+
+def test_no_data():
+    with pytest.raises(UserError, match="no utterance"):
+        Order((), 4, 0)
+
+
+def test_prefetch_keeps_order_and_hands_errors_over():
+    assert list(prefetch(range(20), lambda x: x + 1, depth=2)) == list(range(1, 21))
+
+    def broken():
+        yield 1
+        raise ValueError("bad shard")
+
+    items = prefetch(broken())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="bad shard"):
+        next(items)
+
+
+def test_closing_prefetch_ends_its_thread():
+    import threading
+
+    def endless():
+        while True:
+            yield 0
+
+    items = prefetch(endless())
+    next(items)
+    items.close()
+    deadline = time.monotonic() + 5
+    while any(thread.name == "prefetch" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,207 @@
+"""Training jobs: what fits together, what learns, and that stopping loses nothing."""
+
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from w2l_jax import config, model, training
+from w2l_jax.checkpoint import Run
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+
+TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform")
+
+
+@pytest.fixture
+def options(tones, cache, tmp_path):
+    data = DataOptions(
+        train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=1, workers=1
+    )
+    return TrainOptions(
+        run=str(tmp_path / "run"), steps=6, batch_size=8, learning_rate=3e-3, eval_every=4, checkpoint_every=4,
+        log_every=2, model=TINY, data=data,
+    )  # fmt: skip
+
+
+def run(options, report=lambda line: None):
+    job = training.create(options, report)
+    return job, training.train(job, report)
+
+
+def german(options, base, **changes):
+    folder = Path(options.data.train).parent
+    data = dataclasses.replace(options.data, train=str(folder / "german.jsonl"), dev=str(folder / "german_dev.jsonl"))
+    return dataclasses.replace(options, init=base, run=options.run + "_de", data=data, model=ModelConfig(), **changes)
+
+
+def equal(a, b):
+    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+
+def lines(folder, kind):
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_run_folder_is_complete(options):
+    said = []
+    job, result = run(dataclasses.replace(options, keep_steps="3"), said.append)
+    folder = job.run.folder
+    assert result.position.step == 6 and "6 steps" in result.reason
+    assert [r["step"] for r in lines(folder, "train")] == [1, 2, 3, 4, 5, 6]
+    assert [r["step"] for r in lines(folder, "dev")] == [4, 6]
+    assert {"loss", "gradient_norm", "learning_rate", "seconds", "epoch", "infeasible"} <= set(lines(folder, "train")[0])
+    assert lines(folder, "dev")[0]["samples"][0].keys() == {"id", "expected", "predicted"}
+    kept = {f.name for f in (folder / "checkpoints").glob("step_*")}
+    assert {"step_00000003", "step_00000006"} <= kept
+    certificate = json.loads((folder / "certificate.json").read_text())
+    assert certificate["trained_parameters"] == sum(x.size for x in jax.tree.leaves(job.run.restore_params("last")))
+    assert any("GFLOP" in line for line in said)
+    assert config.load(TrainOptions, folder / "config.toml").model == TINY
+    assert Run.open(folder).alphabet.size == 29 and Run.complete(folder)
+    assert list((folder / "tensorboard").iterdir())
+    with pytest.raises(UserError, match="--resume"):
+        run(options)
+
+
+def test_it_learns(options):
+    _, result = run(dataclasses.replace(options, steps=250, eval_every=250, warmup_steps=20, decay="linear"))
+    assert result.evaluation["ler"] < 0.5
+    losses = [r["loss"] for r in lines(Run.open(options.run).folder, "train")]
+    assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
+
+
+def test_best_checkpoint_and_patience(options):
+    # A learning rate of nearly nothing never gets better than its first evaluation... by LER; the loss still may.
+    stuck = dataclasses.replace(options, steps=100, eval_every=2, patience=2, learning_rate=1e-12)
+    _, result = run(stuck)
+    assert result.reason.startswith("no better dev LER in 2")
+    assert result.position.step < 100
+    pointers = Run.open(stuck.run).pointers()
+    assert pointers["best"] <= pointers["last"] == result.position.step
+
+
+def test_time_limit(options):
+    _, result = run(dataclasses.replace(options, steps=1000, max_hours=1e-9))
+    assert "hours" in result.reason and result.position.step == 2
+
+
+def test_adapting_freezes_and_carries(options):
+    _, _ = run(options)
+    job, _ = run(german(options, options.run, frozen_layers="8"))
+    base, adapted = Run.open(options.run), Run.open(job.run.folder)
+    before, after = base.restore_params("best"), adapted.restore_params("last")
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        assert equal(before[name], after[name]) == (number <= 8) or number == 11
+    assert adapted.alphabet.size == 33
+    assert json.loads((adapted.folder / "remap.json").read_text()) == {
+        "kept": base.alphabet.characters, "new": "äöüß", "dropped": "",
+    }  # fmt: skip
+    assert job.options.model == TINY  # the base's architecture
+
+
+def test_reinitialize(options):
+    run(options)
+    job = training.create(german(options, options.run, frozen_layers="8", reinitialize=True))
+    base = Run.open(options.run).restore_params("best")
+    assert equal(job.state.params["layer_08"], base["layer_08"])
+    assert not equal(job.state.params["layer_09"], base["layer_09"])
+
+
+def test_interrupted_and_resumed_is_bit_identical(options, tmp_path):
+    augment = AugmentOptions(time_masks=1, speed=0.1)
+    whole = dataclasses.replace(options, steps=12, augment=augment, decay="cosine", clip_norm=5.0)
+    _, uninterrupted = run(whole)
+
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+
+    def interrupt(line):  # after the evaluation at step 4, as a user's Ctrl-C or a scheduler's SIGTERM would
+        if line.startswith("step 4"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    _, first = run(parts, interrupt)
+    assert "SIGTERM" in first.reason and 4 <= first.position.step < 12
+    job, second = run(dataclasses.replace(parts, resume=True))
+    assert second.position.step == 12
+    a, b = Run.open(whole.run), Run.open(parts.run)
+    assert equal(a.restore_params("last"), b.restore_params("last"))
+    assert a.pointers()["best"] == b.pointers()["best"]
+    strip = {"seconds"}
+    for kind in ("train", "dev"):
+        left, right = ([{k: v for k, v in r.items() if k not in strip} for r in lines(x.folder, kind)] for x in (a, b))
+        assert left == right
+    assert second.position.seconds > first.position.seconds
+    assert uninterrupted.position.best_ler == second.position.best_ler
+
+
+def test_finished_run_can_go_further(options):
+    run(options)
+    _, result = run(dataclasses.replace(options, resume=True))
+    assert "raise --steps" in result.reason
+    _, result = run(dataclasses.replace(options, resume=True, steps=8))
+    assert result.position.step == 8
+
+
+def test_resume_with_other_options_is_refused(options):
+    run(options)
+    with pytest.raises(UserError, match="learning_rate was 0.003"):
+        run(dataclasses.replace(options, resume=True, learning_rate=1.0, steps=8))
+    with pytest.raises(UserError, match="no run to resume"):
+        run(dataclasses.replace(options, resume=True, run=options.run + "x"))
+
+
+def test_diverging_training_stops_with_advice(options):
+    with pytest.raises(UserError, match=r"loss is nan.*learning_rate"):
+        run(dataclasses.replace(options, learning_rate=1e30, steps=20))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"from_scratch": True, "init": "x"}, "--from_scratch and --init"),
+        ({"frozen_layers": "8"}, "needs --init"),
+        ({"from_scratch": True, "frozen_layers": "8"}, "every layer"),
+        ({"reinitialize": True}, "--frozen_layers"),
+        ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
+        ({"init": "nowhere"}, "nowhere: no run there"),
+        ({"data": DataOptions()}, "--data.train"),
+    ],
+)
+def test_contradictions_stop_before_any_work(options, changes, message):
+    with pytest.raises(UserError, match=message):
+        training.create(dataclasses.replace(options, **changes))
+    assert not Run.exists(options.run)
+
+
+def test_other_architecture_than_the_base(options):
+    run(options)
+    other = dataclasses.replace(german(options, options.run), model=ModelConfig(width=99))
+    with pytest.raises(UserError, match=r"width=99 contradicts"):
+        training.create(other)
+
+
+def test_speaker_on_both_sides(options):
+    data = dataclasses.replace(options.data, dev=options.data.train)
+    with pytest.raises(UserError, match="allow_speaker_overlap"):
+        training.create(dataclasses.replace(options, data=data))
+    said = []
+    training.create(dataclasses.replace(options, data=data, allow_speaker_overlap=True), said.append)
+    assert any("train-0" in line for line in said)
+
+
+def test_train_hours_is_a_nested_subset(options):
+    hours = [0.003, 0.006]
+    picked = []
+    for i, h in enumerate(hours):
+        data = dataclasses.replace(options.data, train_hours=h)
+        job = training.create(dataclasses.replace(options, data=data, run=options.run + str(i)))
+        picked.append({entry.id for entry in job.train.dataset.entries})
+    assert picked[0] < picked[1]
