@@ -3,22 +3,21 @@
 First the texts, all of them and before any audio is touched; then one recording at a time.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -196,24 +195,16 @@ def listen_all(
         for chunk in chunks:
             yield from work(chunk)
         return
-    # Spawned: forking a process in which JAX runs can lock up.
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    pool = _Pool(work, workers)
     try:
-        for chunk in chunks:
-            with _plain_children():
-                waiting.append(pool.submit(work, chunk))
-            if len(waiting) > 3 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool:
+        yield from itertools.chain.from_iterable(pool.in_order(chunks))
+    except (EOFError, OSError):  # before, or within a message
         raise UserError(
             "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command again, "
             "with fewer --workers"
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.end()
 
 
 def _listen_chunk(
@@ -222,15 +213,71 @@ def _listen_chunk(
     return [listen(path, transcript, max_seconds, config) for path, transcript in chunk]
 
 
-def _start_worker() -> None:
-    # Ctrl-C is the parent's business, and a killed parent would leave its workers waiting for ever.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class _Pool:
+    """Processes with a pipe each, so that the death of either side is noticed at once by the other.
 
-    def end_with_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
+    (concurrent.futures' workers share one pipe: one that is killed within a message of megabytes leaves the pipe
+    locked, and everybody waits for ever. And workers outlive a parent that is killed.)
+    """
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    def __init__(self, work: Callable[[Any], Any], size: int):
+        self._work, self._size = work, size
+        self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
+
+    def in_order(self, tasks: Iterator[Any]) -> Iterator[Any]:
+        """Yields the result of every task in order, working ahead by a few; EOFError or OSError: one died."""
+        free: list[Connection] = []
+        busy: dict[Connection, int] = {}
+        done: dict[int, Any] = {}
+        given = yielded = 0
+        while True:
+            # One task a worker and no more: neither side ever waits to send while the other does.
+            while len(busy) < self._size and given < yielded + 3 * self._size:
+                task = next(tasks, None)
+                if task is None:
+                    break
+                pipe = free.pop() if free else self._start()
+                pipe.send(task)
+                busy[pipe], given = given, given + 1
+            while yielded in done:
+                yield done.pop(yielded)
+                yielded += 1
+            if not busy:
+                return
+            for pipe in multiprocessing.connection.wait(list(busy)):
+                done[busy.pop(pipe)] = pipe.recv()
+                free.append(pipe)
+
+    def _start(self) -> Connection:
+        # Spawned: forking a process in which JAX runs can lock up.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        with _plain_children():
+            process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
+            process.start()
+        theirs.close()
+        self._processes[ours] = process
+        return ours
+
+    def end(self) -> None:
+        for pipe, process in self._processes.items():
+            process.terminate()
+            process.join()
+            pipe.close()
+
+
+def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:  # the parent has ended
+            return
+        result = work(task)
+        try:
+            pipe.send(result)
+        except ConnectionError:
+            return
 
 
 # Linear algebra stays on one thread: there is too little of it to share. And glibc would give the arrays of each

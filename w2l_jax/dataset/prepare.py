@@ -377,8 +377,9 @@ def _disk_full(out: Path, shards: Sequence[_Shard]) -> str:
     else:
         need = "features take about 115 MB per hour of speech"
     return (
-        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same command "
-        f"again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or prepare to another disk"
+        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same "
+        f"command again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or prepare to "
+        "another disk"
     )
 
 

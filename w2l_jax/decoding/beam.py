@@ -4,14 +4,15 @@ The score of a sequence of words (REFERENCE §6), in natural logarithms:
 
     log P(words | audio) + lm_weight · log P_KenLM(<s> words </s>) + word_bonus · (words in the model's vocabulary)
 
-P(words | audio) is CTC's sum over all alignments, of every label string that reads as these words: strings which differ
-only in outer or repeated spaces are one transcript. A word outside the vocabulary costs the model's <unk> and
-earns no bonus; no words at all cost log P(</s> | <s>). The search is pyctcdecode's, which has its own formula; `_Scorer`
-puts this one in its place. A limited beam sums over the alignments that survived in it.
+P(words | audio) is CTC's sum over all alignments, of every label string that reads as these words: strings which
+differ only in outer or repeated spaces are one transcript. A word outside the vocabulary costs the model's <unk>
+and earns no bonus; no words at all cost log P(</s> | <s>). The search is pyctcdecode's, which has its own formula;
+`_Scorer` puts this one in its place. A limited beam sums over the alignments that survived in it.
 """
 
 import bisect
 import dataclasses
+import functools
 import json
 import math
 import weakref
@@ -49,7 +50,7 @@ class BeamConfig:
             raise UserError(f"beam_width is {self.beam_width}; it must be at least 1 (the paper's is 100)")
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0 and math.isfinite(self.word_bonus)):
             raise UserError(
-                f"lm_weight is {self.lm_weight}, word_bonus {self.word_bonus}; both must be finite, lm_weight at least 0"
+                f"lm_weight is {self.lm_weight}, word_bonus {self.word_bonus}; both finite, the first at least 0"
             )
         if not (self.beam_margin > 0 and self.label_margin > 0):
             raise UserError(
@@ -95,7 +96,10 @@ class LanguageModel:
             found = f"names {unknown[0]!r}, which lm.bin does not know" if unknown else "is empty"
             raise UserError(f"{files[1]} {found}; delete the folder and run launch/build_lm.py again")
         self._unigrams = np.array([self._unigram(word) for word in self.words])
-        self._unknown = self._unigram("<unk>")
+        self.unknown = self._unigram("<unk>")
+        """log10 P(<unk>) without context."""
+        # The same beginnings of words recur over a whole run; misheard ones never end, hence the limit.
+        self.best_unigram = functools.lru_cache(maxsize=2**18)(self._best_unigram)
 
     def _unigram(self, word: str) -> float:
         """Returns log10 P(word) without context."""
@@ -108,18 +112,18 @@ class LanguageModel:
         log_10 = self.model.score(text, bos=True, eos=True)
         return log_10 * _LOG_10, sum(word in self.model for word in text.split())
 
-    def unigrams_under(self, prefix: str) -> tuple[float | None, float]:
-        """Returns log10 P of the likeliest word that starts with `prefix` (None: there is none) and of <unk>."""
+    def _best_unigram(self, prefix: str) -> float:
+        """Returns log10 P without context of the likeliest word that starts with `prefix`, -inf if there is none."""
         first = bisect.bisect_left(self.words, prefix)
         last = bisect.bisect_left(self.words, prefix + chr(0x10FFFF), lo=first)
-        return (float(self._unigrams[first:last].max()) if first < last else None), self._unknown
+        return float(self._unigrams[first:last].max(initial=-math.inf))
 
 
 class _Scorer(AbstractLanguageModel):
     """The paper's score as pyctcdecode asks for it: word by word, with a look-ahead for unfinished words.
 
-    pyctcdecode's own class differs in three ways. It takes the end after a trailing space, or of an empty transcript, for
-    the word "" = <unk>; it gives the bonus to every word; and it adds a constant to unfinished words outside the vocabulary.
+    pyctcdecode's own class differs in three ways. It takes the end after a trailing space, or of an empty transcript,
+    for the word "" = <unk>; it gives the bonus to every word; and its look-ahead is a constant outside the vocabulary.
     """
 
     def __init__(self, language_model: LanguageModel, config: BeamConfig):
@@ -127,7 +131,6 @@ class _Scorer(AbstractLanguageModel):
         self._model = language_model.model
         self._weight = config.lm_weight * _LOG_10
         self._bonus = config.word_bonus
-        self._ahead: dict[str, float] = {}
 
     @property
     def order(self) -> int:
@@ -150,12 +153,9 @@ class _Scorer(AbstractLanguageModel):
         return score, state
 
     def score_partial_token(self, partial_token: str) -> float:
-        """Returns what the best word it can become would score without context; it is dropped once the word is whole."""
-        if partial_token not in self._ahead:
-            best, unknown = self._lm.unigrams_under(partial_token)
-            unknown *= self._weight
-            self._ahead[partial_token] = unknown if best is None else max(best * self._weight + self._bonus, unknown)
-        return self._ahead[partial_token]
+        """Returns what the best word it can become would score without context; a whole word's score replaces it."""
+        best, unknown = self._lm.best_unigram(partial_token), self._weight * self._lm.unknown
+        return unknown if best == -math.inf else max(self._weight * best + self._bonus, unknown)
 
 
 class Decoder:
@@ -182,8 +182,9 @@ class Decoder:
     def decode(self, logits_SxV: np.ndarray) -> Transcript:
         """Returns the best transcript of the logits [S, V] of one utterance, S its real frames.
 
-        The logits may be of any float type, normalised or not. Probabilities under 1e-15 count as 1e-15. The same logits give
-        the same transcript in every process: equal scores are decided by the text. Raises UserError on NaN or a wrong shape.
+        The logits may be of any float type, normalised or not. Probabilities under 1e-15 count as 1e-15. The same
+        logits give the same transcript in every process: equal scores are decided by the text. Raises UserError on
+        NaN or a wrong shape.
         """
         log_probs_SxV = self._log_probs(logits_SxV)
         beams = self._search.decode_beams(
@@ -201,12 +202,12 @@ class Decoder:
         logits_SxV = np.asarray(logits_SxV, np.float64)
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
             raise UserError(
-                f"logits of shape {logits_SxV.shape} do not belong to an alphabet of {self.alphabet.size} labels (with blank)"
+                f"logits of shape {logits_SxV.shape} do not fit {self.alphabet.size} labels, blank included"
             )
         top_Sx1 = logits_SxV.max(axis=1, keepdims=True)
         if not np.isfinite(top_Sx1).all():
             frame = int(np.flatnonzero(~np.isfinite(top_Sx1))[0])
-            raise UserError(f"frame {frame} of the logits is not a number; the network has diverged or its input is damaged")
+            raise UserError(f"frame {frame} of the logits is not finite; the network diverged or its input is damaged")
         if not len(logits_SxV):
             # No frames are one way to say nothing, with certainty, as a blank frame is; pyctcdecode wants one.
             return np.where(np.arange(self.alphabet.size) == BLANK, 0.0, -np.inf)[None]

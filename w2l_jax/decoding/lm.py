@@ -1,6 +1,7 @@
 """Building a KenLM language model: text → lmplz → a folder that decoding reads.
 
-The folder holds `lm.bin` (KenLM's binary), `unigrams.txt` (its vocabulary, a word a line) and `card.json` (what it was made of).
+The folder holds `lm.bin` (KenLM's binary), `unigrams.txt` (its vocabulary, a word a line) and `card.json` (what it was
+made of).
 """
 
 import collections
@@ -181,7 +182,7 @@ def _tool(name: str) -> Path:
 
 
 def _run(command: list[Any], may_ask: str = "") -> str:
-    """Runs one of KenLM's programs; returns its messages if they hold `may_ask`, else raises UserError when it fails."""
+    """Runs one of KenLM's programs; when it fails, returns messages that hold `may_ask` and raises UserError else."""
     done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, capture_output=True)
     messages = (done.stderr + done.stdout).decode("utf-8", "replace")
     if done.returncode and not (may_ask and may_ask in messages):

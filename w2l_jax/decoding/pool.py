@@ -2,9 +2,14 @@
 
 import collections
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,17 +19,21 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel, Transcript
 from w2l_jax.errors import UserError
 
-_QUEUED = 4  # utterances per worker that wait or are being decoded: enough that none idles, few enough for constant memory
+# Utterances per worker that wait or are being decoded: enough that none idles, few enough for constant memory.
+_QUEUED = 4
 
 
 class DecoderPool:
     """A context manager with `workers` decoding processes; with one worker it decodes in this process.
 
-    The processes are spawned, not forked, so it does not matter whether JAX runs here already; each maps the language model's
-    file, of which the machine's memory then holds one copy. The transcripts are the same for any number of workers.
+    The processes are spawned, not forked, so it does not matter whether JAX runs here already; each maps the language
+    model's file, of which the machine's memory then holds one copy. The transcripts are the same for any number of
+    workers.
     """
 
-    def __init__(self, alphabet: Alphabet, lm_folder: Path | str | None, config: BeamConfig = BeamConfig(), workers: int = 1):
+    def __init__(
+        self, alphabet: Alphabet, lm_folder: Path | str | None, config: BeamConfig = BeamConfig(), workers: int = 1
+    ):
         """Loads the language model here first, so that a bad one is a UserError at once."""
         if workers < 1:
             raise UserError(f"{workers} decoding workers; there must be at least 1")
@@ -57,7 +66,7 @@ class DecoderPool:
         config = config or self.config
         if not self._executor:
             for logits_SxV in logits:
-                yield self._work.decode(logits_SxV, config)
+                yield self._work.decode(np.asarray(logits_SxV, np.float32), config)
             return
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         try:
@@ -70,7 +79,8 @@ class DecoderPool:
                 yield waiting.popleft().result()
         except concurrent.futures.process.BrokenProcessPool:
             raise UserError(
-                "a decoding process was killed, most likely for want of memory; use fewer --workers or a smaller language model"
+                "a decoding process was killed, most likely for want of memory; use fewer workers or a smaller "
+                "language model"
             ) from None
         finally:
             for future in waiting:
@@ -95,7 +105,15 @@ _work: _Work
 
 def _start(alphabet: Alphabet, lm_folder: Path | str | None) -> None:
     global _work
+    # Ctrl-C is the parent's to handle; a parent that was killed leaves no processes behind.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _work = _Work(alphabet, None if lm_folder is None else LanguageModel(lm_folder))
+
+
+def _end_with_parent() -> None:
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _decode(logits_SxV: np.ndarray, config: BeamConfig) -> Transcript:
@@ -106,8 +124,8 @@ def _decode(logits_SxV: np.ndarray, config: BeamConfig) -> Transcript:
 def _without_main() -> Iterator[None]:
     """Hides the running script from processes that start meanwhile.
 
-    A spawned process runs the parent's script again (all but `if __name__ == "__main__"`), for functions that may be defined
-    there. Ours are not, and a launch script imports JAX.
+    A spawned process runs the parent's script again (all but `if __name__ == "__main__"`), for functions that may be
+    defined there. Ours are not, and a launch script imports JAX.
     """
     main = sys.modules["__main__"]
     hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}

@@ -13,6 +13,7 @@ from w2l_jax.alphabet import Alphabet, normalize
 from w2l_jax.corpora import manifest
 from w2l_jax.errors import UserError
 
+_MANIFESTS = (".jsonl", ".json")
 _OPEN = {".gz": gzip.open, ".xz": lzma.open}
 
 # A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter.
@@ -41,6 +42,9 @@ def find(texts: Iterable[Path | str]) -> list[Path]:
         paths = [path for path in paths if path.is_file()]
         if not paths:
             raise UserError(f"{text}: no such text file; give plain text, .gz, .xz or a .jsonl manifest, or a pattern")
+        packed = [path for path in paths if path.suffix in _OPEN and Path(path.stem).suffix in _MANIFESTS]
+        if packed:
+            raise UserError(f"{packed[0]}: a manifest has to be unpacked first (`xz -d`, `gzip -d`)")
         found += [path for path in paths if path not in found]
     if not found:
         raise UserError("a language model needs at least one text file or manifest")
@@ -50,10 +54,10 @@ def find(texts: Iterable[Path | str]) -> list[Path]:
 def sentences(path: Path, alphabet: Alphabet, held_out_ids: Collection[str], counts: Counts) -> Iterator[str]:
     """Yields the sentences of one file in `alphabet`, and adds them to `counts`.
 
-    A line of plain text (.gz, .xz too) is split into sentences; an utterance of a manifest (.jsonl) is one sentence.
-    Raises UserError for a file that cannot be read, with the line.
+    A line of plain text (.gz, .xz too) is split into sentences; an utterance of a manifest (.jsonl, .json) is one
+    sentence. Raises UserError for a file that cannot be read, with the line.
     """
-    for sentence in _manifest(path, held_out_ids, counts) if path.suffix == ".jsonl" else _plain(path):
+    for sentence in _manifest(path, held_out_ids, counts) if path.suffix in _MANIFESTS else _plain(path):
         text = normalize(sentence, alphabet)
         unknown = alphabet.unknown(text)
         if unknown:

@@ -1,0 +1,77 @@
+"""Transcribe recordings: text on standard output."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from w2l_jax import audio, config, features
+from w2l_jax.checkpoint import Run
+from w2l_jax.decoding import settings
+from w2l_jax.decoding.beam import Decoder
+from w2l_jax.decoding.greedy import greedy
+from w2l_jax.errors import UserError
+
+DESCRIPTION = """Transcribe one or many recordings (.wav, .flac, .ogg, .opus, .mp3; any rate, mono or stereo).
+
+Each file gives one line on standard output, behind its name when there are several. The run's own language model
+is used where it has one (decode.py makes it). A file that cannot be read is reported, and the others go on.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    files: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Recordings."""
+    run: str = "runs/latest"
+    """Run folder."""
+    checkpoint: str = "best"
+    """Which checkpoint: best, last or a kept step."""
+    lm: str = ""
+    """Folder of a language model, or none for greedy decoding (default: the run's own)."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = config.parse(Options, argv, description=DESCRIPTION)
+    if not options.files:
+        raise UserError("name at least one recording: python launch/transcribe.py a.wav")
+    config.use_compilation_cache()
+    run = Run.open(options.run)
+    chosen = settings.load(run) or settings.DecoderSettings()
+    model_folder = "" if options.lm == "none" else options.lm or chosen.lm
+    decoder = Decoder(run.alphabet, model_folder, chosen.beam) if model_folder else None
+    if decoder is None and options.lm != "none":
+        print("no language model: decoding greedily", file=sys.stderr)
+    params = run.restore_params(options.checkpoint)
+    failed = 0
+    for name in options.files:
+        try:
+            logits_SxV = _logits(params, run, features.compute(audio.load(Path(name)), run.features))
+        except audio.AudioError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        text = decoder.decode(logits_SxV).text if decoder else greedy(logits_SxV, run.alphabet)
+        print(f"{name}: {text}" if len(options.files) > 1 else text, flush=True)
+    if failed:
+        raise UserError(f"{failed} of {len(options.files)} recordings could not be read")
+
+
+def _logits(params, run: Run, features_TxM):
+    """Padded to a multiple of about two seconds, so that few lengths are compiled; padding changes nothing."""
+    import jax
+    import numpy as np
+
+    from w2l_jax import model
+
+    frames = len(features_TxM)
+    padded = np.zeros((1, -(-frames // 256) * 256, features_TxM.shape[1]), np.float16)
+    padded[0, :frames] = features_TxM
+    apply = jax.jit(model.apply, static_argnames="config")
+    return np.asarray(apply(params, padded, np.array([frames]), config=run.model))[0, : model.output_frames(frames)]
+
+
+if __name__ == "__main__":
+    config.run(main)

@@ -1,0 +1,108 @@
+"""A run decoded on a dataset: one result an utterance, and the tables made of them."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from w2l_jax import metrics
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.batches import Source
+from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.greedy import greedy
+from w2l_jax.decoding.pool import DecoderPool
+from w2l_jax.inference import Prediction
+from w2l_jax.metrics import Errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One decoded utterance; `beam` is None without a language model, `loss` (nats) where the target cannot fit."""
+
+    id: str
+    source: str
+    speaker: str
+    seconds: float
+    expected: str
+    greedy: str
+    beam: Transcript | None
+    loss: float | None
+
+    def errors(self, beam: bool) -> Errors:
+        """The errors of the greedy or the beam search's transcript."""
+        return metrics.utterance_errors(self.expected, self.beam.text if beam and self.beam else self.greedy)
+
+    def record(self) -> dict[str, Any]:
+        """A JSON object with transcripts, scores and error rates."""
+        out = {key: value for key, value in dataclasses.asdict(self).items() if key != "beam"}
+        errors = self.errors(beam=False)
+        out |= {"greedy_ler": errors.ler, "greedy_wer": errors.wer}
+        if self.beam:
+            errors = self.errors(beam=True)
+            out |= {"predicted": self.beam.text, "ler": errors.ler, "wer": errors.wer, "score": self.beam.score}
+            out |= {"acoustic_score": self.beam.acoustic_score, "lm_score": self.beam.lm_score}
+        return out
+
+
+def decode(
+    predictions: Iterable[Prediction], source: Source, alphabet: Alphabet, pool: DecoderPool | None
+) -> Iterator[Result]:
+    """Yields the result of each prediction; the network runs ahead of the search, which uses the pool's processes."""
+    waiting: list[Prediction] = []
+
+    def logits():
+        for prediction in predictions:
+            waiting.append(prediction)
+            yield prediction.logits_SxV
+
+    transcripts = pool.decode(logits()) if pool else (None for _ in logits())
+    for transcript in transcripts:
+        prediction = waiting.pop(0)
+        entry = source.dataset.entries[prediction.index]
+        text = greedy(prediction.logits_SxV, alphabet)
+        loss = prediction.loss if prediction.feasible else None
+        yield Result(entry.id, entry.source, entry.speaker, entry.duration, entry.transcript, text, transcript, loss)
+
+
+def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """One row a corpus and one for all: utterances, hours, mean loss, greedy rates and, where searched, the beam's."""
+    groups = {name: [r for r in results if r.source == name] for name in sorted({r.source for r in results})}
+    if len(groups) > 1:
+        groups["all"] = list(results)
+    return [_row(name, group) for name, group in groups.items()]
+
+
+def _row(name: str, group: Sequence[Result]) -> dict[str, Any]:
+    losses = [r.loss for r in group if r.loss is not None]
+    row = {"corpus": name, "utterances": len(group), "hours": sum(r.seconds for r in group) / 3600}
+    row["loss"] = sum(losses) / len(losses) if losses else math.nan
+    row["greedy"] = metrics.rates(r.errors(beam=False) for r in group)
+    if all(r.beam for r in group):
+        row["beam"] = metrics.rates(r.errors(beam=True) for r in group)
+    return row
+
+
+def table(results: Sequence[Result]) -> str:
+    """The rows as text: error rates are means over utterances, as in the paper, and of the corpus as a whole."""
+    head = f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {'search':<7}{'LER':>8}{'WER':>9}{'corpus LER':>12}{'WER':>9}"
+    lines = [head]
+    for row in rows(results):
+        start = f"{row['corpus'][:20]:<20}{row['utterances']:>6}{row['hours']:>7.2f}{row['loss']:>8.2f}"
+        for search in ("greedy", "beam"):
+            if rates := row.get(search):
+                cells = f"{rates.ler:>8.2%}{rates.wer:>9.2%}{rates.corpus_ler:>12.2%}{rates.corpus_wer:>9.2%}"
+                lines.append(f"{start if search == 'greedy' else '':<41}  {search:<7}{cells}")
+    return "\n".join(lines)
+
+
+def worst(results: Sequence[Result], count: int) -> str:
+    """The utterances with the highest word error rate, as in §6.6: expected, predicted, LER, WER, loss."""
+    ranked = sorted(results, key=lambda r: (-r.errors(beam=True).wer, -r.errors(beam=True).ler, r.id))
+    blocks = []
+    for r in ranked[:count]:
+        errors = r.errors(beam=True)
+        loss = "target too long" if r.loss is None else f"loss {r.loss:.2f}"
+        predicted = r.beam.text if r.beam else r.greedy
+        rates = f"LER {errors.ler:.0%}, WER {errors.wer:.0%}, {loss}"
+        blocks.append(f"{r.id}: {rates}\n    expected:  {r.expected}\n    predicted: {predicted}")
+    return "\n".join(blocks)

@@ -1,0 +1,113 @@
+"""A run's `decoder.toml`: its language model and the weights of the search; the command line goes before it."""
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+import tomllib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from w2l_jax.checkpoint import Run, to_toml, write_atomically
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.lm import LanguageModelConfig, build
+from w2l_jax.dataset.store import open_dataset
+from w2l_jax.errors import UserError
+
+FILE = "decoder.toml"
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderSettings:
+    """What decodes a run: a language model's folder (empty: none, greedy only) and the search's options."""
+
+    lm: str = ""
+    lm_sha256: str = ""
+    beam_width: int = BeamConfig.beam_width
+    lm_weight: float = BeamConfig.lm_weight
+    word_bonus: float = BeamConfig.word_bonus
+
+    @property
+    def beam(self) -> BeamConfig:
+        """The options of the beam search."""
+        return BeamConfig(self.beam_width, self.lm_weight, self.word_bonus)
+
+
+def load(run: Run) -> DecoderSettings | None:
+    """Reads a run's `decoder.toml` (None if there is none yet); raises UserError if it or its model changed."""
+    path = run.folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        settings = DecoderSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise UserError(f"{path}: damaged: {error}; delete it, and decode.py writes it anew") from None
+    if settings.lm:
+        model = _folder(run, settings.lm)
+        if not (model / "lm.bin").is_file():
+            raise UserError(f"{path}: its language model {model} is gone; name another with --lm, or delete {path}")
+        if settings.lm_sha256 and _sha256(model) != settings.lm_sha256:
+            raise UserError(f"{path}: its language model {model} is not the one it was written for; delete {path}")
+        settings = dataclasses.replace(settings, lm=str(model))
+    return settings
+
+
+def save(run: Run, settings: DecoderSettings) -> None:
+    """Writes a run's `decoder.toml`; a model inside the run folder is named relative to it."""
+    model = Path(settings.lm)
+    if settings.lm and model.resolve().is_relative_to(run.folder.resolve()):
+        settings = dataclasses.replace(settings, lm=str(model.resolve().relative_to(run.folder.resolve())))
+    elif settings.lm:
+        settings = dataclasses.replace(settings, lm=str(model.resolve()))
+    if settings.lm:
+        settings = dataclasses.replace(settings, lm_sha256=_sha256(_folder(run, settings.lm)))
+    write_atomically(run.folder / FILE, to_toml(settings))
+
+
+def resolve(
+    run: Run, lm: str, given: dict[str, Any], held_out_ids: Collection[str], report: Callable[[str], None] = print
+) -> DecoderSettings:
+    """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
+
+    `lm` names a language model's folder, `none` (greedy only) or, empty, the run's own, which is built from its
+    training transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing.
+    """
+    settings = load(run) if lm != "none" else DecoderSettings()
+    if settings is None:
+        settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
+        save(run, settings)
+    elif lm and lm != "none":
+        settings = dataclasses.replace(settings, lm=lm, lm_sha256="")
+    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
+    options = run.config()["data"]
+    sources = (options["lm_text"] or options["train"]).split(",")
+    report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [_transcripts(Path(source), Path(scratch)) for source in sources]
+        card = build(files, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
+    held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
+    report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
+    return str(run.folder / "lm")
+
+
+def _transcripts(source: Path, scratch: Path) -> Path:
+    """A manifest or text file itself; for a prepared folder, a manifest of its transcripts."""
+    if not source.is_dir():
+        return source
+    rows = [{"audio_filepath": e.id, "id": e.id, "text": e.text} for e in open_dataset(source).entries]
+    path = scratch / f"{source.name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _folder(run: Run, lm: str) -> Path:
+    return Path(lm) if Path(lm).is_absolute() else run.folder / lm
+
+
+def _sha256(model: Path) -> str:
+    with (model / "lm.bin").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
