@@ -1,12 +1,13 @@
 # make lmplz: KenLM's language model tools, built from the source distribution that PyPI carries (the wheel lacks them).
 KENLM_VERSION := 0.3.0
 KENLM_BIN := tools/kenlm/bin
-LMPLZ_PACKAGES := build-essential cmake libboost-program-options-dev libboost-thread-dev zlib1g-dev
+LMPLZ_PACKAGES := build-essential cmake libboost-program-options-dev libboost-thread-dev
 PYTHON ?= python3
 
 # Good means that lmplz runs, not that a file is there: it links Boost, which a new machine may lack.
 # --no-binary names kenlm alone: with :all: pip compiles CMake itself to read one line of metadata.
-# KenLM asks Boost for its test and system libraries too; neither tool links them, and newer Boosts have no system library.
+# KenLM asks for more than these two tools need: Boost's test library, its system library (newer Boosts have none), and
+# zlib, bzip2 and lzma for packed text, which Python unpacks here.
 .PHONY: lmplz
 lmplz:
 	@if echo a | $(KENLM_BIN)/lmplz -o 2 -S 64M --discount_fallback > /dev/null 2>&1 \
@@ -19,8 +20,9 @@ lmplz:
 	  cat "$$work/log" >&2; fail 'no kenlm $(KENLM_VERSION) from PyPI by $(PYTHON) -m pip (message above)'; }; \
 	tar xzf "$$work"/kenlm-*.tar.gz --strip-components=1 -C "$$work"; \
 	sed -i -e '/^  unit_test_framework$$/d' -e '/^  system$$/d' -e 's/CXX_STANDARD 11/CXX_STANDARD 14/' "$$work/CMakeLists.txt"; \
-	cmake -S "$$work" -B "$$work/build" -DKENLM_MAX_ORDER=6 -DENABLE_INTERPOLATE=OFF > "$$work/log" 2>&1 || { \
-	  tail -n 20 "$$work/log" >&2; fail "Boost or zlib is missing (message above): $$packages"; }; \
+	cmake -S "$$work" -B "$$work/build" -DKENLM_MAX_ORDER=6 -DENABLE_INTERPOLATE=OFF \
+	  $(foreach name,ZLIB BZip2 LibLZMA,-DCMAKE_DISABLE_FIND_PACKAGE_$(name)=ON) > "$$work/log" 2>&1 || { \
+	  tail -n 20 "$$work/log" >&2; fail "Boost is missing (message above): $$packages"; }; \
 	cmake --build "$$work/build" --parallel 2 --target lmplz build_binary > "$$work/log" 2>&1 || { \
 	  tail -n 40 "$$work/log" >&2; fail 'KenLM does not compile here (message above)'; }; \
 	mkdir -p $(KENLM_BIN); for tool in build_binary lmplz; do \

@@ -95,6 +95,10 @@ def decode(options: Options) -> list[results.Result]:
     out = Path(options.out or run.folder / "decode" / f"{name}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
+    rows = [
+        {k: dataclasses.asdict(v) if k in ("greedy", "beam") else v for k, v in r.items()} for r in results.rows(found)
+    ]
+    write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
     _print(options, run, chosen, data, trained, found)
     print(f"every utterance: {out}")
     return found

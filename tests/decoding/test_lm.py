@@ -28,10 +28,10 @@ def corpus(tmp_path):
 
 def test_the_folder_holds_what_the_text_says(corpus):
     card = lm.build([corpus / "*.txt", corpus / "train.jsonl"], corpus / "lm/de", GERMAN, held_out_ids={"u2", "u3"})
-    assert (card["sentences"], card["words"], card["vocabulary"], card["held_out"]) == (5, 14, 8, 2)
+    assert (card["sentences"], card["words"], card["vocabulary"], card["held_out"]) == (5, 14, 9, 2)
     assert [source["file"] for source in card["made_from"]["sources"]] == ["a.txt", "train.jsonl"]
     words = (corpus / "lm/de/unigrams.txt").read_text("utf-8").split("\n")
-    assert words == ["bellt", "der", "die", "grün", "hund", "ist", "katze", "schläft", "straße", ""][: len(words)]
+    assert words == ["bellt", "der", "die", "grün", "hund", "ist", "katze", "schläft", "straße", ""]
     assert sorted(path.name for path in (corpus / "lm").iterdir()) == ["de"]
     assert sorted(path.name for path in (corpus / "lm/de").iterdir()) == ["card.json", "lm.bin", "unigrams.txt"]
     loaded = LanguageModel(corpus / "lm/de")
@@ -63,8 +63,7 @@ def test_probabilities_sum_to_one(corpus):
     assert sum(10 ** loaded.model.BaseScore(state, word, kenlm.State()) for word in words) == pytest.approx(1, abs=1e-5)
 
 
-def test_nothing_is_built_twice(corpus, repository_without_kenlm, monkeypatch):
-    monkeypatch.undo()
+def test_nothing_is_built_twice(corpus):
     arguments = [corpus / "a.txt"], corpus / "lm", GERMAN
     card = lm.build(*arguments)
     stamp = (corpus / "lm/lm.bin").stat().st_mtime_ns
@@ -113,7 +112,7 @@ def test_vocabulary_and_pruning_make_it_smaller(tmp_path):
     assert "aa" in LanguageModel(tmp_path / "cut").words
     scores = [LanguageModel(tmp_path / name).score("aa be aa")[0] for name in ("full", "trie")]
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
-    assert trie["structure"] if "structure" in trie else trie["made_from"]["structure"] == "trie"
+    assert trie["sha256"] != full["sha256"]
 
 
 def test_errors_name_the_remedy(corpus, repository_without_kenlm):
@@ -138,7 +137,7 @@ def test_text_that_no_alphabet_spells(corpus):
 
 
 def test_kenlms_own_words_reach_the_user(corpus):
-    with pytest.raises(UserError, match=r"lmplz failed \(exit -?\d+\)[^$]*prune"):
+    with pytest.raises(UserError, match=r"lmplz failed \(exit -?\d+\)[^$]*non-decreasing"):
         lm.build([corpus / "a.txt"], corpus / "lm", GERMAN, lm.LanguageModelConfig(prune=(0, 2, 1)))
     assert not list(corpus.glob(".lm*"))
 

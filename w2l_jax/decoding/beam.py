@@ -115,8 +115,10 @@ class LanguageModel:
     def _best_unigram(self, prefix: str) -> float:
         """Returns log10 P without context of the likeliest word that starts with `prefix`, -inf if there is none."""
         first = bisect.bisect_left(self.words, prefix)
+        if first == len(self.words) or not self.words[first].startswith(prefix):
+            return -math.inf
         last = bisect.bisect_left(self.words, prefix + chr(0x10FFFF), lo=first)
-        return float(self._unigrams[first:last].max(initial=-math.inf))
+        return float(self._unigrams[first:last].max())
 
 
 class _Scorer(AbstractLanguageModel):

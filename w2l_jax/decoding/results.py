@@ -84,8 +84,8 @@ def _row(name: str, group: Sequence[Result]) -> dict[str, Any]:
 
 def table(results: Sequence[Result]) -> str:
     """The rows as text: error rates are means over utterances, as in the paper, and of the corpus as a whole."""
-    head = f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {'search':<7}{'LER':>8}{'WER':>9}{'corpus LER':>12}{'WER':>9}"
-    lines = [head]
+    rates = f"{'search':<7}{'LER':>8}{'WER':>9}{'corpus LER':>12}{'WER':>9}"
+    lines = [f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {rates}"]
     for row in rows(results):
         start = f"{row['corpus'][:20]:<20}{row['utterances']:>6}{row['hours']:>7.2f}{row['loss']:>8.2f}"
         for search in ("greedy", "beam"):

@@ -8,18 +8,18 @@ SAMPLE_RATE = 16_000
 def place_in_room(speech: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     """Returns `speech` (float32 [samples] at `rate` Hz) as 16 kHz int16 with room, noise and gain drawn from `rng`.
 
-    A third of all utterances get reverberation (0.15 to 0.4 s); all get noise of random colour at 15 to 40 dB below
-    the speech; the peak is 1 to 15 dB below full scale.
+    One utterance in five gets reverberation (0.1 to 0.3 s); all get noise of random colour at 20 to 45 dB below the
+    speech; the peak is 1 to 15 dB below full scale.
     """
     import soxr
 
     speech = soxr.resample(_trim(speech), rate, SAMPLE_RATE).astype(np.float32)
     before, after = rng.integers(SAMPLE_RATE // 20, SAMPLE_RATE // 5, 2)
     sound = np.pad(speech, (before, after))
-    if rng.random() < 1 / 3:
+    if rng.random() < 0.2:
         sound = _reverberate(sound, rng)
     noise = _noise(len(sound), tilt=rng.uniform(0, 2), rng=rng)
-    noise *= _rms(speech) / _rms(noise) * 10 ** (-rng.uniform(15, 40) / 20)
+    noise *= _rms(speech) / _rms(noise) * 10 ** (-rng.uniform(20, 45) / 20)
     sound = sound + noise
     peak = 32767 * 10 ** (-rng.uniform(1, 15) / 20)
     return np.round(sound * (peak / np.abs(sound).max())).astype(np.int16)
@@ -32,10 +32,10 @@ def _trim(speech: np.ndarray) -> np.ndarray:
 
 
 def _reverberate(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    seconds = rng.uniform(0.15, 0.4)
+    seconds = rng.uniform(0.1, 0.3)
     time = np.arange(1, int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    tail *= 10 ** (-rng.uniform(3, 12) / 20) / np.sqrt(np.sum(tail**2))
+    tail *= 10 ** (-rng.uniform(5, 15) / 20) / np.sqrt(np.sum(tail**2))
     response = np.concatenate([[1], tail])
     size = _power_of_two(len(sound) + len(response))
     return np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(response, size))[: len(sound)]

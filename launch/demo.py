@@ -1,0 +1,86 @@
+"""The main job on synthesised speech: an English base, three ways to German, one table."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from w2l_jax import config
+from w2l_jax.checkpoint import Run
+from w2l_jax.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+CORPUS, LM = Path("data/demo"), Path("lm/demo_german")
+ENGLISH = "runs/demo_english"
+GERMAN = {
+    "runs/demo_k8": ("from English, 8 layers frozen", ["--frozen_layers=8"]),
+    "runs/demo_k0": ("from English, all layers trained", ["--frozen_layers=0"]),
+    "runs/demo_scratch": ("from scratch", ["--from_scratch"]),
+}
+DESCRIPTION = """Run the whole of the paper's main job on a corpus spoken by espeak-ng, in minutes on two cores.
+
+Each step is a command that you could give yourself, printed before it runs. Run again it does only what is missing;
+interrupted, it goes on where it was.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    steps: int = 0
+    """Updates of each training instead of the configurations' own, for a quick look (0: theirs)."""
+
+
+def main() -> None:
+    options = config.parse(Options, description=DESCRIPTION)
+    started = time.monotonic()
+    _train(ENGLISH, "configs/demo_english.toml", [], options)
+    for run, (_, arguments) in GERMAN.items():
+        _train(run, "configs/demo.toml", arguments, options)
+    text = f"--text={CORPUS}/german_text.txt,{CORPUS}/german_train.jsonl"
+    _call("build_lm.py", text, f"--held_out={CORPUS}/german_dev.jsonl", "--language=german", f"--out={LM}")
+    for run in GERMAN:
+        _call("decode.py", f"--run={run}", f"--lm={LM}", "--worst=0")
+    _call("decode.py", f"--run={ENGLISH}", "--lm=none", "--worst=0")
+    print(
+        f"\n{_table()}\n\n{(time.monotonic() - started) / 60:.1f} minutes; LER and WER are means over the dev utterances"
+    )
+
+
+def _train(run: str, configuration: str, arguments: list[str], options: Options) -> None:
+    if Run.complete(run):
+        print(f"{run} is trained already", flush=True)
+        return
+    limit = [f"--steps={options.steps}"] if options.steps else []
+    resume = ["--resume"] if Run.exists(run) else []
+    _call("train.py", f"--config={HERE.parent / configuration}", *arguments, f"--run={run}", *limit, *resume)
+
+
+def _call(script: str, *arguments: str) -> None:
+    print(f"\n$ python launch/{script} {' '.join(arguments)}", flush=True)
+    done = subprocess.run([sys.executable, str(HERE / script), *arguments])
+    if done.returncode:
+        raise UserError(
+            f"launch/{script} stopped with exit code {done.returncode} (its message is above); run this again"
+        )
+
+
+def _table() -> str:
+    head = f"{'German dev set':<34}{'steps':>6}{'s/step':>8}{'GFLOP':>7}{'MiB':>6}{'loss':>8}"
+    lines = [f"{head}{'LER':>9}{'WER':>8}{'LER+LM':>9}{'WER+LM':>8}"]
+    for run, (name, _) in {**GERMAN, ENGLISH: ("(the English base, on English)", [])}.items():
+        folder = Path(run)
+        certificate = json.loads((folder / "certificate.json").read_text())
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        train = [record for record in records if record["kind"] == "train"]
+        row = json.loads(next((folder / "decode").glob("*_dev.summary.json")).read_text())[-1]
+        greedy, beam = row["greedy"], row.get("beam")
+        line = f"{name:<34}{train[-1]['step']:>6}{train[-1]['seconds'] / len(train):>8.3f}{certificate['flops'] / 1e9:>7.1f}"
+        line += f"{certificate['temporary_bytes'] / 2**20:>6.0f}{row['loss']:>8.2f}{greedy['ler']:>9.1%}{greedy['wer']:>8.1%}"
+        lines.append(line + (f"{beam['ler']:>9.1%}{beam['wer']:>8.1%}" if beam else ""))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    config.run(main)
