@@ -66,6 +66,7 @@ def train(options: TrainOptions) -> Path:
             screen.bar(position.step, options.steps, f"training: loss {loss:.2f}, step")
 
         job = training.create(options, screen.report, screen.bar)
+        job.run.mark_latest()
         result = training.train(job, screen.report, show)
     print(f"{result.reason}: {job.run.folder}", flush=True)
     return job.run.folder

@@ -86,6 +86,16 @@ class Run:
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
 
+    def mark_latest(self) -> None:
+        """Lets `runs/latest` lead to this run, for commands that name none."""
+        latest = Path("runs/latest")
+        latest.parent.mkdir(exist_ok=True)
+        if latest.is_symlink() or not latest.exists():
+            temporary = latest.with_name(".latest.tmp")
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(os.path.relpath(self.folder.resolve(), latest.parent.resolve()))
+            temporary.replace(latest)
+
     @staticmethod
     def open(folder: str | Path) -> "Run":
         """Opens an existing run."""

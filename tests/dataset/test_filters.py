@@ -166,6 +166,13 @@ def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
         next(filters.listen_all(tasks, 35.0, FeatureConfig(), -1))
 
 
+def test_a_slow_task_loses_no_later_ones():
+    """While the first of them sleeps, the other worker gets as far ahead as it may; then both go on."""
+    pool = filters._Pool(time.sleep, 2)
+    assert list(pool.in_order(iter([1.0] + [0.0] * 19))) == [None] * 20
+    pool.end()
+
+
 def test_a_killed_worker_is_noticed(tmp_path):
     """Killed while it hands over megabytes, which is where a shared pipe would stay locked for ever."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)

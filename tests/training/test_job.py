@@ -42,7 +42,9 @@ def german(options, base, **changes):
 
 
 def equal(a, b):
-    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+    return all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    )
 
 
 def lines(folder, kind):
@@ -57,7 +59,9 @@ def test_run_folder_is_complete(options):
     assert result.position.step == 6 and "6 steps" in result.reason
     assert [r["step"] for r in lines(folder, "train")] == [1, 2, 3, 4, 5, 6]
     assert [r["step"] for r in lines(folder, "dev")] == [4, 6]
-    assert {"loss", "gradient_norm", "learning_rate", "seconds", "epoch", "infeasible"} <= set(lines(folder, "train")[0])
+    assert {"loss", "gradient_norm", "learning_rate", "seconds", "epoch", "infeasible"} <= set(
+        lines(folder, "train")[0]
+    )
     assert lines(folder, "dev")[0]["samples"][0].keys() == {"id", "expected", "predicted"}
     kept = {f.name for f in (folder / "checkpoints").glob("step_*")}
     assert {"step_00000003", "step_00000006"} <= kept

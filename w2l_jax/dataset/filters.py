@@ -230,20 +230,18 @@ class _Pool:
         busy: dict[Connection, int] = {}
         done: dict[int, Any] = {}
         given = yielded = 0
-        while True:
+        task = next(tasks, None)
+        while task is not None or busy or done:
             # One task a worker and no more: neither side ever waits to send while the other does.
-            while len(busy) < self._size and given < yielded + 3 * self._size:
-                task = next(tasks, None)
-                if task is None:
-                    break
+            while task is not None and len(busy) < self._size and given < yielded + 3 * self._size:
                 pipe = free.pop() if free else self._start()
                 pipe.send(task)
                 busy[pipe], given = given, given + 1
-            while yielded in done:
+                task = next(tasks, None)
+            if yielded in done:
                 yield done.pop(yielded)
                 yielded += 1
-            if not busy:
-                return
+                continue
             for pipe in multiprocessing.connection.wait(list(busy)):
                 done[busy.pop(pipe)] = pipe.recv()
                 free.append(pipe)

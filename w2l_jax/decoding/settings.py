@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
+from w2l_jax.dataset.store import open_dataset
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.lm import LanguageModelConfig, build
-from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 
 FILE = "decoder.toml"

@@ -1,0 +1,218 @@
+"""The launch scripts as a user runs them: from a manifest to a transcript, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import ROOT, launch
+from w2l_jax.checkpoint import Run
+
+SMALL = [
+    "--model.width=16", "--model.top_width=24", "--model.initializer=he_uniform", "--batch_size=8", "--eval_every=20",
+    "--checkpoint_every=5", "--log_every=5", "--learning_rate=3e-3", "--data.buckets=1", "--data.workers=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tones, cache, tmp_path_factory):
+    """A folder in which an English base, `runs/english`, has been trained for 160 updates."""
+    folder = tmp_path_factory.mktemp("place")
+    done = launch(
+        "train.py", f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}",
+        "--run=runs/english", "--steps=160", *SMALL, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "GFLOP" in done.stdout and "160 steps are done" in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def german(place, tones, cache):
+    """The base adapted with eight frozen layers, as the paper does."""
+    done = launch(
+        "train.py", f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", "--steps=40",
+        f"--data.cache={cache}", "--init=runs/english", "--frozen_layers=8", *SMALL[3:], cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "new 'äöüß'" in done.stdout
+    return place / "runs" / "german_k8"
+
+
+def test_freezing_through_the_command_line(place, german):
+    base, adapted = Run.open(place / "runs" / "english"), Run.open(german)
+    before, after = base.restore_params("best"), adapted.restore_params("last")
+    for number in range(1, 12):
+        name = f"layer_{number:02d}"
+        if number < 11:
+            assert (before[name]["kernel"].tobytes() == after[name]["kernel"].tobytes()) == (number <= 8)
+    assert (place / "runs" / "latest").resolve() == german.resolve()
+
+
+def test_decode_with_the_runs_own_language_model(place, german, tones):
+    done = launch("decode.py", cwd=place)  # runs/latest, its dev data, a language model of its transcripts
+    assert done.returncode == 0, done.stderr
+    assert "building one from" in done.stdout and "worst utterances" in done.stdout
+    records = [json.loads(line) for line in (german / "decode" / "german_dev.jsonl").read_text().splitlines()]
+    expected = [json.loads(line) for line in (tones / "german_dev.jsonl").read_text().splitlines()]
+    assert {r["id"]: r["expected"] for r in records} == {Path(e["audio_filepath"]).stem: e["text"] for e in expected}
+    for record in records:
+        known = len(record["predicted"].split())
+        total = record["acoustic_score"] + 0.8 * record["lm_score"] + 2.3 * known
+        # Every word of this language is in the vocabulary or earns no bonus.
+        assert record["score"] <= total + 1e-4
+    summary = json.loads((german / "decode" / "german_dev.summary.json").read_text())
+    assert [row["corpus"] for row in summary] == ["corpus0", "corpus1", "all"]
+    mean = np.mean([record["ler"] for record in records])
+    assert summary[-1]["beam"]["ler"] == pytest.approx(mean)
+    assert f"{mean:.2%}" in done.stdout
+    again = launch("decode.py", "--worst=0", cwd=place)
+    assert "building one from" not in again.stdout and f"{mean:.2%}" in again.stdout
+
+
+def test_decode_greedily(place, tones):
+    done = launch("decode.py", "--run=runs/english", "--lm=none", f"--data={tones}/dev.jsonl", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "greedy" in done.stdout and "beam" not in done.stdout
+
+
+def test_transcribe(place, tones, tmp_path):
+    lines = [json.loads(line) for line in (tones / "train.jsonl").read_text().splitlines()][:3]
+    files = [str(tones / line["audio_filepath"]) for line in lines]
+    done = launch("transcribe.py", "--run=runs/english", "--lm=none", *files, cwd=place)
+    assert done.returncode == 0, done.stderr
+    texts = [line.removeprefix(f"{name}: ") for name, line in zip(files, done.stdout.splitlines(), strict=True)]
+    # What transcribing files says is what decoding the prepared data says.
+    launch(
+        "decode.py",
+        "--run=runs/english",
+        "--lm=none",
+        f"--data={tones}/train.jsonl",
+        f"--out={tmp_path}/t.jsonl",
+        cwd=place,
+    )
+    decoded = {r["id"]: r["greedy"] for r in map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines())}
+    assert texts == [decoded[Path(name).stem] for name in files]
+    one = launch("transcribe.py", files[0], "--run=runs/english", "--lm=none", cwd=place)
+    assert one.stdout.strip() == texts[0]
+
+
+def test_transcribe_goes_on_after_a_bad_file(place, tones, tmp_path):
+    good = str(next((tones / "dev").iterdir()))
+    (tmp_path / "bad.wav").write_text("no audio")
+    done = launch("transcribe.py", str(tmp_path / "bad.wav"), good, "--run=runs/english", "--lm=none", cwd=place)
+    assert done.returncode == 1
+    assert good in done.stdout and "bad.wav" in done.stderr and "1 of 2" in done.stderr
+
+
+def test_transcribe_other_rates(place, tones, tmp_path):
+    good = str(next((tones / "dev").iterdir()))
+    samples, _ = soundfile.read(good)
+    soundfile.write(tmp_path / "a.flac", np.stack([samples, samples], 1), 16000)
+    ours = launch("transcribe.py", "--run=runs/english", "--lm=none", good, str(tmp_path / "a.flac"), cwd=place)
+    first, second = (line.partition(": ")[2] for line in ours.stdout.splitlines())
+    assert first == second
+
+
+def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
+    """SIGKILL at an arbitrary moment, then --resume: the parameters of a run that was never stopped."""
+    arguments = [
+        f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}", "--steps=60",
+        "--augment.speed=0.1", "--patience=50", *SMALL,
+    ]  # fmt: skip
+    whole = launch("train.py", *arguments, "--run=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, str(ROOT / "launch" / "train.py"), *arguments, "--run=parts"]
+    killed = 0
+    for attempt in range(6):
+        with subprocess.Popen(
+            command + (["--resume"] if attempt else []), cwd=tmp_path, stdout=subprocess.DEVNULL
+        ) as process:
+            log = tmp_path / "parts" / "checkpoints" / "checkpoints.json"
+            before = log.read_text() if log.exists() else ""
+            while process.poll() is None and attempt < 3 and (log.read_text() if log.exists() else "") == before:
+                time.sleep(0.01)
+            if attempt < 3 and process.poll() is None:
+                time.sleep(0.03 * attempt)
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+        if Run.complete(tmp_path / "parts"):
+            break
+    assert killed >= 2
+    runs = [Run.open(tmp_path / name) for name in ("whole", "parts")]
+    for which in ("last", "best"):
+        a, b = (jax.tree.leaves(run.restore_params(which)) for run in runs)
+        assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+    assert runs[0].pointers()["meta"]["best_step"] == runs[1].pointers()["meta"]["best_step"]
+    assert runs[0].pointers()["meta"]["without_gain"] == runs[1].pointers()["meta"]["without_gain"]
+    records = [
+        [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in (run.folder / "metrics.jsonl").open()
+        ]
+        for run in runs
+    ]
+    assert records[0] == records[1]
+
+
+def test_bad_options_stop_before_any_work(tmp_path, tones):
+    cases = {
+        ("--learning_rat=1",): "learning_rate",
+        ("--frozen_layers=8", f"--data.train={tones}/train.jsonl"): "--init",
+        ("--steps=0",): "at least 1",
+        ("--config=none.toml",): "none.toml",
+        (f"--data.train={tmp_path}/absent.jsonl", "--data.language=en"): "absent.jsonl",
+        ("--resume", "--run=nowhere", f"--data.train={tones}/train.jsonl"): "no run to resume",
+    }
+    for arguments, message in cases.items():
+        done = launch("train.py", *arguments, cwd=tmp_path)
+        assert done.returncode != 0, arguments
+        assert message in done.stderr + done.stdout, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_misspelt_toml_key(tmp_path):
+    (tmp_path / "a.toml").write_text("[data]\nlangauge = 'de'\n")
+    done = launch("train.py", "--config=a.toml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "a.toml: data: unknown option 'langauge'; did you mean 'language'?" in done.stderr
+
+
+def test_disk_full_while_training(place, tones, cache):
+    """/dev/full refuses every write: metrics.jsonl is one."""
+    run = place / "runs" / "full"
+    run.mkdir()
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    done = launch(
+        "train.py", f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}",
+        "--run=runs/full", "--steps=5", *SMALL, cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "no space left" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
+    from w2l_jax import config
+
+    def main():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+
+    with pytest.raises(SystemExit, match="1"):
+        config.run(main)
+    assert "--max_microbatch_frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "launch").glob("*.py")))
+def test_help_teaches(script, tmp_path):
+    done = launch(script, "--help", cwd=tmp_path, env={"COLUMNS": "200", **os.environ})
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 8

@@ -1,0 +1,74 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from w2l_jax import config
+from w2l_jax.checkpoint import to_toml
+from w2l_jax.errors import UserError
+from w2l_jax.training.options import DataOptions, TrainOptions
+
+
+def test_the_papers_values_are_the_defaults():
+    options = TrainOptions()
+    assert (options.learning_rate, options.beta1, options.beta2, options.epsilon) == (1e-4, 0.9, 0.999, 1e-8)
+    assert (options.batch_size, options.compute_dtype, options.data.max_seconds) == (64, "float32", 35.0)
+    assert (options.model.width, options.model.top_width, options.model.initializer) == (250, 2000, "xavier_uniform")
+
+
+def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("steps = 7\nbatch_size = 3\nlearning_rate = 1\n[data]\nlanguage = 'de'\n[model]\nwidth = 9\n")
+    options = config.parse(TrainOptions, [f"--config={path}", "--batch_size=4", "--data.train=x", "--model.width", "5"])
+    assert (options.steps, options.batch_size, options.learning_rate) == (7, 4, 1.0)
+    assert (options.data.language, options.data.train, options.model.width, options.seed) == ("de", "x", 5, 0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+def test_every_preset_is_valid(path):
+    assert config.load(TrainOptions, path) != TrainOptions()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz = 1", "unknown option 'stepz'; did you mean 'steps'"),
+        ("steps = 'many'", "steps must be of type int"),
+        ("steps = true", "steps must be of type int"),
+        ("decay = 'slow'", "one of none, linear, cosine"),
+        ("data = 3", "data is a table"),
+        ("steps = ", "not valid TOML"),
+        ("[model]\nwidth = 0", "at least 1"),
+    ],
+)
+def test_bad_toml(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        config.load(TrainOptions, path)
+
+
+def test_missing_configuration():
+    with pytest.raises(UserError, match="no such configuration"):
+        config.load(TrainOptions, "absent.toml")
+
+
+@given(st.text(), st.floats(1e-9, 1e9), st.booleans(), st.integers(1, 10**9))
+def test_toml_round_trip(tmp_path_factory, text, number, flag, steps):
+    data = DataOptions(train=text)
+    options = TrainOptions(run=text, learning_rate=number, resume=flag, steps=steps, data=data)
+    path = tmp_path_factory.mktemp("toml") / "o.toml"
+    path.write_text(to_toml(options), encoding="utf-8")
+    assert config.load(TrainOptions, path) == options
+
+
+def test_given_reads_a_command_line():
+    argv = ["--config", "a.toml", "--data.train=x=y", "--from-scratch", "--run", "r", "file"]
+    assert config.given(argv) == {"config": "a.toml", "data.train": "x=y", "from_scratch": "", "run": "r"}
+
+
+def test_options_are_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainOptions().steps = 3
