@@ -43,9 +43,8 @@ def main() -> None:
     for run in GERMAN:
         _call("decode.py", f"--run={run}", f"--lm={LM}", "--worst=0")
     _call("decode.py", f"--run={ENGLISH}", "--lm=none", "--worst=0")
-    print(
-        f"\n{_table()}\n\n{(time.monotonic() - started) / 60:.1f} minutes; LER and WER are means over the dev utterances"
-    )
+    minutes = (time.monotonic() - started) / 60
+    print(f"\n{_table()}\n\n{minutes:.1f} minutes; LER and WER are means over the dev utterances")
 
 
 def _train(run: str, configuration: str, arguments: list[str], options: Options) -> None:
@@ -67,19 +66,22 @@ def _call(script: str, *arguments: str) -> None:
 
 
 def _table() -> str:
-    head = f"{'German dev set':<34}{'steps':>6}{'s/step':>8}{'GFLOP':>7}{'MiB':>6}{'loss':>8}"
-    lines = [f"{head}{'LER':>9}{'WER':>8}{'LER+LM':>9}{'WER+LM':>8}"]
+    columns = f"{'German dev set':<34}{'steps':>6}{'s/step':>8}{'GFLOP':>7}{'MiB':>6}{'loss':>8}"
+    lines = [f"{columns}{'LER':>9}{'WER':>8}{'LER+LM':>9}{'WER+LM':>8}"]
     for run, (name, _) in {**GERMAN, ENGLISH: ("(the English base, on English)", [])}.items():
         folder = Path(run)
-        certificate = json.loads((folder / "certificate.json").read_text())
+        cost = json.loads((folder / "certificate.json").read_text())
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        train = [record for record in records if record["kind"] == "train"]
+        last = [record for record in records if record["kind"] == "train"][-1]
         row = json.loads(next((folder / "decode").glob("*_dev.summary.json")).read_text())[-1]
-        greedy, beam = row["greedy"], row.get("beam")
-        line = f"{name:<34}{train[-1]['step']:>6}{train[-1]['seconds'] / len(train):>8.3f}{certificate['flops'] / 1e9:>7.1f}"
-        line += f"{certificate['temporary_bytes'] / 2**20:>6.0f}{row['loss']:>8.2f}{greedy['ler']:>9.1%}{greedy['wer']:>8.1%}"
-        lines.append(line + (f"{beam['ler']:>9.1%}{beam['wer']:>8.1%}" if beam else ""))
+        line = f"{name:<34}{last['step']:>6}{last['seconds'] / last['step']:>8.3f}{cost['flops'] / 1e9:>7.1f}"
+        line += f"{cost['temporary_bytes'] / 2**20:>6.0f}{row['loss']:>8.2f}"
+        lines.append(line + _rates(row["greedy"]) + (f" {_rates(row['beam'])[1:]}" if "beam" in row else ""))
     return "\n".join(lines)
+
+
+def _rates(rates: dict[str, float]) -> str:
+    return f"{rates['ler']:>9.1%}{rates['wer']:>8.1%}"
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ CONFIG = ModelConfig(width=4, top_width=5)
 
 @pytest.fixture
 def run(tmp_path):
-    run = Run.create(tmp_path / "run", TrainOptions(model=CONFIG), preset("en"))
-    return run
+    return Run.create(tmp_path / "run", TrainOptions(model=CONFIG), preset("en"))
 
 
 def network(seed=0, outputs=29):

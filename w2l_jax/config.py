@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 _OUT_OF_MEMORY = (
     "out of device memory: lower --max_microbatch_frames (the update stays the same, cut into smaller pieces), then "
-    "--batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, more --frozen_layers need fewer"
+    "--batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, and frozen layers need none"
 )
 
 

@@ -133,7 +133,7 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path):
 
     _, first = run(parts, interrupt)
     assert "SIGTERM" in first.reason and 4 <= first.position.step < 12
-    job, second = run(dataclasses.replace(parts, resume=True))
+    _, second = run(dataclasses.replace(parts, resume=True))
     assert second.position.step == 12
     a, b = Run.open(whole.run), Run.open(parts.run)
     assert equal(a.restore_params("last"), b.restore_params("last"))
@@ -156,7 +156,7 @@ def test_finished_run_can_go_further(options):
 
 def test_resume_with_other_options_is_refused(options):
     run(options)
-    with pytest.raises(UserError, match="learning_rate was 0.003"):
+    with pytest.raises(UserError, match=r"learning_rate was 0\.003"):
         run(dataclasses.replace(options, resume=True, learning_rate=1.0, steps=8))
     with pytest.raises(UserError, match="no run to resume"):
         run(dataclasses.replace(options, resume=True, run=options.run + "x"))

@@ -87,7 +87,7 @@ def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None
     sources = (options["lm_text"] or options["train"]).split(",")
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
     with tempfile.TemporaryDirectory() as scratch:
-        files = [_transcripts(Path(source), Path(scratch)) for source in sources]
+        files = [_transcripts(Path(source), Path(scratch) / str(i)) for i, source in enumerate(sources)]
         card = build(files, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
     report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
@@ -99,7 +99,7 @@ def _transcripts(source: Path, scratch: Path) -> Path:
     if not source.is_dir():
         return source
     rows = [{"audio_filepath": e.id, "id": e.id, "text": e.text} for e in open_dataset(source).entries]
-    path = scratch / f"{source.name}.jsonl"
+    path = scratch.with_suffix(".jsonl")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 

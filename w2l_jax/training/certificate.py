@@ -57,8 +57,8 @@ class Certificate:
             f"{self.trained_parameters:,} trained)\n"
             f"one update of {self.rows} utterances of up to {self.frames} frames: {self.flops / 1e9:,.1f} GFLOP, "
             f"{self.flops_share_of_k0:.1%} of training every layer\n"
-            f"memory: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB arguments "
-            f"({self.reused_bytes / mib:,.0f} MiB reused for the result), optimizer {self.optimizer_bytes / mib:,.0f} MiB"
+            f"memory: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB arguments, "
+            f"of which {self.reused_bytes / mib:,.0f} MiB are reused (optimizer {self.optimizer_bytes / mib:,.0f} MiB)"
         )
 
 

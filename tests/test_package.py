@@ -1,0 +1,71 @@
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+# DESIGN: every import points down this order; modules of one line may import each other without circles.
+ORDER = [
+    {"errors"},
+    {"alphabet", "audio"},
+    {"features", "model", "losses", "metrics"},
+    {"transfer", "checkpoint", "corpora", "dataset", "inference"},
+    {"decoding", "training"},
+    {"config", "terminal"},
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_every_public_name_is_there():
+    import w2l_jax
+
+    assert all(callable(getattr(w2l_jax, name)) for name in w2l_jax.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = w2l_jax.nonsense
+
+
+def test_importing_the_package_is_light():
+    heavy = {"tensorflow", "librosa", "kenlm", "pyctcdecode", "tyro", "matplotlib", "soundfile", "array_record"}
+    assert not loaded_by("import w2l_jax; w2l_jax.ctc_loss, w2l_jax.Run, w2l_jax.carry_output") & heavy
+
+
+def test_training_and_evaluating_prepared_data_need_few_packages():
+    heavy = {"tensorflow", "librosa", "kenlm", "pyctcdecode", "tyro", "matplotlib", "soundfile", "jiwer"}
+    assert not loaded_by("import w2l_jax.training") & heavy
+
+
+def test_decoding_workers_do_not_import_jax():
+    assert not loaded_by("import w2l_jax.decoding.pool") & {"jax", "flax", "optax", "orbax"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    parts = path.relative_to(ROOT / "w2l_jax").with_suffix("").parts
+    if parts[0] == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("w2l_jax"):
+            names = [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+            for name in names:
+                assert LEVEL[name] <= LEVEL[parts[0]], f"{path.name} imports {name}"
+
+
+def test_every_public_function_says_what_it_does():
+    bare = []
+    for path in (ROOT / "w2l_jax").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                if not ast.get_docstring(node):
+                    bare.append(f"{path.name}: {node.name}")
+                if isinstance(node, ast.FunctionDef):
+                    untyped = [a.arg for a in node.args.args + node.args.kwonlyargs if a.annotation is None]
+                    bare += [f"{path.name}: {node.name}({name})" for name in untyped]
+    assert not bare
