@@ -34,6 +34,15 @@ def test_every_format_by_content(tmp_path):
     assert len(audio.load(tmp_path / "named.flac")) == 16000
 
 
+def test_flac_without_a_length(tmp_path):
+    soundfile.write(tmp_path / "a.flac", TONE, 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # STREAMINFO's 36-bit number of samples, which a pipe leaves at 0
+    content[22:26] = bytes(4)
+    (tmp_path / "b.flac").write_bytes(content)
+    np.testing.assert_array_equal(audio.load(tmp_path / "b.flac"), audio.load(tmp_path / "a.flac"))
+
+
 def test_bad_files_say_why(tmp_path):
     good = tmp_path / "good.wav"
     soundfile.write(good, TONE, 16000)

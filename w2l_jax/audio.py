@@ -3,6 +3,7 @@
 Host side only. soundfile and librosa are imported where they are used: training on prepared data needs neither.
 """
 
+import itertools
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from w2l_jax.errors import UserError
 
 SAMPLE_RATE = 16_000
+_BLOCK = 2**20
+_UNKNOWN = 2**60  # libsndfile's length of a stream without one is larger
 
 
 class AudioError(UserError):
@@ -43,14 +46,16 @@ def load(path: str | Path) -> np.ndarray:
     with file:
         expected, rate = file.frames, file.samplerate
         try:
-            samples_NxC = file.read(dtype="float32", always_2d=True)
+            # In blocks: a FLAC that was written into a pipe does not say how long it is.
+            blocks = iter(lambda: file.read(_BLOCK, dtype="float32", always_2d=True), None)
+            samples_NxC = np.concatenate([*itertools.takewhile(len, blocks), np.zeros((0, file.channels), np.float32)])
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
     return _checked(path, samples_NxC, rate, expected)
 
 
 def _checked(path: Path, samples_NxC: np.ndarray, rate: int, expected: int) -> np.ndarray:
-    if samples_NxC.shape[0] < expected or _wav_is_cut(path):
+    if samples_NxC.shape[0] < expected < _UNKNOWN or _wav_is_cut(path):
         raise AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
     if samples_NxC.shape[0] == 0:
         raise AudioError(f"{path}: holds no samples", "empty audio")

@@ -188,10 +188,10 @@ def test_misspelt_toml_key(tmp_path):
 
 
 def test_disk_full_while_training(place, tones, cache):
-    """/dev/full refuses every write: metrics.jsonl is one."""
-    run = place / "runs" / "full"
-    run.mkdir()
-    (run / "metrics.jsonl").symlink_to("/dev/full")
+    """/dev/full refuses every write: here the first one that makes a checkpoint count."""
+    checkpoints = place / "runs" / "full" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / ".checkpoints.json.tmp").symlink_to("/dev/full")
     done = launch(
         "train.py", f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}",
         "--run=runs/full", "--steps=5", *SMALL, cwd=place,
