@@ -3,13 +3,16 @@
 Host side only. soundfile and librosa are imported where they are used: training on prepared data needs neither.
 """
 
-import itertools
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from w2l_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import soundfile
 
 SAMPLE_RATE = 16_000
 _BLOCK = 2**20
@@ -46,9 +49,7 @@ def load(path: str | Path) -> np.ndarray:
     with file:
         expected, rate = file.frames, file.samplerate
         try:
-            # In blocks: a FLAC that was written into a pipe does not say how long it is.
-            blocks = iter(lambda: file.read(_BLOCK, dtype="float32", always_2d=True), None)
-            samples_NxC = np.concatenate([*itertools.takewhile(len, blocks), np.zeros((0, file.channels), np.float32)])
+            samples_NxC = _all_samples(file)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
     return _checked(path, samples_NxC, rate, expected)
