@@ -5,17 +5,12 @@ Host side only. soundfile and librosa are imported where they are used: training
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from w2l_jax.errors import UserError
 
-if TYPE_CHECKING:
-    import soundfile
-
 SAMPLE_RATE = 16_000
-_BLOCK = 2**20
 _UNKNOWN = 2**60  # libsndfile's length of a stream without one is larger
 
 
@@ -48,15 +43,17 @@ def load(path: str | Path) -> np.ndarray:
         raise AudioError(f"{path}: not readable as audio ({reason})", "unreadable audio") from None
     with file:
         expected, rate = file.frames, file.samplerate
+        if expected > _UNKNOWN:
+            raise AudioError(f"{path}: does not say how long it is; convert it to a new file", "unreadable audio")
         try:
-            samples_NxC = _all_samples(file)
+            samples_NxC = file.read(dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
     return _checked(path, samples_NxC, rate, expected)
 
 
 def _checked(path: Path, samples_NxC: np.ndarray, rate: int, expected: int) -> np.ndarray:
-    if samples_NxC.shape[0] < expected < _UNKNOWN or _wav_is_cut(path):
+    if samples_NxC.shape[0] < expected or _wav_is_cut(path):
         raise AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
     if samples_NxC.shape[0] == 0:
         raise AudioError(f"{path}: holds no samples", "empty audio")
