@@ -17,6 +17,7 @@ from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.processes import WorkerPool
 
 ENGLISH = preset("english")
 
@@ -168,9 +169,19 @@ def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
 
 def test_a_slow_task_loses_no_later_ones():
     """While the first of them sleeps, the other worker gets as far ahead as it may; then both go on."""
-    pool = filters._Pool(time.sleep, 2)
-    assert list(pool.in_order(iter([1.0] + [0.0] * 19))) == [None] * 20
-    pool.end()
+    with WorkerPool(time.sleep, 2) as pool:
+        assert list(pool.in_order([1.0] + [0.0] * 19)) == [None] * 20
+
+
+def test_stopping_half_way_leaves_nothing_behind():
+    with WorkerPool(abs, 2) as pool:
+        first = pool.in_order(range(-9, 0))
+        assert next(first) == 9
+        first.close()
+        assert list(pool.in_order([-100, -200, -300])) == [100, 200, 300]
+        with pytest.raises(TypeError):
+            list(pool.in_order([1, "x", 2]))
+        assert list(pool.in_order([-5])) == [5]
 
 
 def test_a_killed_worker_is_noticed(tmp_path):

@@ -8,7 +8,6 @@ import pytest
 
 from tests.decoding.conftest import run_script
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import pool
 from w2l_jax.decoding.beam import BeamConfig, Decoder
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
@@ -52,7 +51,7 @@ def test_reads_only_a_few_utterances_ahead(two_workers):
     taken = []
     transcripts = two_workers.decode(taken.append(i) or logits for i, logits in enumerate(utterances(100)))
     next(transcripts)
-    assert len(taken) == 2 * pool._QUEUED
+    assert len(taken) <= 2 * 3 + 1
     transcripts.close()
     assert list(two_workers.decode([])) == []
 
@@ -65,7 +64,7 @@ def test_bad_logits_are_reported_from_a_worker(two_workers):
 def test_a_killed_worker_is_an_error_not_a_hang():
     with DecoderPool(ALPHABET, None, workers=2) as workers:
         list(workers.decode(utterances(4)))
-        os.kill(next(iter(workers._executor._processes)), signal.SIGKILL)
+        next(iter(workers._pool._processes.values())).kill()
         with pytest.raises(UserError, match="killed"):
             list(workers.decode(utterances(50)))
 
@@ -84,7 +83,7 @@ def test_workers_import_neither_jax_nor_the_script_and_die_with_it(toy_lm, tmp_p
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""
-        import os, signal, sys
+        import multiprocessing, os, signal, sys
         import jax.numpy as jnp
         from w2l_jax.alphabet import Alphabet
         from w2l_jax.decoding.pool import DecoderPool
@@ -92,7 +91,7 @@ def test_workers_import_neither_jax_nor_the_script_and_die_with_it(toy_lm, tmp_p
         logits = jnp.eye(6, dtype=jnp.bfloat16)[jnp.array([1, 2, 4, 1])] * 30
         with DecoderPool(Alphabet("abc '"), {str(toy_lm)!r}, workers=2) as workers:
             print([found.text for found in workers.decode([logits] * 9)])
-            for process in workers._executor._processes:
+            for process in [child.pid for child in multiprocessing.active_children()]:
                 loaded = open(f"/proc/{{process}}/maps").read()
                 print(process, "jaxlib" in loaded, "kenlm" in loaded)
             sys.stdout.flush()

@@ -3,21 +3,15 @@
 First the texts, all of them and before any audio is touched; then one recording at a time.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +19,7 @@ from w2l_jax import audio, features
 from w2l_jax.alphabet import Alphabet, language_name, normalize
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
+from w2l_jax.processes import WorkerDiedError, WorkerPool
 
 EMPTY_TEXT = "empty text"
 UNKNOWN_CHARACTERS = "unknown characters"
@@ -195,112 +190,17 @@ def listen_all(
         for chunk in chunks:
             yield from work(chunk)
         return
-    pool = _Pool(work, workers)
-    try:
-        yield from itertools.chain.from_iterable(pool.in_order(chunks))
-    except (EOFError, OSError):  # before, or within a message
-        raise UserError(
-            "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command again, "
-            "with fewer --workers"
-        ) from None
-    finally:
-        pool.end()
+    with WorkerPool(work, workers) as pool:
+        try:
+            yield from itertools.chain.from_iterable(pool.in_order(chunks))
+        except WorkerDiedError:
+            raise UserError(
+                "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command "
+                "again, with fewer --workers"
+            ) from None
 
 
 def _listen_chunk(
     chunk: Sequence[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig
 ) -> list[Heard | Exclusion]:
     return [listen(path, transcript, max_seconds, config) for path, transcript in chunk]
-
-
-class _Pool:
-    """Processes with a pipe each, so that the death of either side is noticed at once by the other.
-
-    (concurrent.futures' workers share one pipe: one that is killed within a message of megabytes leaves the pipe
-    locked, and everybody waits for ever. And workers outlive a parent that is killed.)
-    """
-
-    def __init__(self, work: Callable[[Any], Any], size: int):
-        self._work, self._size = work, size
-        self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
-
-    def in_order(self, tasks: Iterator[Any]) -> Iterator[Any]:
-        """Yields the result of every task in order, working ahead by a few; EOFError or OSError: one died."""
-        free: list[Connection] = []
-        busy: dict[Connection, int] = {}
-        done: dict[int, Any] = {}
-        given = yielded = 0
-        task = next(tasks, None)
-        while task is not None or busy or done:
-            # One task a worker and no more: neither side ever waits to send while the other does.
-            while task is not None and len(busy) < self._size and given < yielded + 3 * self._size:
-                pipe = free.pop() if free else self._start()
-                pipe.send(task)
-                busy[pipe], given = given, given + 1
-                task = next(tasks, None)
-            if yielded in done:
-                yield done.pop(yielded)
-                yielded += 1
-                continue
-            for pipe in multiprocessing.connection.wait(list(busy)):
-                done[busy.pop(pipe)] = pipe.recv()
-                free.append(pipe)
-
-    def _start(self) -> Connection:
-        # Spawned: forking a process in which JAX runs can lock up.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        with _plain_children():
-            process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)
-            process.start()
-        theirs.close()
-        self._processes[ours] = process
-        return ours
-
-    def end(self) -> None:
-        for pipe, process in self._processes.items():
-            process.terminate()
-            process.join()
-            pipe.close()
-
-
-def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:  # the parent has ended
-            return
-        result = work(task)
-        try:
-            pipe.send(result)
-        except ConnectionError:
-            return
-
-
-# Linear algebra stays on one thread: there is too little of it to share. And glibc would give the arrays of each
-# recording back to the system and ask for them anew, which took a tenth to a quarter of the whole time.
-_CHILD_ENVIRONMENT = {
-    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**25)),
-}
-
-
-@contextlib.contextmanager
-def _plain_children() -> Iterator[None]:
-    """Processes spawned within do not import the caller's script again (train.py would bring JAX along)."""
-    main, saved = sys.modules["__main__"], {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
-    spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
-    main.__spec__ = None
-    os.environ.update(_CHILD_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        main.__spec__ = spec
-        if file is not None:
-            main.__file__ = file
-        for name, value in saved.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

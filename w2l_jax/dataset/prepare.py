@@ -14,21 +14,18 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from array_record.python import array_record_module
 
 from w2l_jax.alphabet import BLANK, language_name, preset
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset import filters
+from w2l_jax.dataset.shards import Progress, Row, Shard, atomically, excluded_row, write_lines, write_shards
 from w2l_jax.dataset.store import EXCLUDED, FORMAT, INDEX, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 
-Progress = Callable[[int, int, str], None]
-Row = dict[str, Any]
 _INPUTS, _LOCK = "inputs.sha256", ".lock"
 
 
@@ -48,24 +45,6 @@ class PrepareConfig:
         object.__setattr__(self, "language", language_name(self.language))
         if not self.max_seconds > 0:
             raise UserError(f"max_seconds must be positive, not {self.max_seconds}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-    """A shard to be: its utterances with their transcripts, and a key of all that decides its content."""
-
-    name: str
-    items: Sequence[tuple[Utterance, str]]
-    key: str
-
-    def finished_rows(self, folder: Path) -> list[Row] | None:
-        """Returns the rows of its utterances, kept and excluded, or None unless it lies finished in `folder`."""
-        try:
-            head, *rows = map(json.loads, (folder / f"{self.name}.jsonl").read_bytes().splitlines())
-            size = (folder / self.name).stat().st_size
-        except (OSError, ValueError):
-            return None
-        return rows if head == {"key": self.key, "bytes": size} else None
 
 
 def prepare(
@@ -95,7 +74,7 @@ def prepare(
         raise _other_input(out)
     filters.check_languages(given, config.language)
     transcripts, exclusions = filters.check_texts(given, preset(config.language), config.unknown_characters)
-    left_out = [_excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
+    left_out = [excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
     if not transcripts:
         raise _nothing_left(left_out)
     shards = _plan([(u, transcripts[u.id]) for u in given if u.id in transcripts], shard_size, config, stamps)
@@ -193,10 +172,10 @@ def _is_of(out: Path, inputs: str) -> bool:
 
 def _plan(
     items: Sequence[tuple[Utterance, str]], size: int, config: PrepareConfig, stamps: dict[str, list[Any]]
-) -> list[_Shard]:
+) -> list[Shard]:
     parts = [items[start : start + size] for start in range(0, len(items), size)]
     return [
-        _Shard(
+        Shard(
             f"shard-{number:05d}-of-{len(parts):05d}.array_record",
             part,
             _digest(config, [stamps[utterance.id] for utterance, _ in part]),
@@ -206,73 +185,21 @@ def _plan(
 
 
 def _write_shards(
-    out: Path, shards: Sequence[_Shard], config: PrepareConfig, replace: bool, workers: int | None, progress: Progress
+    out: Path, shards: Sequence[Shard], config: PrepareConfig, replace: bool, workers: int | None, progress: Progress
 ) -> dict[str, list[Row]]:
-    """Writes the shards that are missing; returns the rows of all, by shard, in order."""
-    rows = {shard.name: found for shard in shards if (found := shard.finished_rows(out)) is not None}
-    _clear_away(out, set(rows), replace)
-    todo = [shard for shard in shards if shard.name not in rows]
-    total, done = sum(len(shard.items) for shard in shards), sum(map(len, rows.values()))
-    tasks = [(utterance.audio, transcript) for shard in todo for utterance, transcript in shard.items]
-    progress(done, total, "features")
-    with contextlib.closing(filters.listen_all(tasks, config.max_seconds, config.features, workers)) as heard:
-        for shard in todo:
-            rows[shard.name] = []
-            for row in _write_shard(out, shard, heard):
-                rows[shard.name].append(row)
-                done += 1
-                progress(done, total, "features")
-    return {shard.name: rows[shard.name] for shard in shards}
+    finished = {shard.name: rows for shard in shards if (rows := shard.finished_rows(out)) is not None}
+    _clear_away(out, set(finished), replace)
 
+    def listen(tasks: Iterable[tuple[Path, str]]) -> Iterator[filters.Heard | filters.Exclusion]:
+        return filters.listen_all(tasks, config.max_seconds, config.features, workers)
 
-def _write_shard(out: Path, shard: _Shard, heard: Iterator[filters.Heard | filters.Exclusion]) -> Iterator[Row]:
-    temporary = out / f"{shard.name}.tmp"
-    # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
-    writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    rows = []
-    for utterance, transcript in shard.items:
-        result = next(heard)
-        if isinstance(result, filters.Exclusion):
-            rows.append(_excluded_row(utterance, result))
-        else:
-            writer.write(result.features_TxM.tobytes())
-            rows.append(_kept_row(utterance, transcript, result))
-        yield rows[-1]
-    writer.close()
-    size = temporary.stat().st_size
-    os.replace(temporary, out / shard.name)
-    _write_lines(out / f"{shard.name}.jsonl", [{"key": shard.key, "bytes": size}, *rows])
-
-
-def _kept_row(utterance: Utterance, transcript: str, heard: filters.Heard) -> Row:
-    return {
-        "id": utterance.id,
-        "transcript": transcript,
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "source": utterance.source,
-        "language": utterance.language,
-        "split": utterance.split,
-        "frames": len(heard.features_TxM),
-        "duration": heard.seconds,
-        "sha256": heard.sha256,
-        "low_rate": heard.low_rate,
-    }
-
-
-def _excluded_row(utterance: Utterance, exclusion: filters.Exclusion) -> Row:
-    return {
-        "id": utterance.id,
-        "audio": str(utterance.audio),
-        "reason": exclusion.reason,
-        "message": exclusion.message,
-    }
+    return write_shards(out, shards, finished, listen, progress)
 
 
 def _finish(out: Path, rows: dict[str, list[Row]], left_out: list[Row], config: PrepareConfig, inputs: str) -> None:
     """Writes what stands beside the shards, `prepared.json` last."""
     left_out = sorted(left_out + [row for part in rows.values() for row in part if "reason" in row], key=_id)
-    _write_lines(out / EXCLUDED, left_out)
+    write_lines(out / EXCLUDED, left_out)
     kept, low = [], 0
     for number, part in enumerate(rows.values()):
         for position, row in enumerate(row for row in part if "reason" not in row):
@@ -283,7 +210,7 @@ def _finish(out: Path, rows: dict[str, list[Row]], left_out: list[Row], config: 
         for path in out.glob("shard-*"):
             path.unlink()
         raise _nothing_left(left_out, f"; {out / EXCLUDED} lists them")
-    _write_lines(out / INDEX, kept)
+    write_lines(out / INDEX, kept)
     settings = dataclasses.asdict(config)
     meta = {
         "format": FORMAT,
@@ -297,8 +224,8 @@ def _finish(out: Path, rows: dict[str, list[Row]], left_out: list[Row], config: 
         "index_sha256": hashlib.sha256((out / INDEX).read_bytes()).hexdigest(),
         "shards": [{"file": name, "bytes": (out / name).stat().st_size} for name in rows],
     }
-    _atomically(out / _INPUTS, inputs)
-    _atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
+    atomically(out / _INPUTS, inputs)
+    atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
     for path in out.glob("shard-*.jsonl"):
         path.unlink()
     if low:
@@ -321,16 +248,6 @@ def _id(row: Row) -> str:
     return row["id"]
 
 
-def _write_lines(path: Path, rows: Iterable[Row]) -> None:
-    _atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
-
-
 def _clear_away(out: Path, finished: set[str], replace: bool) -> None:
     """Removes what an earlier preparation left in `out`, but for `finished` shards."""
     if not finished and not replace and any(out.glob("shard-*.jsonl")):
@@ -342,7 +259,7 @@ def _clear_away(out: Path, finished: set[str], replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def _writing(out: Path, shards: Sequence[_Shard]) -> Iterator[None]:
+def _writing(out: Path, shards: Sequence[Shard]) -> Iterator[None]:
     """Makes the folder, keeps other processes out of it, and turns a full disk into advice (UserError)."""
     if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
         raise UserError(f"{out}: the folder holds other files; give a new --out")
@@ -366,7 +283,7 @@ def _writing(out: Path, shards: Sequence[_Shard]) -> Iterator[None]:
             raise UserError(_disk_full(out, shards)) from None
 
 
-def _disk_full(out: Path, shards: Sequence[_Shard]) -> str:
+def _disk_full(out: Path, shards: Sequence[Shard]) -> str:
     finished = [shard for shard in shards if shard.finished_rows(out) is not None]
     free = shutil.disk_usage(out).free / 1e6
     if finished:
