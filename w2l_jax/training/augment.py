@@ -16,15 +16,20 @@ def spec_augment(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array,
     mask = jnp.zeros((rows, frames, mels), bool)
     for i in range(options.frequency_masks):
         width_rng, start_rng = jax.random.split(jax.random.fold_in(rng, i))
-        width_B = jax.random.uniform(width_rng, (rows,)) * min(options.frequency_width, mels)
-        start_B = jax.random.uniform(start_rng, (rows,)) * (mels - width_B)
+        width_B = _uniform(width_rng, jnp.full(rows, min(options.frequency_width, mels)))
+        start_B = _uniform(start_rng, mels - width_B)
         mask |= _band(mels, start_B, width_B)[:, None, :]
     for i in range(options.time_masks):
         width_rng, start_rng = jax.random.split(jax.random.fold_in(rng, 1000 + i))
-        width_B = jax.random.uniform(width_rng, (rows,)) * jnp.minimum(options.time_width, frames_B / 5)
-        start_B = jax.random.uniform(start_rng, (rows,)) * (frames_B - width_B)
+        width_B = _uniform(width_rng, jnp.minimum(options.time_width, frames_B // 5))
+        start_B = _uniform(start_rng, frames_B - width_B)
         mask |= _band(frames, start_B, width_B)[:, :, None]
     return jnp.where(mask, 0, features_BxTxM)
+
+
+def _uniform(rng: jax.Array, high_B: jax.Array) -> jax.Array:
+    """Whole numbers from 0 to `high_B` inclusive."""
+    return jnp.floor(jax.random.uniform(rng, high_B.shape) * (high_B + 1))
 
 
 def _band(size: int, start_B: jax.Array, width_B: jax.Array) -> jax.Array:

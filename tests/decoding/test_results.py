@@ -1,0 +1,105 @@
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from w2l_jax.alphabet import preset
+from w2l_jax.checkpoint import Run
+from w2l_jax.decoding import results, settings
+from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.results import Result
+from w2l_jax.errors import UserError
+from w2l_jax.inference import Prediction
+from w2l_jax.training.options import DataOptions, TrainOptions
+
+
+def result(name, source, expected, greedy, beam=None, loss=1.0):
+    transcript = None if beam is None else Transcript(beam, -1.0, -2.0, -3.0, 1)
+    return Result(name, source, "s", 3600.0, expected, greedy, transcript, loss)
+
+
+SOME = [
+    result("a", "one", "ab cd", "ab cd", "ab cd", 2.0),
+    result("b", "one", "ab", "abab", "ab", None),
+    result("c", "two", "abcd", "x", "abc", 4.0),
+]
+
+
+def test_rows_by_hand():
+    one, two, everything = results.rows(SOME)
+    assert [row["corpus"] for row in (one, two, everything)] == ["one", "two", "all"]
+    assert (one["utterances"], one["hours"], one["loss"]) == (2, 2.0, 2.0)  # no loss where the target cannot fit
+    assert one["greedy"].ler == pytest.approx((0 + 2 / 2) / 2) and one["greedy"].corpus_ler == pytest.approx(2 / 7)
+    assert two["greedy"].ler == 1.0 and two["beam"].ler == 0.25 and two["beam"].wer == 1.0
+    assert everything["beam"].wer == pytest.approx(1 / 3) and everything["loss"] == 3.0
+
+
+def test_one_corpus_has_no_row_for_all():
+    assert [row["corpus"] for row in results.rows(SOME[:2])] == ["one"]
+    assert math.isnan(results.rows([result("a", "x", "a", "a", None, None)])[0]["loss"])
+
+
+def test_tables_say_what_the_rows_say():
+    text = results.table(SOME)
+    assert text.count("greedy") == 3 and text.count("beam") == 3
+    assert "66.67%" in text  # greedy LER over all: (0 + 1 + 1) / 3
+    worst = results.worst(SOME, 2).splitlines()
+    assert worst[0].startswith("c: LER 25%, WER 100%, loss 4.00") and "abcd" in worst[1] and worst[2].endswith("abc")
+    assert "target too long" in results.worst(SOME, 3)
+
+
+def test_records_are_json_with_both_transcripts():
+    record = json.loads(json.dumps(SOME[2].record()))
+    assert (record["expected"], record["greedy"], record["predicted"]) == ("abcd", "x", "abc")
+    assert (record["greedy_ler"], record["ler"], record["score"]) == (1.0, 0.25, -1.0)
+    assert "predicted" not in result("a", "x", "a", "a").record()
+
+
+def test_decoding_keeps_each_prediction_with_its_utterance():
+    alphabet = preset("en")
+    entries = [SimpleNamespace(id=c, source="s", speaker="", duration=1.0, transcript=c) for c in "abc"]
+    source = SimpleNamespace(dataset=SimpleNamespace(entries=entries))
+    logits = [10 * np.eye(29)[[alphabet.characters.index(c) + 1]] for c in "abc"]
+    predictions = [Prediction(i, logits[i], float(i), i != 1) for i in (2, 0, 1)]
+    found = list(results.decode(predictions, source, alphabet, None))
+    assert [(r.id, r.greedy, r.loss) for r in found] == [("c", "c", 2.0), ("a", "a", 0.0), ("b", "b", None)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("der hund bellt\ndie katze schläft\n" * 4, encoding="utf-8")
+    return Run.create(tmp_path / "run", TrainOptions(data=DataOptions(lm_text=str(text))), preset("de"))
+
+
+def test_command_line_before_file_before_defaults(run):
+    assert settings.load(run) is None
+    first = settings.resolve(run, "", {"lm_weight": 0.5, "beam_width": None}, set(), lambda line: None)
+    assert (first.lm_weight, first.beam_width, first.word_bonus) == (0.5, 100, 2.3)
+    assert settings.load(run).lm_weight == 0.8  # what was given once does not stay
+    settings.save(run, settings.DecoderSettings(lm=first.lm, word_bonus=1.0))
+    again = settings.resolve(run, "", {"beam_width": 7}, set(), lambda line: None)
+    assert (again.lm_weight, again.beam_width, again.word_bonus, again.lm) == (0.8, 7, 1.0, first.lm)
+    assert settings.resolve(run, "none", {}, set()).lm == ""
+
+
+def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):
+    settings.resolve(run, "", {}, set(), lambda line: None)
+    moved = Run(run.folder.rename(tmp_path / "elsewhere"))
+    assert settings.load(moved).lm == str(tmp_path / "elsewhere" / "lm")
+
+
+def test_changed_or_missing_language_model(run):
+    settings.resolve(run, "", {}, set(), lambda line: None)
+    binary = run.folder / "lm" / "lm.bin"
+    binary.write_bytes(binary.read_bytes() + b"x")
+    with pytest.raises(UserError, match="not the one it was written for"):
+        settings.load(run)
+    binary.unlink()
+    with pytest.raises(UserError, match="is gone"):
+        settings.load(run)
+    (run.folder / "decoder.toml").write_text("beam_widht = 3\n")
+    with pytest.raises(UserError, match="damaged"):
+        settings.load(run)
