@@ -53,7 +53,7 @@ def train(options: TrainOptions) -> Path:
         print(f"speaking the demonstration corpus into {options.data.synthesize}", flush=True)
         with terminal() as screen:
             demo.make_corpus(options.data.synthesize, progress=screen.bar)
-    if options.init and options.init_config and not Run.complete(options.init):
+    if options.init_config and options.init and not options.resume and not Run.complete(options.init):
         resume = Run.exists(options.init)
         print(f"{options.init} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
         base = config.load(TrainOptions, CONFIGS.parent / options.init_config)

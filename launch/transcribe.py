@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from w2l_jax import audio, config, features
+from w2l_jax import audio, config, features, inference
 from w2l_jax.checkpoint import Run
 from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import Decoder
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     failed = 0
     for name in options.files:
         try:
-            logits_SxV = _logits(params, run, features.compute(audio.load(Path(name)), run.features))
+            logits_SxV = inference.logits(params, features.compute(audio.load(Path(name)), run.features), run.model)
         except audio.AudioError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
@@ -57,20 +57,6 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: {text}" if len(options.files) > 1 else text, flush=True)
     if failed:
         raise UserError(f"{failed} of {len(options.files)} recordings could not be read")
-
-
-def _logits(params, run: Run, features_TxM):
-    """Padded to a multiple of about two seconds, so that few lengths are compiled; padding changes nothing."""
-    import jax
-    import numpy as np
-
-    from w2l_jax import model
-
-    frames = len(features_TxM)
-    padded = np.zeros((1, -(-frames // 256) * 256, features_TxM.shape[1]), np.float16)
-    padded[0, :frames] = features_TxM
-    apply = jax.jit(model.apply, static_argnames="config")
-    return np.asarray(apply(params, padded, np.array([frames]), config=run.model))[0, : model.output_frames(frames)]
 
 
 if __name__ == "__main__":

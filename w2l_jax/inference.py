@@ -30,6 +30,23 @@ def forward(params: Params, batch: Batch, config: ModelConfig, dtype: Any) -> tu
     return logits_BxSxV, losses.ctc_loss(logits_BxSxV, *target), losses.feasible(*target)
 
 
+_PAD = 256
+
+
+def logits(params: Params, features_TxM: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Logits [S, V] (float32, NumPy) of one recording's features.
+
+    Padded to a multiple of about two seconds, so that few lengths are compiled; padding changes nothing.
+    """
+    frames, mels = features_TxM.shape
+    padded_1xTxM = np.zeros((1, -(-frames // _PAD) * _PAD, mels), np.float16)
+    padded_1xTxM[0, :frames] = features_TxM
+    return np.asarray(_apply(params, padded_1xTxM, np.array([frames]), config))[0, : model.output_frames(frames)]
+
+
+_apply = jax.jit(model.apply, static_argnums=3)
+
+
 def predict(
     params: Params, source: Source, config: ModelConfig, *, batch_size: int = 64, dtype: Any = jnp.float32
 ) -> Iterator[Prediction]:

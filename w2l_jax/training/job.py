@@ -85,10 +85,11 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run=<folder>")
     if options.resume and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; leave --resume away to start it")
-    base = Run.open(options.init) if options.init else None
-    if base:
+    base = Run.open(options.init) if options.init and not options.resume else None
+    if base or options.resume:
+        known = base or Run.open(folder)
         options = dataclasses.replace(
-            options, model=_same(options, base, "model"), features=_same(options, base, "features")
+            options, model=_same(options, known, "model"), features=_same(options, known, "features")
         )
 
     train_data = _open(options.data.train, options, progress)
