@@ -39,7 +39,7 @@ $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[demo,dev]'
+	$(BIN)/python -m pip install -qq -e '.[demo,dev]'
 	rm -f $(VENV)/.installed-*
 	touch $@
 
@@ -50,7 +50,7 @@ test-latest: system lmplz
 	$(LATEST)/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; e = p['optional-dependencies']; \
 	  print(*(d for d in p['dependencies'] + e['demo'] + e['dev'] if not d.startswith('pyctcdecode')), sep='\n')" > $(LATEST)/requirements.txt
 	$(LATEST)/bin/python -m pip install --quiet --upgrade pygtrie 'numpy>=2' -r $(LATEST)/requirements.txt
-	$(LATEST)/bin/python -m pip install --quiet --no-deps pyctcdecode -e .
+	$(LATEST)/bin/python -m pip install -qq --no-deps pyctcdecode -e .
 	$(LATEST)/bin/python -c "import jax, numpy; print('jax', jax.__version__, 'numpy', numpy.__version__)"
 	$(LATEST)/bin/python -m pytest
 
