@@ -16,7 +16,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 
-TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform")
+TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_run_folder_is_complete(options):
 
 def test_it_learns(options):
     _, result = run(dataclasses.replace(options, steps=250, eval_every=250, warmup_steps=20, decay="linear"))
-    assert result.evaluation["ler"] < 0.5
+    assert result.evaluation["ler"] < 0.3
     losses = [r["loss"] for r in lines(Run.open(options.run).folder, "train")]
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
 
