@@ -41,8 +41,3 @@ def ctc_loss(
         logits_BxSxV, frame_padding_BxS, labels_BxL, label_padding_BxL, blank_id=BLANK, log_epsilon=_IMPOSSIBLE
     )
     return jnp.where(possible_B, jnp.maximum(loss_B, 0.0), 0.0)
-
-
-def mean_loss(loss_B: jax.Array, feasible_B: jax.Array) -> jax.Array:
-    """The batch's loss: the sum over feasible utterances divided by their number (0 when there are none)."""
-    return jnp.sum(jnp.where(feasible_B, loss_B, 0.0)) / jnp.maximum(feasible_B.sum(), 1)

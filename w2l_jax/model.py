@@ -176,9 +176,3 @@ def apply(
         rngs=None if dropout_rng is None else {"dropout": dropout_rng},
     )
     return out.astype(jnp.float32) if last == LAYERS else out
-
-
-def config_of(params: Params, config: ModelConfig = ModelConfig()) -> ModelConfig:
-    """`config` with the widths that `params` really have."""
-    width = params[layer_name(1)]["kernel"].shape[-1]
-    return dataclasses.replace(config, width=width, top_width=params[layer_name(10)]["kernel"].shape[-1])
