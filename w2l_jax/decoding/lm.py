@@ -77,15 +77,16 @@ def build(
     lmplz, build_binary = _tool("lmplz"), _tool("build_binary")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    # KenLM's programs may leave temporary files behind where they stop half-way, as lmplz does on a small text.
+    scratch = partial / "scratch"
+    scratch.mkdir(parents=True)
     try:
-        counts = _write_text(sources, partial, alphabet, held_out_ids, config.vocabulary)
-        fallback = _estimate(lmplz, partial, config, memory)
-        words = _write_unigrams(partial)
+        counts = _write_text(sources, scratch, alphabet, held_out_ids, config.vocabulary)
+        fallback = _estimate(lmplz, scratch, config, memory)
+        words = _write_unigrams(scratch / "arpa", partial / "unigrams.txt")
         binary = partial / "lm.bin"
-        _run([build_binary, "-T", f"{partial}/", config.structure, partial / "arpa", binary])
-        for name in ("text", "limit", "arpa"):
-            (partial / name).unlink(missing_ok=True)
+        _run([build_binary, "-T", f"{scratch}/", config.structure, scratch / "arpa", binary])
+        shutil.rmtree(scratch)
         card = {"made_from": made_from, **counts, "vocabulary": words, "discount_fallback": fallback}
         card |= {"bytes": binary.stat().st_size, "sha256": _sha256(binary)}
         (partial / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -158,16 +159,16 @@ def _estimate(lmplz: Path, folder: Path, config: LanguageModelConfig, memory: st
     return True
 
 
-def _write_unigrams(folder: Path) -> int:
-    """Writes the vocabulary of `arpa` to `unigrams.txt`, sorted; returns its size."""
+def _write_unigrams(arpa: Path, out: Path) -> int:
+    """Writes the vocabulary of `arpa` to `out`, sorted; returns its size."""
     words = []
-    with open(folder / "arpa", encoding="utf-8", newline="\n") as file:
+    with open(arpa, encoding="utf-8", newline="\n") as file:
         while next(file) != "\\1-grams:\n":
             pass
         while line := next(file).strip("\n"):
             words.append(line.split("\t")[1])
     words = sorted(set(words) - _SPECIAL)
-    (folder / "unigrams.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    out.write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
     return len(words)
 
 
