@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from w2l_jax import config
-from w2l_jax.checkpoint import Run, write_atomically
+from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare
 from w2l_jax.dataset.store import Dataset
@@ -18,16 +18,16 @@ from w2l_jax.terminal import Terminal, terminal
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
-Without options the last trained run is decoded on its own dev data; where there is no run at all, the
-demonstration of configs/demo.toml is trained first. A run without a language model gets one built from its
-training transcripts, the decoded utterances held out.
+Without options the last trained run is decoded on its own dev data. Where there is no run at all, --data is decoded
+with the English network of models/english, and without --data the demonstration of configs/demo.toml is trained
+first. A run without a language model gets one built from its training transcripts, the decoded utterances held out.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    run: str = "runs/latest"
-    """Run folder."""
+    run: str = LATEST
+    """Run folder (default: the last trained run, else the demonstration, or models/english where --data is given)."""
     data: str = ""
     """Manifest or prepared folder (default: the run's dev data)."""
     out: str = ""
@@ -55,7 +55,9 @@ class Options:
 def main(argv: list[str] | None = None) -> None:
     options = config.parse(Options, argv, description=DESCRIPTION)
     config.use_compilation_cache()
-    if not Run.exists(options.run) and options.run == Options.run:
+    if options.data:
+        options = dataclasses.replace(options, run=str(Run.default(options.run)))
+    elif not Run.exists(options.run) and options.run == Options.run:
         import train
 
         print("there is no run yet: training the demonstration first", flush=True)
@@ -80,7 +82,7 @@ def decode(options: Options) -> list[results.Result]:
         chosen = settings.resolve(
             run, options.lm, given, _held_out(run, dataset, trained, options, screen), screen.report
         )
-        source = Source.create(dataset, run.alphabet, trained["data"]["buckets"])
+        source = Source.create(dataset, run.alphabet, trained["data"]["buckets"], options.batch_size)
         pool = (
             DecoderPool(run.alphabet, chosen.lm, chosen.beam, options.workers or os.cpu_count()) if chosen.lm else None
         )
@@ -92,7 +94,9 @@ def decode(options: Options) -> list[results.Result]:
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
     name = Path(data).stem
-    out = Path(options.out or run.folder / "decode" / f"{name}.jsonl")
+    # What comes along stays as it came.
+    folder = Path("runs/english") if run.folder == SHIPPED else run.folder
+    out = Path(options.out or folder / "decode" / f"{name}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
     rows = [

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from w2l_jax import audio, config, features, inference
-from w2l_jax.checkpoint import Run
+from w2l_jax.checkpoint import LATEST, SHIPPED, Run
 from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import Decoder
 from w2l_jax.decoding.greedy import greedy
@@ -25,8 +25,8 @@ is used where it has one (decode.py makes it). A file that cannot be read is rep
 class Options:
     files: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Recordings."""
-    run: str = "runs/latest"
-    """Run folder."""
+    run: str = LATEST
+    """Run folder (default: the last trained run; where there is none, the English network of models/english)."""
     checkpoint: str = "best"
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> None:
     if not options.files:
         raise UserError("name at least one recording: python launch/transcribe.py a.wav")
     config.use_compilation_cache()
-    run = Run.open(options.run)
+    run = Run.open(Run.default(options.run))
+    if run.folder == SHIPPED:
+        print(f"no run here yet: using the English network {run.folder}", file=sys.stderr)
     chosen = settings.load(run) or settings.DecoderSettings()
     model_folder = "" if options.lm == "none" else options.lm or chosen.lm
     decoder = Decoder(run.alphabet, model_folder, chosen.beam) if model_folder else None

@@ -33,3 +33,52 @@ def test_means_and_corpus_level_by_hand():
 
 def test_nothing_to_rate():
     assert np.isnan(metrics.rates([]).ler)
+
+
+def test_what_a_bootstrap_draws():
+    assert metrics.resampling_units(["b", "a", "b"]) == ([0, 1, 2], "utterances")  # too few speakers
+    ten = [f"s{i}" for i in range(10)]
+    assert metrics.resampling_units([*ten, "s3"]) == ([*range(10), 3], "speakers")
+    assert metrics.resampling_units([*ten, ""])[1] == "utterances"  # unknown voices cannot be drawn
+
+
+def some_errors(count, rate, seed=0):
+    rng = np.random.default_rng(seed)
+    return [metrics.Errors(int(rng.binomial(20, rate)), 20, int(rng.binomial(4, rate)), 4) for _ in range(count)]
+
+
+def test_intervals_have_the_width_that_theory_gives():
+    errors = some_errors(400, 0.3)
+    low, high = metrics.intervals(errors, range(400))["ler"]
+    rates = [e.ler for e in errors]
+    half = 1.96 * np.std(rates) / np.sqrt(400)
+    assert low == pytest.approx(np.mean(rates) - half, abs=0.1 * half)
+    assert high == pytest.approx(np.mean(rates) + half, abs=0.1 * half)
+
+
+def test_intervals_equal_a_plain_bootstrap_over_speakers():
+    errors, units = some_errors(60, 0.4, seed=1), [i % 12 for i in range(60)]
+    rng = np.random.default_rng(5)
+    plain = []
+    for _ in range(4000):
+        drawn = [e for unit in rng.integers(0, 12, 12) for e, u in zip(errors, units, strict=True) if u == unit]
+        plain.append(metrics.rates(drawn).corpus_wer)
+    found = metrics.intervals(errors, units, samples=4000)["corpus_wer"]
+    assert found == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.01)
+
+
+def test_units_of_one_kind_have_no_spread():
+    same = [metrics.Errors(1, 10, 1, 2)] * 30
+    assert metrics.intervals(same, range(30))["corpus_wer"] == pytest.approx((0.5, 0.5))
+
+
+def test_differences_are_paired():
+    worse = some_errors(200, 0.5, seed=2)
+    # Each utterance is better by exactly one letter in twenty: the pairs leave no doubt, though both vary widely.
+    better = [metrics.Errors(e.letter_edits - 1, e.letters, e.word_edits, e.words) for e in worse]
+    found = metrics.difference_intervals(better, worse, range(200))
+    assert found["ler"] == pytest.approx((-0.05, -0.05)) and found["wer"] == (0.0, 0.0)
+    low, high = metrics.intervals(worse, range(200))["ler"]
+    assert high - low > 0.02
+    with pytest.raises(ValueError, match="same ones"):
+        metrics.difference_intervals(better[1:], worse, range(200))

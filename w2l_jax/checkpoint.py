@@ -19,6 +19,8 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig, Params
 
 FORMAT = 1
+LATEST = "runs/latest"
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "english"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -88,13 +90,19 @@ class Run:
 
     def mark_latest(self) -> None:
         """Lets `runs/latest` lead to this run, for commands that name none."""
-        latest = Path("runs/latest")
+        latest = Path(LATEST)
         latest.parent.mkdir(exist_ok=True)
         if latest.is_symlink() or not latest.exists():
             temporary = latest.with_name(".latest.tmp")
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(os.path.relpath(self.folder.resolve(), latest.parent.resolve()))
             temporary.replace(latest)
+
+    @staticmethod
+    def default(folder: str | Path) -> Path:
+        """`folder`, but the English network that comes along where that is `runs/latest` and no run exists yet."""
+        use_shipped = str(folder) == LATEST and not Run.exists(folder) and Run.exists(SHIPPED)
+        return SHIPPED if use_shipped else Path(folder)
 
     @staticmethod
     def open(folder: str | Path) -> "Run":
@@ -163,7 +171,10 @@ class Run:
         keep: Iterable[int],
         finished: bool = False,
     ) -> None:
-        """Stores a checkpoint, then points to it, then removes those that are neither last, best nor in `keep`."""
+        """Stores a checkpoint, then points to it, then removes those that are neither last, best nor in `keep`.
+
+        Without `opt_state` (None) it can be adapted and decoded, not resumed.
+        """
         import orbax.checkpoint as ocp
 
         target = self.checkpoints / f"step_{step:08d}"
@@ -171,7 +182,8 @@ class Run:
         shutil.rmtree(temporary, ignore_errors=True)
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save((temporary / "params").absolute(), jax.device_get(params))
-            checkpointer.save((temporary / "optimizer").absolute(), _flat(opt_state))
+            if opt_state is not None:
+                checkpointer.save((temporary / "optimizer").absolute(), _flat(opt_state))
         if target.exists():  # left behind by a kill between this rename and the pointer below
             shutil.rmtree(target)
         temporary.rename(target)
@@ -218,6 +230,8 @@ class Run:
     def restore_optimizer(self, which: str, like: Any) -> Any:
         """The optimizer state of a checkpoint in the structure of `like`."""
         path = self.checkpoints / f"step_{self.step_of(which):08d}" / "optimizer"
+        if not path.exists():
+            raise UserError(f"{path}: missing, as in an exported run; adapt it with --init={self.folder} instead")
         leaves, structure = jax.tree.flatten(like)
         stored = _restore(path)
         restored = [stored.get(f"{i:05d}") for i in range(len(leaves))] if isinstance(stored, dict) else []

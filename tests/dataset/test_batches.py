@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import numpy as np
@@ -51,14 +52,42 @@ def test_sorted_first_epoch():
     assert (np.diff(second) < 0).any()
 
 
-@given(st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 200)), min_size=1, max_size=50), st.integers(1, 8))
-def test_every_utterance_fits_a_bucket(pairs, count):
+@given(
+    st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 200)), min_size=1, max_size=50),
+    st.integers(1, 8),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.1, 0.4]),
+)
+def test_every_utterance_fits_a_bucket_at_every_speed(pairs, count, rows, speed):
     frames, labels = zip(*pairs, strict=True)
-    buckets = make_buckets(frames, labels, count)
+    buckets = make_buckets(frames, labels, count, rows, speed)
     assert 1 <= len(buckets) <= count
     for f, n in pairs:
-        shape = bucket_for(buckets, f, n)
-        assert shape in buckets and shape.frames >= f and shape.labels >= n
+        slowest = round(f / (1 - speed))
+        shape = bucket_for(buckets, slowest, n)
+        assert shape in buckets and shape.frames >= slowest and shape.labels >= n
+
+
+@given(st.lists(st.integers(1, 14), min_size=1, max_size=9), st.integers(1, 4))
+def test_buckets_pad_as_little_as_any_choice_could(sizes, count):
+    frames = [16 * size for size in sizes]
+
+    def padding(edges):
+        return sum(min(edge for edge in edges if edge >= f) for f in frames)
+
+    shapes = sorted(set(frames))
+    choices = [c for n in range(1, count + 1) for c in itertools.combinations(shapes, n) if c[-1] == shapes[-1]]
+    found = [bucket.frames for bucket in make_buckets(frames, [1] * len(frames), count)]
+    assert padding(found) == min(map(padding, choices))
+
+
+def test_one_long_recording_does_not_widen_the_others_batches():
+    # Of 1,601 recordings one is ten times as long: with quantiles as edges a sixth of all batches took its shape.
+    frames = [*np.random.default_rng(0).integers(200, 600, 1600).tolist(), 6000]
+    order, buckets = Order(tuple(frames), 16, seed=3), make_buckets(frames, [9] * 1601, 6, 16)
+    padded = [bucket_for(buckets, max(frames[i] for i in order.batch(step)), 9).frames for step in range(100)]
+    assert sum(p > 1000 for p in padded) <= 1
+    assert np.mean([p for p in padded if p < 1000]) < 1.15 * np.mean(frames)
 
 
 def test_beyond_the_largest_bucket_one_is_made():

@@ -44,7 +44,7 @@ def test_one_corpus_has_no_row_for_all():
 def test_tables_say_what_the_rows_say():
     text = results.table(SOME)
     assert text.count("greedy") == 3 and text.count("beam") == 3
-    assert "66.67%" in text  # greedy LER over all: (0 + 1 + 1) / 3
+    assert "66.7% [0.0, 100.0]" in text  # greedy LER over all: (0 + 1 + 1) / 3
     worst = results.worst(SOME, 2).splitlines()
     assert worst[0].startswith("c: LER 25%, WER 100%, loss 4.00") and "abcd" in worst[1] and worst[2].endswith("abc")
     assert "target too long" in results.worst(SOME, 3)

@@ -131,6 +131,19 @@ def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
     assert float(optax.tree.norm(delta)) == pytest.approx(0.5, rel=1e-4)
 
 
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out():
+    _, state, step = setup(k=8)
+    state, metrics = step(state, random_batch())
+    assert metrics["skipped"] == 0
+    before = jax.device_get(state)
+    bad = random_batch(seed=1)
+    state, metrics = step(state, bad._replace(features_BxTxM=bad.features_BxTxM.at[0, 3, 2].set(jnp.inf)))
+    assert metrics["skipped"] == 1 and state.step == 2
+    jax.tree.map(np.testing.assert_array_equal, (before.params, before.opt_state), (state.params, state.opt_state))
+    state, metrics = step(state, random_batch(seed=2))
+    assert metrics["skipped"] == 0 and np.isfinite(metrics["gradient_norm"])
+
+
 def test_learning_rate_over_time():
     constant = learning_rate_schedule(TrainOptions())
     assert float(constant(0)) == float(constant(10**6)) == pytest.approx(1e-4)

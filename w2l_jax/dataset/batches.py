@@ -47,18 +47,46 @@ def _round_up(value: int, step: int) -> int:
     return max(-(-value // step), 1) * step
 
 
-def make_buckets(frames_N: Sequence[int], labels_N: Sequence[int], count: int) -> tuple[Bucket, ...]:
-    """Returns at most `count` shapes, smallest first: quantiles of length, each with room for its labels.
+def make_buckets(
+    frames_N: Sequence[int], labels_N: Sequence[int], count: int, rows: int = 1, speed: float = 0.0
+) -> tuple[Bucket, ...]:
+    """Returns at most `count` shapes, smallest first, that pad the batches of an epoch as little as possible.
 
-    The last one takes the longest utterance and the longest label, so every batch finds a shape.
+    Padding is counted on an epoch of batches of `rows` utterances as `Order` makes them, played at speeds of
+    1 ± `speed`. The last shape takes the longest utterance at the lowest speed and the longest label, so that every
+    batch finds one.
     """
     frames_N, labels_N = np.asarray(frames_N), np.asarray(labels_N)
-    edges = np.quantile(frames_N, np.linspace(0, 1, count + 1)[1:], method="higher")
-    shapes = []
-    for edge in edges:
-        inside = frames_N <= edge
-        shapes.append(Bucket(_round_up(int(edge), _FRAME_STEP), _round_up(int(labels_N[inside].max()), _LABEL_STEP)))
-    return tuple(sorted(set(shapes)))
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(frames_N))
+    stretched_N = frames_N / rng.uniform(1 - speed, 1 + speed, len(frames_N))
+    chunks = np.split(order, range(_CHUNK * rows, len(order), _CHUNK * rows))
+    sorted_chunks = [chunk[np.argsort(frames_N[chunk])] for chunk in chunks]
+    batches = [chunk[i : i + rows] for chunk in sorted_chunks for i in range(0, len(chunk), rows)]
+    longest = round(frames_N.max() / (1 - speed))
+    sizes = [_round_up(round(stretched_N[batch].max()), _FRAME_STEP) for batch in batches]
+    edges = _least_padding([*sizes, _round_up(longest, _FRAME_STEP)], count)
+    # An edge may lie below every utterance at its own speed: its labels are then those of the shortest ones.
+    return tuple(
+        Bucket(edge, _round_up(int(labels_N[frames_N <= max(edge, frames_N.min())].max()), _LABEL_STEP))
+        for edge in edges
+    )
+
+
+def _least_padding(sizes: Sequence[int], count: int) -> list[int]:
+    """At most `count` of `sizes`, the largest among them, with the least sum of size → next larger chosen one."""
+    edges, weights = np.unique(sizes, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(weights)])
+    # cost[i, j]: all sizes from edge i to edge j padded to edge j.
+    cost = edges * (below[1:] - below[:-1, None]) + np.where(np.tri(len(edges), k=-1), np.inf, 0)
+    best, paths = cost[0], [[j] for j in range(len(edges))]
+    for _ in range(min(count, len(edges)) - 1):
+        split = best[:-1, None] + cost[1:]  # [i, j]: the last group begins above edge i
+        choice = split.argmin(axis=0)
+        better = split.min(axis=0) < best
+        paths = [paths[choice[j]] + [j] if better[j] else paths[j] for j in range(len(edges))]
+        best = np.minimum(best, split.min(axis=0))
+    return [int(edges[j]) for j in paths[-1]]
 
 
 def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
@@ -131,8 +159,11 @@ class Source:
     buckets: tuple[Bucket, ...]
 
     @staticmethod
-    def create(dataset: Dataset, alphabet: Alphabet, buckets: int) -> "Source":
-        """Encodes every transcript; raises UserError naming the first utterance `alphabet` cannot write."""
+    def create(dataset: Dataset, alphabet: Alphabet, buckets: int, rows: int = 1, speed: float = 0.0) -> "Source":
+        """Encodes every transcript; raises UserError naming the first utterance `alphabet` cannot write.
+
+        `buckets`, `rows` (of a batch) and `speed` decide the padded shapes: `make_buckets`.
+        """
         labels = []
         for entry in dataset.entries:
             try:
@@ -140,7 +171,7 @@ class Source:
             except UserError as error:
                 raise UserError(f"{dataset.folder}: utterance {entry.id}: {error}") from None
         frames = [entry.frames for entry in dataset.entries]
-        return Source(dataset, tuple(labels), make_buckets(frames, [len(ids) for ids in labels], buckets))
+        return Source(dataset, tuple(labels), make_buckets(frames, [len(i) for i in labels], buckets, rows, speed))
 
     def batch(
         self, indices: Sequence[int], rows: int, transform: Callable[[np.ndarray, int], np.ndarray] | None = None

@@ -65,7 +65,10 @@ def decode(
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One row a corpus and one for all: utterances, hours, mean loss, greedy rates and, where searched, the beam's."""
+    """One row a corpus and one for all: utterances, hours, mean loss, greedy rates and, where searched, the beam's.
+
+    `greedy_intervals` and `beam_intervals` hold the 95 % bootstrap interval of each rate; `units` says what was drawn.
+    """
     groups = {name: [r for r in results if r.source == name] for name in sorted({r.source for r in results})}
     if len(groups) > 1:
         groups["all"] = list(results)
@@ -76,23 +79,36 @@ def _row(name: str, group: Sequence[Result]) -> dict[str, Any]:
     losses = [r.loss for r in group if r.loss is not None]
     row = {"corpus": name, "utterances": len(group), "hours": sum(r.seconds for r in group) / 3600}
     row["loss"] = sum(losses) / len(losses) if losses else math.nan
-    row["greedy"] = metrics.rates(r.errors(beam=False) for r in group)
-    if all(r.beam for r in group):
-        row["beam"] = metrics.rates(r.errors(beam=True) for r in group)
+    units, row["units"] = metrics.resampling_units([r.speaker for r in group])
+    for search in ("greedy", "beam") if all(r.beam for r in group) else ("greedy",):
+        errors = [r.errors(beam=search == "beam") for r in group]
+        row[search] = metrics.rates(errors)
+        row[f"{search}_intervals"] = metrics.intervals(errors, units)
     return row
 
 
 def table(results: Sequence[Result]) -> str:
-    """The rows as text: error rates are means over utterances, as in the paper, and of the corpus as a whole."""
-    rates = f"{'search':<7}{'LER':>8}{'WER':>9}{'corpus LER':>12}{'WER':>9}"
+    """The rows as text: error rates are means over utterances, as in the paper, and of the corpus as a whole.
+
+    Behind each stands its 95 % bootstrap interval.
+    """
+    found = rows(results)
+    rates = f"{'search':<7}" + "".join(f"{name:>23}" for name in ("LER", "WER", "corpus LER", "corpus WER"))
     lines = [f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {rates}"]
-    for row in rows(results):
+    for row in found:
         start = f"{row['corpus'][:20]:<20}{row['utterances']:>6}{row['hours']:>7.2f}{row['loss']:>8.2f}"
         for search in ("greedy", "beam"):
-            if rates := row.get(search):
-                cells = f"{rates.ler:>8.2%}{rates.wer:>9.2%}{rates.corpus_ler:>12.2%}{rates.corpus_wer:>9.2%}"
+            if search in row:
+                spans = row[f"{search}_intervals"]
+                cells = "".join(f"{percent(getattr(row[search], name), spans[name]):>23}" for name in spans)
                 lines.append(f"{start if search == 'greedy' else '':<41}  {search:<7}{cells}")
-    return "\n".join(lines)
+    drawn = ", ".join(sorted({row["units"] for row in found}))
+    return "\n".join([*lines, f"[95 % intervals: bootstrap over {drawn}]"])
+
+
+def percent(rate: float, interval: tuple[float, float]) -> str:
+    """A rate and its interval in percent, such as `28.5% [26.1, 30.9]`."""
+    return f"{rate:.1%} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def worst(results: Sequence[Result], count: int) -> str:

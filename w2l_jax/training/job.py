@@ -100,8 +100,9 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
     alphabet = alphabets.preset(options.data.language)
-    train = Source.create(train_data, alphabet, options.data.buckets)
-    dev = Source.create(dev_data, alphabet, options.data.buckets) if dev_data else None
+    rows, speed = options.batch_size, options.augment.speed
+    train = Source.create(train_data, alphabet, options.data.buckets, rows, speed)
+    dev = Source.create(dev_data, alphabet, options.data.buckets, rows) if dev_data else None
 
     optimizer = make_optimizer(options)
     step_config = StepConfig(

@@ -1,7 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
 import dataclasses
-import math
 import signal
 import threading
 import time
@@ -50,8 +49,8 @@ Progress = Callable[[Position, dict[str, float]], None]
 def train(job: Job, report: Report = print, progress: Progress | None = None) -> Result:
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
-    `report` takes lines for the user; `progress` is called at every logged step. Raises UserError when the loss is
-    no longer finite; the checkpoints before that are kept.
+    `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not
+    finite is left out; ten in a row raise UserError, and the checkpoints before that are kept.
     """
     return _Trainer(job, report, progress or (lambda *_: None)).run()
 
@@ -69,6 +68,9 @@ def batches(job: Job, first: int) -> Iterator[Batch]:
         yield job.train.batch(job.order.batch(step), options.batch_size, transform)
 
 
+_MOST_SKIPPED = 10
+
+
 class _Trainer:
     def __init__(self, job: Job, report: Report, progress: Progress):
         self.job, self.options, self.report, self.progress = job, job.options, report, progress
@@ -78,6 +80,7 @@ class _Trainer:
         self.rate = learning_rate_schedule(job.options)
         self.pending: list[tuple[int, int, dict[str, jax.Array]]] = []
         self.saved = self.position.step
+        self.skipped = 0  # updates in a row
 
     def run(self) -> Result:
         if self.position.step >= self.options.steps:
@@ -146,10 +149,14 @@ class _Trainer:
             record = {"epoch": self.job.order.epoch(step - 1), "seconds": round(self.position.seconds, 3)}
             extra = {"padded_frames": frames, "learning_rate": float(self.rate(step - 1))}
             self.log.write("train", step, {**record, **values, **extra})
-            if not math.isfinite(values["loss"]):
+            self.skipped = self.skipped + 1 if values["skipped"] else 0
+            if self.skipped == 1:
+                self.report(f"step {step}: the gradient is not finite (loss {values['loss']:.3g}), update left out")
+            if self.skipped == _MOST_SKIPPED:
                 raise UserError(
-                    f"{self.job.run.folder}: the loss is {values['loss']} at step {step}; lower --learning_rate or set "
-                    f"--clip_norm in a new run (the last checkpoint, of step {self.saved}, is kept)"
+                    f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that is "
+                    "not finite; lower --learning_rate or set --clip_norm in a new run (the last checkpoint, of step "
+                    f"{self.saved}, is kept)"
                 )
         self.pending.clear()
         return values

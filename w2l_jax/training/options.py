@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
@@ -36,6 +37,10 @@ class DataOptions:
     """Processes for preparing data (0: one per core)."""
     lm_text: str = ""
     """Text for the language model that decode.py builds for this run (default: its training transcripts)."""
+    corpora: tuple[CorpusSource, ...] = ()
+    """The corpora that launch/prepare.py makes training, dev and test data of; training reads what that wrote."""
+    dev_fraction: float = 0.05
+    """Share of their speakers that launch/prepare.py sets aside for dev, where a corpus leaves it open."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,8 @@ def make_step(
     """Returns the jitted update `(state, batch) → (state, metrics)`; the old state's buffers are reused.
 
     Metrics are scalars: `loss` (mean over feasible utterances, nats), `gradient_norm` (trained layers), `infeasible`
-    (utterances without loss). Only the trained layers are differentiated, so neither weight gradients of frozen
+    (utterances without loss), `skipped` (1 where the gradient was not finite: one utterance whose activations overflow
+    must not destroy the network, so nothing but `step` changes then). Only the trained layers are differentiated, so neither weight gradients of frozen
     layers nor anything below the lowest trained one is computed, and frozen arrays pass through untouched.
     """
 
@@ -125,12 +126,18 @@ def make_step(
         whole = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
         transform = transfer.optimizer(optimizer, state.params, config.frozen)
         updates, opt_state = transform.update(whole, state.opt_state, state.params)
-        params = {**optax.apply_updates(trained, {name: updates[name] for name in trained}), **frozen}
+        moved = optax.apply_updates(trained, {name: updates[name] for name in trained})
+        norm = optax.tree.norm(grads)
+        usable = jnp.isfinite(norm)
+        moved, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old), (moved, opt_state), (trained, state.opt_state)
+        )
         metrics = {
             "loss": loss,
-            "gradient_norm": optax.tree.norm(grads),
+            "gradient_norm": norm,
             "infeasible": batch.frames_B.shape[0] - count,
+            "skipped": 1 - usable,
         }
-        return TrainState(params, opt_state, state.step + 1), metrics
+        return TrainState({**moved, **frozen}, opt_state, state.step + 1), metrics
 
     return jax.jit(step, donate_argnums=0)
