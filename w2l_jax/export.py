@@ -1,4 +1,4 @@
-"""A finished run made small enough to give away: weights in bfloat16, no optimizer, no paths of the machine it ran on."""
+"""A finished run made small enough to give away: weights in bfloat16, no optimizer, no paths of its machine."""
 
 import dataclasses
 import json

@@ -60,7 +60,7 @@ def test_tables_and_pictures(two, tmp_path):
 
 
 def test_what_cannot_be_compared(two, tmp_path):
-    with pytest.raises(UserError, match="first: python launch/decode.py"):
+    with pytest.raises(UserError, match=r"first: python launch/decode\.py"):
         comparison.read(tmp_path / "adapted", "other")
     few = run(tmp_path / "few", ["abcd"], 1, [0.1])
     with pytest.raises(UserError, match="different utterances"):

@@ -154,8 +154,8 @@ class _Trainer:
                 self.report(f"step {step}: the gradient is not finite (loss {values['loss']:.3g}), update left out")
             if self.skipped == _MOST_SKIPPED:
                 raise UserError(
-                    f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that is "
-                    "not finite; lower --learning_rate or set --clip_norm in a new run (the last checkpoint, of step "
+                    f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that "
+                    "is not finite; lower --learning_rate or set --clip_norm in a new run (the last checkpoint, of step "
                     f"{self.saved}, is kept)"
                 )
         self.pending.clear()

@@ -87,9 +87,10 @@ def make_step(
     """Returns the jitted update `(state, batch) → (state, metrics)`; the old state's buffers are reused.
 
     Metrics are scalars: `loss` (mean over feasible utterances, nats), `gradient_norm` (trained layers), `infeasible`
-    (utterances without loss), `skipped` (1 where the gradient was not finite: one utterance whose activations overflow
-    must not destroy the network, so nothing but `step` changes then). Only the trained layers are differentiated, so neither weight gradients of frozen
-    layers nor anything below the lowest trained one is computed, and frozen arrays pass through untouched.
+    (utterances without loss), `skipped` (1 where the gradient was not finite: one utterance whose activations
+    overflow must not destroy the network, so nothing but `step` changes then). Only the trained layers are
+    differentiated, so neither weight gradients of frozen layers nor anything below the lowest trained one is computed,
+    and frozen arrays pass through untouched.
     """
 
     def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
