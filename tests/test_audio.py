@@ -74,3 +74,43 @@ def test_bad_files_say_why(tmp_path):
         with pytest.raises(AudioError, match=name) as caught:
             audio.load(tmp_path / name)
         assert caught.value.reason == reason, name
+
+
+def nist(samples, coding="pcm", order="01", count=None, size=1024):
+    """A NIST sphere file of 16-bit samples, as the Verbmobil corpora have them."""
+    fields = f"channel_count -i 1\nsample_count -i {len(samples) if count is None else count}\nsample_rate -i 16000\n"
+    fields += f"sample_n_bytes -i 2\nsample_byte_format -s2 {order}\nsample_coding -s{len(coding)} {coding}\nend_head\n"
+    header = f"NIST_1A\n{size:7d}\n{fields}".encode().ljust(size)
+    return header + samples.astype(">i2" if order == "10" else "<i2").tobytes()
+
+
+@pytest.mark.parametrize("form", [{}, {"order": "10"}, {"size": 2048}, {"count": 7}])
+def test_nist_sphere(tmp_path, form):
+    samples = (TONE * 32767).astype(np.int16)
+    (tmp_path / "a.nis").write_bytes(nist(samples, **form))
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.nis"), samples.astype(np.float32) / 32768)
+
+
+def test_bad_nist_sphere_says_why(tmp_path):
+    good = nist((TONE * 32767).astype(np.int16))
+    shorten = nist(TONE[:0], coding="pcm,embedded-shorten-v2.00", count=16000) + b"ajkg" + bytes(5000)
+    cases = {
+        "cut.nis": (good[:-1], "truncated audio", "its header promises more audio than it holds"),
+        "half.nis": (good[:9000], "truncated audio", "its header promises more audio than it holds"),
+        "header.nis": (good[:1024], "truncated audio", "its header promises more audio than it holds"),
+        "none.nis": (nist(TONE[:0]), "empty audio", "holds no samples"),
+        "shorten.nis": (shorten, "unreadable audio", "compressed with shorten: convert it, e.g. `sph2pipe -f wav"),
+        "rate.nis": (
+            good.replace(b"sample_rate", b"simple_rate"),
+            "unreadable audio",
+            "its header is wrong: convert it",
+        ),
+        "lines.nis": (good.replace(b"NIST_1A\n", b"NIST_1A\r\n"), "unreadable audio", "its header is wrong"),
+        "nonsense.nis": (b"NIST_1A\n   1024\nend_head\n" + bytes(3000), "unreadable audio", "its header is wrong"),
+    }
+    for name, (content, reason, message) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(AudioError, match=name) as caught:
+            audio.load(tmp_path / name)
+        assert caught.value.reason == reason, name
+        assert message in str(caught.value), name

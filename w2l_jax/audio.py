@@ -3,8 +3,10 @@
 Host side only. soundfile and librosa are imported where they are used: training on prepared data needs neither.
 """
 
+import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from w2l_jax.errors import UserError
 
 SAMPLE_RATE = 16_000
 _UNKNOWN = 2**60  # libsndfile's length of a stream without one is larger
+_SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # FLAC's subtypes are PCM too
+_BLOCK = 2**20
 
 
 class AudioError(UserError):
@@ -22,12 +26,13 @@ class AudioError(UserError):
         self.reason = reason
 
 
-def load(path: str | Path) -> np.ndarray:
+def load(path: str | Path, start: float = 0.0, end: float | None = None) -> np.ndarray:
     """Reads a recording as mono float32 [N] at 16 kHz, in −1…1 for integer formats.
 
     Channels are averaged, other rates resampled (soxr, high quality). A rate below 16 kHz works, with a warning:
-    the bands above half of it stay empty. Raises AudioError for a missing, unreadable, truncated or empty file and
-    for samples that are not finite.
+    the bands above half of it stay empty. `start` and `end` (exclusive; None: the file's) are seconds, rounded to
+    the file's samples: exactly these are read. Raises AudioError for a missing, unreadable, truncated or empty file,
+    for a piece that is not in it, and for samples that are not finite.
     """
     import soundfile
 
@@ -40,20 +45,45 @@ def load(path: str | Path) -> np.ndarray:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
-        raise AudioError(f"{path}: not readable as audio ({reason})", "unreadable audio") from None
+        raise AudioError(f"{path}: not readable as audio ({reason}){_nist_advice(path)}", "unreadable audio") from None
     with file:
-        expected, rate = file.frames, file.samplerate
-        if expected > _UNKNOWN:
+        rate = file.samplerate
+        if file.frames > _UNKNOWN:
             raise AudioError(f"{path}: does not say how long it is; convert it to a new file", "unreadable audio")
+        first, stop = _span(path, start, end, file.frames, rate)
         try:
-            samples_NxC = file.read(dtype="float32", always_2d=True)
+            _go_to(file, first)
+            samples_NxC = file.read(stop - first, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
-    return _checked(path, samples_NxC, rate, expected)
+    return _checked(path, samples_NxC, rate, stop - first)
+
+
+def _span(path: Path, start: float, end: float | None, frames: int, rate: int) -> tuple[int, int]:
+    """The samples of a piece; an end up to 0.1 s behind the file's is the file's, as lists of segments round."""
+    if start == 0.0 and end is None:
+        return 0, frames
+    first, stop = round(start * rate), frames if end is None else round(end * rate)
+    if not 0 <= first < stop <= frames + rate // 10 or first >= frames:
+        raise AudioError(
+            f"{path}: has no piece from {start:g} s to {'its end' if end is None else f'{end:g} s'}, it lasts "
+            f"{frames / rate:.3f} s",
+            "outside the recording",
+        )
+    return first, min(stop, frames)
+
+
+def _go_to(file: Any, first: int) -> None:
+    """Moves to sample `first`; what lossy codecs decode depends on what went before, so they are read up to it."""
+    if file.subtype.startswith(_SEEKABLE):
+        file.seek(first)
+        return
+    while first > 0:
+        first -= len(file.read(min(first, _BLOCK), dtype="float32", always_2d=True)) or first
 
 
 def _checked(path: Path, samples_NxC: np.ndarray, rate: int, expected: int) -> np.ndarray:
-    if samples_NxC.shape[0] < expected or _wav_is_cut(path):
+    if samples_NxC.shape[0] < expected or _wav_is_cut(path) or _nist_is_cut(path):
         raise AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
     if samples_NxC.shape[0] == 0:
         raise AudioError(f"{path}: holds no samples", "empty audio")
@@ -79,6 +109,34 @@ def _wav_is_cut(path: Path) -> bool:
                 return length not in (0, 0xFFFFFFFF, 0x7FFFFFFF) and file.tell() + length > size
             file.seek(length + length % 2, 1)
     return False
+
+
+def _nist_is_cut(path: Path) -> bool:
+    """libsndfile takes the length of a NIST sphere file from its size; only the header tells how long it was."""
+    header = _nist_header(path)
+    try:
+        size, *factors = (int(header[name]) for name in ("size", "sample_count", "channel_count", "sample_n_bytes"))
+    except (KeyError, ValueError):
+        return False
+    return size + math.prod(factors) > path.stat().st_size
+
+
+def _nist_advice(path: Path) -> str:
+    header = _nist_header(path)
+    if not header:
+        return ""
+    what = "it is compressed with shorten" if "shorten" in header.get("sample_coding", "") else "its header is wrong"
+    return f"; a NIST sphere file, and {what}: convert it, e.g. `sph2pipe -f wav in.nis out.wav`, or fetch it again"
+
+
+def _nist_header(path: Path) -> dict[str, str]:
+    """The fields of a NIST sphere file's header, and its `size` in bytes; {} for any other file."""
+    with path.open("rb") as file:
+        head = file.read(4096).partition(b"end_head")[0].decode("latin-1").splitlines()
+    if not head or head[0] != "NIST_1A":
+        return {}
+    fields = [line.split(None, 2) for line in head[2:]]  # name, type, value
+    return {"size": "".join(head[1:2]).strip(), **{field[0]: field[2].strip() for field in fields if len(field) == 3}}
 
 
 def resample(waveform_N: np.ndarray, rate: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The corpora of the Bavarian Archive for Speech Signals: recordings beside Partitur or EMU annotations."""
