@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2l_jax.corpora import Utterance, manifest
+from w2l_jax.corpora import Reading, Utterance, catalog, manifest
 from w2l_jax.errors import UserError
 
 LINE = {"audio_filepath": "sub/a.wav", "text": "Hallo, Welt!"}
@@ -96,3 +96,8 @@ def test_round_trip(tmp_path_factory, pairs):
         lines = [json.dumps({**LINE, "id": i, "text": t}, ensure_ascii=ascii_only) for i, t in pairs]
         path.write_text("\n".join(lines), "utf-8")
         assert [(u.id, u.text) for u in manifest.read(path)] == pairs
+
+
+def test_the_catalog_reads_manifests(tmp_path):
+    path = write(tmp_path, json.dumps(LINE))
+    assert catalog.read("manifest", path) == Reading(tuple(manifest.read(path)))

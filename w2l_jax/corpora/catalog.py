@@ -18,7 +18,25 @@ class Corpus:
     about: str
 
 
-CORPORA: dict[str, Corpus] = {}
+CORPORA: dict[str, Corpus] = {
+    "librispeech": Corpus("librispeech:read", "english", "LibriSpeech, unpacked or its .tar.gz files"),
+    "tfds:librispeech": Corpus("tfds:read_librispeech", "english", "LibriSpeech in a data_dir of TensorFlow Datasets"),
+    "commonvoice": Corpus("commonvoice:read", "", "Mozilla Common Voice, one language"),
+    "mls": Corpus("mls:read", "", "Multilingual LibriSpeech"),
+    "ljspeech": Corpus("ljspeech:read", "", "LJSpeech and others in its layout: metadata.csv and wavs/"),
+    "kaldi": Corpus("kaldi:read", "", "Kaldi data directories: wav.scp, text, utt2spk, segments"),
+    "manifest": Corpus("manifest:reading", "", "a JSON-lines manifest"),
+    "alc": Corpus("bas.corpora:alc", "german", "ALC: read and spontaneous, partly intoxicated, in a car"),
+    "hempel": Corpus("bas.corpora:hempel", "german", "HEMPEL: spontaneous, over the telephone"),
+    "pd1": Corpus("bas.corpora:pd1", "german", "PD1: read sentences"),
+    "pd2": Corpus("bas.corpora:pd2", "german", "PD2: read train queries"),
+    "rvg-j": Corpus("bas.corpora:rvg_j", "german", "RVG-J: adolescents, numbers and sentences"),
+    "sc10": Corpus("bas.corpora:sc10", "german", "SC10: German as a second language, test only"),
+    "vm1": Corpus("bas.corpora:vm1", "german", "Verbmobil 1: dialogues about appointments, training only"),
+    "vm2": Corpus("bas.corpora:vm2", "german", "Verbmobil 2: dialogues about appointments, training only"),
+    "ziptel": Corpus("bas.corpora:ziptel", "german", "ZIPTEL: streets, ZIP codes and cities over the telephone"),
+    "tuda": Corpus("tuda:read", "german", "RADECK or Tuda-De: read, several microphones at once"),
+}
 
 
 def read(name: str, source: str | Path, **options) -> Reading:

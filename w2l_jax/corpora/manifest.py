@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.corpora import Utterance
+from w2l_jax.corpora import Reading, Utterance
+from w2l_jax.corpora.files import lines
 from w2l_jax.errors import UserError
 
 _NUMBER = (int, float)
@@ -30,14 +31,12 @@ def read(path: str | Path) -> list[Utterance]:
     """
     path = Path(path)
     utterances: list[Utterance] = []
-    lines: dict[str, int] = {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
+    numbers: dict[str, int] = {}
+    for place, line in lines(path, "manifest"):
+        where = str(place)
         utterance = _utterance(path, _fields(line, where), where)
-        first = lines.setdefault(utterance.id, number)
-        if first != number:
+        first = numbers.setdefault(utterance.id, place.line)
+        if first != place.line:
             raise UserError(
                 f"{where}: the id {utterance.id!r} is already that of line {first}; remove one of the two lines, "
                 'or give them different "id" fields (without one, the id is the audio file\'s name without its ending)'
@@ -48,21 +47,12 @@ def read(path: str | Path) -> list[Utterance]:
     return utterances
 
 
+def reading(path: Path) -> Reading:
+    """Reads a manifest as the catalog's corpora are read; raises UserError as `read` does."""
+    return Reading(tuple(read(path)))
+
+
 _EXAMPLE = '{"audio_filepath": "a.wav", "text": "hello", "speaker": "anna"}'
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such manifest; check the path") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); a manifest is a JSON-lines file") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
 
 
 def _fields(line: str, where: str) -> dict[str, Any]:

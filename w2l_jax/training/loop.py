@@ -156,7 +156,7 @@ class _Trainer:
                 raise UserError(
                     f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that "
                     "is not finite; lower --learning_rate or set --clip_norm in a new run (the checkpoint of step "
-                    f"{self.saved}, is kept)"
+                    f"{self.saved} is kept)"
                 )
         self.pending.clear()
         return values

@@ -1,0 +1,131 @@
+"""LibriSpeech, as a folder or as the `.tar.gz` files it is downloaded in.
+
+The layout (openslr.org/12) is `LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt`, each line an id
+and the words, beside one `<id>.flac` an utterance. Corpora made in its image, such as mini LibriSpeech, are read too.
+"""
+
+import gzip
+import re
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from w2l_jax.corpora import Reading, Skipped
+from w2l_jax.corpora.files import Collector, Listing, lines, listing, make_once, recordings
+from w2l_jax.errors import UserError
+
+_SUBSET = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
+_LINE = re.compile(r"(([^\s-]+)-[^\s-]+-[^\s-]+)(?:[ \t]+(.*))?")
+_ARCHIVE = ".tar.gz"
+_TRANSCRIPT = ".trans.txt"
+
+
+def read(
+    source: Path, include_dev: bool = False, include_test_other: bool = False, extract_to: str | Path | None = None
+) -> Reading:
+    """Reads a folder with transcripts or archives at any depth, or one archive.
+
+    An archive is unpacked once, into a folder of its name beside it or in `extract_to`; one whose folder is there
+    already is left alone. Training data are train-*, with `include_dev` dev-* too (as the paper's authors did), test
+    data test-clean; test-other only with `include_test_other`, as a source of its own. Folders that are named after
+    no subset leave the split open. Raises UserError for a truncated archive, a malformed line, an id given twice, and
+    where nothing of LibriSpeech is found.
+    """
+    found, skipped = _found(Path(source), extract_to)
+    transcripts = [folder / name for folder, names in found for name in names if name.endswith(_TRANSCRIPT)]
+    if not transcripts:
+        raise UserError(
+            f"{source}: holds neither *{_TRANSCRIPT} files nor archives such as train-clean-100{_ARCHIVE}; "
+            "give the folder LibriSpeech, or the one with the downloaded archives"
+        )
+    collector = Collector(Path(source), recordings(found), language="english")
+    for path in transcripts:
+        subset = _subset(path)
+        split = subset.split("-")[0]
+        for place, line in lines(path, "transcript"):
+            match = _LINE.fullmatch(line)
+            if not match:
+                raise UserError(f"{place}: does not begin with an id such as 84-121123-0000; correct or delete it")
+            id, speaker, text = match.groups("")
+            if subset == "test-other" and not include_test_other:
+                collector.leave_out(place, id, "test-other", "read with include_test_other only")
+                continue
+            collector.add(
+                place,
+                id,
+                text,
+                speaker=speaker,
+                split="train" if split == "dev" and include_dev else split,
+                source="LibriSpeech test-other" if subset == "test-other" else "LibriSpeech",
+            )
+    return collector.reading(skipped)
+
+
+def _subset(transcript: Path) -> str:
+    """Returns the name of the nearest folder above that is named after a subset, or ""."""
+    parts = transcript.absolute().parent.parts
+    return next((part for part in reversed(parts) if _SUBSET.fullmatch(part)), "")
+
+
+def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[Skipped]]:
+    """Returns all folders, of the archives too, which are unpacked where they are not yet; and archives left alone."""
+    if source.is_file():
+        if not source.name.endswith(_ARCHIVE):
+            raise UserError(f"{source}: neither a folder nor a {_ARCHIVE} archive of LibriSpeech")
+        return listing(_unpacked(source, extract_to)), []
+    found, skipped = listing(source), []
+    there = {folder.name for folder, _ in found}
+    archives = [folder / name for folder, names in found for name in names if name.endswith(_ARCHIVE)]
+    for archive in archives:
+        subset = archive.name.removesuffix(_ARCHIVE)
+        if not _SUBSET.fullmatch(subset):
+            # raw-metadata.tar.gz, original-mp3.tar.gz and others lie beside the subsets where LibriSpeech is published.
+            skipped.append(Skipped(archive, "no subset", f"{archive}: not named after a subset, so not unpacked"))
+        elif subset not in there:
+            there.add(subset)
+            found += listing(_unpacked(archive, extract_to))
+    return found, skipped
+
+
+def _unpacked(archive: Path, extract_to: str | Path | None) -> Path:
+    folder = Path(extract_to or archive.parent) / archive.name.removesuffix(_ARCHIVE)
+    make_once(folder, lambda partial: _unpack(archive, partial))
+    return folder
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with gzip.open(archive) as content, tarfile.open(fileobj=content, mode="r|", tarinfo=_Member) as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if name.is_absolute() or ".." in name.parts:
+                    raise UserError(f"{archive}: holds {member.name!r}, outside its own folder; not of LibriSpeech")
+                if member.isfile():
+                    _copy(tar, member, folder / name)
+            # What follows the last file is part of gzip's checksum.
+            while content.read(1 << 20):
+                pass
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{archive}: truncated or damaged ({error}); download it again, its size and checksum are published with it"
+        ) from None
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is damaged or missing is an error; tarfile alone takes it for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as content, path.open("wb") as file:
+        shutil.copyfileobj(content, file)
