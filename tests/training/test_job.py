@@ -120,9 +120,12 @@ def test_reinitialize(options):
     assert not equal(job.state.params["layer_09"], base["layer_09"])
 
 
-def test_interrupted_and_resumed_is_bit_identical(options, tmp_path):
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average):
     augment = AugmentOptions(time_masks=1, speed=0.1)
-    whole = dataclasses.replace(options, steps=12, augment=augment, decay="cosine", clip_norm=5.0)
+    whole = dataclasses.replace(
+        options, steps=12, augment=augment, decay="cosine", clip_norm=5.0, average_decay=average
+    )
     _, uninterrupted = run(whole)
 
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))

@@ -144,6 +144,23 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out():
     assert metrics["skipped"] == 0 and np.isfinite(metrics["gradient_norm"])
 
 
+def test_the_average_forgets_at_the_rate_asked_for():
+    frozen = frozenset(range(1, 9))
+    params = model.init(jax.random.key(0), SMALL, 7, MELS)
+    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2))
+    state = init_state(params, optimizer, frozen, average=True)
+    step = make_step(optimizer, StepConfig(SMALL, frozen, average_decay=0.5))
+    mean = np.asarray(params["layer_10"]["kernel"], np.float64)
+    for i in range(20):
+        state, _ = step(state, random_batch(seed=i))
+        decay = min(0.5, (1 + i) / (10 + i))
+        mean = decay * mean + (1 - decay) * np.asarray(state.params["layer_10"]["kernel"], np.float64)
+    assert set(state.average) == {"layer_09", "layer_10", "layer_11"}
+    np.testing.assert_allclose(state.best_params["layer_10"]["kernel"], mean, atol=1e-6)
+    assert not np.allclose(state.params["layer_10"]["kernel"], mean, atol=1e-3)
+    assert state.best_params["layer_08"] is state.params["layer_08"]
+
+
 def test_learning_rate_over_time():
     constant = learning_rate_schedule(TrainOptions())
     assert float(constant(0)) == float(constant(10**6)) == pytest.approx(1e-4)

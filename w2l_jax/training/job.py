@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from w2l_jax import alphabet as alphabets
@@ -24,7 +23,7 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
-from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer
+from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume
 
 Progress = Callable[[int, int, str], None]
 
@@ -111,6 +110,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         dtype=jnp.dtype(options.compute_dtype),
         seed=options.seed,
         max_microbatch_frames=options.max_microbatch_frames,
+        average_decay=options.average_decay,
         augment=options.augment,
     )
     lengths = tuple(entry.frames for entry in train_data.entries)
@@ -120,7 +120,8 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         run, state, meta = _resumed(options, frozen, optimizer, data)
     else:
         params, remap = _initial_params(options, base, alphabet, frozen)
-        run, state, meta = Run.create(folder, options, alphabet), init_state(params, optimizer, frozen), {}
+        state = init_state(params, optimizer, frozen, options.average_decay > 0)
+        run, meta = Run.create(folder, options, alphabet), {}
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
             report(f"alphabet: kept {remap.kept!r}, new {remap.new!r}, dropped {remap.dropped!r}")
@@ -194,6 +195,7 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
         if stored[name] != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
     params = run.restore_params("last")
-    like = jax.eval_shape(lambda p: transfer.optimizer(optimizer, p, frozen).init(p), params)
-    meta = run.pointers()["meta"]
-    return run, TrainState(params, run.restore_optimizer("last", like), np.int32(meta["step"])), meta
+    average, meta = options.average_decay > 0, run.pointers()["meta"]
+    like = jax.eval_shape(lambda p: to_resume(init_state(p, optimizer, frozen, average), frozen), params)
+    stored = run.restore_optimizer("last", like)
+    return run, resumed(params, stored, meta["step"], average, frozen), meta

@@ -18,7 +18,7 @@ from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.job import Job
 from w2l_jax.training.log import MetricsLog, Report
-from w2l_jax.training.step import learning_rate_schedule, make_step
+from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
 
 @dataclasses.dataclass
@@ -163,8 +163,8 @@ class _Trainer:
 
     def _evaluate(self) -> None:
         position, job = self.position, self.job
-        size, dtype = self.options.batch_size, job.step_config.dtype
-        result = evaluate(self.state.params, job.dev, job.alphabet, self.options.model, batch_size=size, dtype=dtype)
+        params, size, dtype = self.state.best_params, self.options.batch_size, job.step_config.dtype
+        result = evaluate(params, job.dev, job.alphabet, self.options.model, batch_size=size, dtype=dtype)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
         self.evaluation = {**values, "seconds": round(position.seconds, 3)}
         self.log.write("dev", position.step, {**self.evaluation, "samples": result.samples})
@@ -180,10 +180,10 @@ class _Trainer:
 
     def _save(self, finished: bool) -> None:
         self.log.flush()
-        position, state = self.position, self.state
+        position, best = self.position, self.position.best_step
         keep, meta = self.options.kept_steps, dataclasses.asdict(position)
-        best = position.best_step
-        self.job.run.save(position.step, state.params, state.opt_state, meta, best=best, keep=keep, finished=finished)
+        params, resumable = self.state.best_params, to_resume(self.state, self.job.frozen)
+        self.job.run.save(position.step, params, resumable, meta, best=best, keep=keep, finished=finished)
         self.saved = position.step
 
     def _certify(self, step_of: CompiledStep) -> None:

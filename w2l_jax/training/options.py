@@ -109,6 +109,8 @@ class TrainOptions:
     """How the learning rate falls to 0 at `steps`."""
     clip_norm: float = 0.0
     """Largest norm of the gradient of the trained layers (0: no clipping)."""
+    average_decay: float = 0.0
+    """Evaluate and keep a moving average of the trained weights that forgets at this rate (such as 0.999; 0: no)."""
     loss: Literal["ctc"] = "ctc"
     """Training criterion."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -134,6 +136,8 @@ class TrainOptions:
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
         for name in ("learning_rate", "epsilon"):
             if not getattr(self, name) > 0:
                 raise UserError(f"--{name} must be positive, not {getattr(self, name)}")

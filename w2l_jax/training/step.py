@@ -24,6 +24,13 @@ class TrainState:
     params: Params
     opt_state: Any
     step: jax.Array
+    average: Params | None = None
+    """Moving average of the trained layers, where one is kept."""
+
+    @property
+    def best_params(self) -> Params:
+        """The weights to evaluate and to keep: averaged ones where there are such."""
+        return {**self.params, **(self.average or {})}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +42,7 @@ class StepConfig:
     dtype: Any = jnp.float32
     seed: int = 0
     max_microbatch_frames: int = 0
+    average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
 
 
@@ -58,9 +66,27 @@ def make_optimizer(options: TrainOptions) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(options.clip_norm), adam) if options.clip_norm > 0 else adam
 
 
-def init_state(params: Params, optimizer: optax.GradientTransformation, frozen: frozenset[int]) -> TrainState:
-    """The state before the first update; frozen layers get no optimizer state."""
-    return TrainState(params, transfer.optimizer(optimizer, params, frozen).init(params), jnp.zeros((), jnp.int32))
+def init_state(
+    params: Params, optimizer: optax.GradientTransformation, frozen: frozenset[int], average: bool = False
+) -> TrainState:
+    """The state before the first update; frozen layers get no optimizer state and no `average`."""
+    opt_state = transfer.optimizer(optimizer, params, frozen).init(params)
+    mean = jax.tree.map(jnp.array, transfer.partition(params, frozen)[0]) if average else None
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), mean)
+
+
+def to_resume(state: TrainState, frozen: frozenset[int]) -> Any:
+    """What a checkpoint needs beside `best_params`: optimizer state and, where those are averages, the last weights."""
+    return state.opt_state if state.average is None else (state.opt_state, transfer.partition(state.params, frozen)[0])
+
+
+def resumed(best_params: Params, stored: Any, step: int, average: bool, frozen: frozenset[int]) -> TrainState:
+    """The state that a checkpoint's `best_params` and `to_resume` were made of."""
+    if not average:
+        return TrainState(best_params, stored, jnp.int32(step))
+    opt_state, last = stored
+    mean, _ = transfer.partition(best_params, frozen)
+    return TrainState({**best_params, **last}, opt_state, jnp.int32(step), mean)
 
 
 def microbatches(rows: int, frames: int, limit: int) -> int:
@@ -139,6 +165,11 @@ def make_step(
             "infeasible": batch.frames_B.shape[0] - count,
             "skipped": 1 - usable,
         }
-        return TrainState({**moved, **frozen}, opt_state, state.step + 1), metrics
+        average = state.average
+        if average is not None:
+            # The first weights, far from where training leads, are forgotten quickly.
+            decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
+            average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, moved)
+        return TrainState({**moved, **frozen}, opt_state, state.step + 1, average), metrics
 
     return jax.jit(step, donate_argnums=0)
