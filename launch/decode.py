@@ -9,7 +9,7 @@ from pathlib import Path
 from w2l_jax import config
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
 from w2l_jax.dataset.batches import Source
-from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare
+from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.decoding import results, settings
 from w2l_jax.decoding.pool import DecoderPool
@@ -128,6 +128,7 @@ def _dataset(run: Run, data: str, trained, options: Options, screen: Terminal) -
         max_seconds=group["max_seconds"],
         unknown_characters=options.unknown_characters,
         features=run.features,
+        alphabet=custom_characters(run.alphabet, group["language"]),
     )
     return open_or_prepare(data, Path(group["cache"]), prepare, progress=screen.bar)
 

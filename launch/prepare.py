@@ -1,37 +1,160 @@
-"""Prepare a JSON-lines manifest: check and filter it, compute the features, write shards and an index."""
+"""Prepare speech for training and evaluation: check and filter it, compute the features, write shards and an index."""
 
 import dataclasses
 import json
+import re
+import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import rich.console
 import rich.progress
+import tyro
 
 from w2l_jax import config
-from w2l_jax.corpora import manifest
-from w2l_jax.dataset import filters, store
-from w2l_jax.dataset.prepare import PrepareConfig, prepare
+from w2l_jax.corpora import Utterance, catalog, manifest
+from w2l_jax.dataset import filters, pieces, store, summary
+from w2l_jax.dataset.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
+from w2l_jax.dataset.splits import SPLITS
+from w2l_jax.errors import UserError
+
+DESCRIPTION = """Prepare speech for training and evaluation: check and filter it, compute features, write shards.
+
+  python launch/prepare.py --manifest=de.jsonl --out=data/de --language=de           one dataset of a manifest
+  python launch/prepare.py --corpus=alc --source=<folder> --out=data/alc             data/alc/train, dev and test
+  python launch/prepare.py --config=configs/german.toml --source=<folder> --out=…    the corpora of a list, mixed
+
+An interrupted preparation goes on where it stopped, a finished one of the same input stays. The corpora: {}.
+""".format(", ".join(catalog.CORPORA))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(PrepareConfig):
-    manifest: Path
+class Options(PrepareConfig, CorpusSource):
+    manifest: Path | None = None
     """JSON lines: audio_filepath (relative to the manifest), text, optional id, speaker, lang, split, source."""
-    out: Path
+    toml: Annotated[str, tyro.conf.arg(name="config")] = ""
+    """TOML file with a list of corpora (configs/german.toml); their folders lie in --source."""
+    out: Path | None = None
     """Folder to write; an interrupted one goes on, a finished one of the same input stays."""
+    language: str = ""
+    """Language of the transcripts (default: the corpora's, and english for --manifest)."""
+    alphabet_from_data: bool = False
+    """Append the characters of the data to the alphabet of the language, or to nothing where it has no preset."""
+    splits: str = "train,dev,test"
+    """Which to prepare of a corpus."""
+    dev_fraction: float = 0.05
+    """Share of the speakers that are not for testing who go to dev, where the corpus leaves it open."""
+    allow_speaker_overlap: bool = False
+    """Accept speakers who are in two splits."""
+    split_long: bool = False
+    """Cut recordings over --max_seconds at pauses instead of leaving them out, where there are word times."""
     workers: int = 0
     """Processes (0: one a core)."""
-    summary: int = 3
+    shard: str = ""
+    """i/n: write only part i (from 0) of n, on n machines with a common folder; the last one completes it."""
+    dry_run: bool = False
+    """Read annotations only, and say what they hold; nothing is written."""
+    summary: bool = False
+    """Print the paper's Table 1 of what was found, and how often each label occurs."""
+    summary_out: Path | None = None
+    """Write the summary to files of this name: .csv, _labels.csv and .md."""
+    examples: int = 3
     """How many of the utterances left out to show for each reason."""
 
 
 def main() -> None:
-    options = config.parse(Options, description=__doc__)
-    settings = PrepareConfig(**{f.name: getattr(options, f.name) for f in dataclasses.fields(PrepareConfig)})
-    utterances = manifest.read(options.manifest)
+    options, corpora = with_file(config.parse(Options, description=DESCRIPTION))
+    part, wanted = part_of(options.shard), wanted_splits(options)
+    if options.out is None and not options.dry_run:
+        raise UserError("give --out, the folder to write (or --dry_run, which writes none)")
+    collection = read(options, corpora)
+    for note in collection.notes:
+        print(f"note: {note}")
+    settings = configured(options, collection)
+    splits = {split: part for split, part in collection.splits.items() if part and split in wanted}
+    if not splits:
+        raise UserError(f"there are no utterances for --splits={options.splits}")
+    if options.dry_run:
+        show(summary.of_texts(splits, settings, collection.skipped), options)
+        return
+    datasets = {split: write(items, options.out / split, settings, part, options) for split, items in splits.items()}
+    if not all(datasets.values()):
+        print(f"part {options.shard} is written, others are missing; whichever command ends last writes the index")
+        return
+    if options.manifest is None:
+        print(
+            f"everything left out, files without an utterance too: {write_excluded(options.out, collection, datasets)}"
+        )
+    if options.summary or options.summary_out:
+        show(summary.of_datasets(datasets, collection.skipped), options)
+
+
+def with_file(options: Options) -> tuple[Options, list[CorpusSource]]:
+    """The options, completed from the TOML file by what the command line does not give, and the corpora to read."""
+    corpora = [CorpusSource(**{f.name: getattr(options, f.name) for f in dataclasses.fields(CorpusSource)})]
+    if options.toml:
+        from w2l_jax.training.options import TrainOptions  # which brings JAX along
+
+        file, given = config.load(TrainOptions, options.toml), {n.split(".")[0] for n in config.given(sys.argv[1:])}
+        values = {name: getattr(file.data, name) for name in ("language", "max_seconds", "unknown_characters")}
+        values |= {"dev_fraction": file.data.dev_fraction, "features": file.features}
+        options = dataclasses.replace(options, **{name: value for name, value in values.items() if name not in given})
+        if not options.corpus:
+            corpora = [dataclasses.replace(c, source=str(Path(options.source, c.source))) for c in file.data.corpora]
+    return options, corpora
+
+
+def wanted_splits(options: Options) -> list[str]:
+    wanted = [name.strip() for name in options.splits.split(",")] if options.manifest is None else [""]
+    if not set(wanted) <= {"", *SPLITS}:
+        raise UserError(f"--splits={options.splits}: give some of {','.join(SPLITS)}")
+    return wanted
+
+
+def part_of(shard: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", shard or "0/1")
+    if not match or int(match[1]) >= int(match[2]):
+        raise UserError(f"--shard={shard}: give i/n, the parts of n = 4 are 0/4, 1/4, 2/4 and 3/4")
+    return int(match[1]), int(match[2])
+
+
+def read(options: Options, corpora: list[CorpusSource]) -> Collection:
+    if options.manifest is not None:
+        return Collection({"": manifest.read(options.manifest)})
+    if not all(c.corpus and c.source for c in corpora) or not corpora:
+        raise UserError(
+            "nothing to prepare: give --manifest=<file>, --corpus=<name> --source=<folder>, or a --config with a list "
+            f"data.corpora; the corpora are {', '.join(catalog.CORPORA)}"
+        )
+    if options.out is not None:
+        check_out(options.out)
+    return collect(
+        corpora,
+        dev_fraction=options.dev_fraction,
+        max_seconds=options.max_seconds if options.split_long else None,
+        seconds=pieces.annotated_seconds if options.dry_run else pieces.recorded_seconds,
+        allow_speaker_overlap=options.allow_speaker_overlap,
+    )
+
+
+def configured(options: Options, collection: Collection) -> PrepareConfig:
+    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrepareConfig)}
+    settings["language"] = options.language or (collection.language if options.manifest is None else "english")
+    if not options.alphabet_from_data:
+        return PrepareConfig(**settings)
+    found = PrepareConfig(**settings).with_alphabet_of(utterance.text for utterance in collection.utterances)
+    print(f"alphabet: {found.labels.characters!r}")
+    return found
+
+
+def write(
+    utterances: Sequence[Utterance], folder: Path, settings: PrepareConfig, part: tuple[int, int], options: Options
+) -> store.Dataset | None:
     counts = []
     start = time.perf_counter()
     with bar() as shown, warnings.catch_warnings(record=True) as caught:
@@ -41,16 +164,19 @@ def main() -> None:
             counts.append(done)
             shown.update(task, completed=done, total=total, description=description)
 
-        dataset = prepare(utterances, options.out, settings, workers=options.workers, progress=progress)
+        dataset = prepare_part(utterances, folder, settings, part, workers=options.workers, progress=progress)
     seconds = time.perf_counter() - start
     for warning in caught:
         print(f"warning: {warning.message}")
-    report(dataset, options.summary)
-    if counts:
-        audio = 3600 * dataset.hours * (counts[-1] - counts[0]) / counts[-1]
+    if dataset is None:
+        return None
+    report(dataset, options.examples)
+    if counts and part == (0, 1):
+        audio = 3600 * dataset.hours * (counts[-1] - counts[0]) / max(counts[-1], 1)
         print(f"took {seconds:.1f} s, {audio / seconds:,.0f} × real time" + (" (resumed)" if counts[0] else ""))
-    else:
+    elif not counts:
         print("it was there already, made of the same input")
+    return dataset
 
 
 def bar() -> rich.progress.Progress:
@@ -74,6 +200,13 @@ def report(dataset: store.Dataset, examples: int) -> None:
     else:
         print("left out none")
     print(f"fingerprint {dataset.fingerprint}")
+
+
+def show(found: summary.Summary, options: Options) -> None:
+    print(summary.as_text(summary.corpora_table(found)))
+    print(f"\n{summary.as_text(summary.labels_table(found))}")
+    if options.summary_out:
+        print(f"written: {', '.join(map(str, summary.write(found, options.summary_out)))}")
 
 
 if __name__ == "__main__":

@@ -114,3 +114,43 @@ def test_bad_nist_sphere_says_why(tmp_path):
             audio.load(tmp_path / name)
         assert caught.value.reason == reason, name
         assert message in str(caught.value), name
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.wav", {}),
+        ("a.flac", {}),
+        ("a.nis", {"format": "NIST", "subtype": "PCM_16"}),
+        ("a.ogg", {}),
+        ("a.mp3", {}),
+        ("a.opus", {"format": "OGG", "subtype": "OPUS"}),
+        ("gsm.wav", {"subtype": "GSM610"}),
+    ],
+)
+def test_a_piece_is_what_the_whole_holds_there(tmp_path, name, options):
+    """To the sample, in formats that seek and in those that cannot or whose decoders remember."""
+    rounding = 1e-7 if name == "a.mp3" else 0  # libmpg123 rounds by how it is asked
+    noise = np.cumsum(np.random.default_rng(0).normal(0, 0.02, 48000))
+    soundfile.write(tmp_path / name, 0.5 * noise / abs(noise).max(), 16000, **options)
+    whole = audio.load(tmp_path / name)
+    for first, stop in ((0, 100), (1, 16001), (777, 40000), (31999, 32000), (20000, len(whole))):
+        piece = audio.load(tmp_path / name, first / 16000, stop / 16000)
+        np.testing.assert_allclose(piece, whole[first:stop], rtol=0, atol=rounding)
+    np.testing.assert_allclose(audio.load(tmp_path / name, 2.5), whole[40000:], rtol=0, atol=rounding)
+
+
+def test_a_piece_at_another_rate_is_rounded_to_the_files_samples(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, 44100).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
+    piece = audio.load(tmp_path / "a.wav", 0.25001, 0.75)
+    np.testing.assert_array_equal(piece, audio.resample(samples[11025:33075], 44100))
+
+
+def test_pieces_that_are_not_there(tmp_path):
+    soundfile.write(tmp_path / "a.wav", TONE, 16000)
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", 0.5, 1.09), audio.load(tmp_path / "a.wav", 0.5))
+    for start, end in ((0.5, 1.2), (1.0, None), (1.0, 1.05), (-0.1, 0.5), (0.5, 0.5), (0.6, 0.5), (3.0, 4.0)):
+        with pytest.raises(AudioError, match=r"a\.wav: has no piece from .* it lasts 1\.000 s") as caught:
+            audio.load(tmp_path / "a.wav", start, end)
+        assert caught.value.reason == "outside the recording"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from w2l_jax import config
 from w2l_jax.checkpoint import to_toml
+from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.training.options import DataOptions, TrainOptions
 
@@ -57,7 +58,8 @@ def test_missing_configuration():
 
 @given(st.text(), st.floats(1e-9, 1e9), st.booleans(), st.integers(1, 10**9))
 def test_toml_round_trip(tmp_path_factory, text, number, flag, steps):
-    data = DataOptions(train=text)
+    corpora = (CorpusSource(corpus="alc", source=text, include_dev=flag), CorpusSource(corpus="kaldi"))
+    data = DataOptions(train=text, corpora=corpora)
     options = TrainOptions(run=text, learning_rate=number, resume=flag, steps=steps, data=data)
     path = tmp_path_factory.mktemp("toml") / "o.toml"
     path.write_text(to_toml(options), encoding="utf-8")

@@ -5,8 +5,11 @@ English network's output columns keep their places (REFERENCE: 28 English labels
 """
 
 import dataclasses
+import functools
 import json
+import re
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -24,6 +27,17 @@ PRESETS = {
     "dutch": _ENGLISH + "áéëèíïóöúü",
 }
 _CODES = {"en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "nl": "dutch"}
+
+# How a language says the mark in 3.5; all but English write it as a comma, and 1,000 as 1.000 or 1 000.
+_DECIMAL = {
+    "english": "point",
+    "german": "komma",
+    "french": "virgule",
+    "spanish": "coma",
+    "italian": "virgola",
+    "dutch": "komma",
+}
+_LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit by digit like what begins with 0
 
 # Typographic variants that Unicode does not count as the plain apostrophe.
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼʻ`´′", "'"))
@@ -49,15 +63,18 @@ class Alphabet:
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the ids of `text` as int32 [L]; raises UserError naming the characters it does not know."""
-        table = {c: i + 1 for i, c in enumerate(self.characters)}
         try:
-            return np.array([table[c] for c in text], np.int32)
+            return np.array([self._ids[c] for c in text], np.int32)
         except KeyError:
             unknown = self.unknown(text)
             raise UserError(
                 f"{text!r} holds {unknown!r}, not in the alphabet {self.characters!r}; normalise the text, "
                 "choose the language it is written in (--data.language), or leave the utterance out"
             ) from None
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {c: i + 1 for i, c in enumerate(self.characters)}
 
     def decode(self, ids) -> str:
         """Returns the text of `ids` (any integer sequence without blanks)."""
@@ -98,6 +115,23 @@ def preset(language: str) -> Alphabet:
     return Alphabet(PRESETS[language_name(language)])
 
 
+def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
+    """Returns the language's alphabet with the further characters of `texts` appended, in the order of Unicode.
+
+    For a language without a preset only space, apostrophe and the characters of the texts. Case, punctuation and
+    control characters do not count; accents, digits and symbols do.
+    """
+    try:
+        base = preset(language)
+    except UserError:
+        base = Alphabet(" '")
+    found: set[str] = set()
+    for text in texts:
+        found.update(_composed(text))
+    letters = {c for c in found if not c.isspace() and unicodedata.category(c)[0] not in "PC"}
+    return base.extend(Alphabet("".join(sorted(letters)))) if letters else base
+
+
 def normalize(text: str, alphabet: Alphabet) -> str:
     """Brings a transcript into `alphabet` as far as that loses nothing a listener hears (REFERENCE §3).
 
@@ -105,11 +139,9 @@ def normalize(text: str, alphabet: Alphabet) -> str:
     the alphabet lacks loses the accent (é → e in German); white space is collapsed. What is then still outside
     the alphabet stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
     """
-    # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
-    text = unicodedata.normalize("NFC", text.lower()).translate(_APOSTROPHES)
-    known = set(alphabet.characters)
+    known = alphabet.characters
     out = []
-    for char in text:
+    for char in _composed(text):
         if char in known:
             out.append(char)
         elif char.isspace() or unicodedata.category(char)[0] == "P":
@@ -118,3 +150,61 @@ def normalize(text: str, alphabet: Alphabet) -> str:
             base = unicodedata.normalize("NFD", char)[0]
             out.append(base if base in known else char)
     return " ".join("".join(out).split())
+
+
+def _composed(text: str) -> str:
+    # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
+    return unicodedata.normalize("NFC", text.lower()).translate(_APOSTROPHES)
+
+
+def spell_numbers(text: str, language: str) -> str:
+    """Writes the numbers of `text` as words of `language`: 1.250,5 → eintausendzweihundertfünfzig komma fünf.
+
+    All are read as cardinals, decimals digit by digit, and so are numbers that begin with 0 or have more than 12
+    digits. Thousands may be grouped by commas (English), points or fixed spaces (elsewhere). Without a language ("")
+    they stay. Raises UserError if num2words is missing or does not know the language.
+    """
+    if not language:
+        return text
+    group, mark = (",", r"\.") if _known(language) == "english" else ("[.\u00a0\u202f]", ",")
+
+    def spell(match: re.Match) -> str:
+        words = _cardinal(re.sub(r"\D", "", match[1]), language)
+        if match[2]:
+            words += (_DECIMAL.get(_known(language), ""), *_digits(match[2], language))
+        return f" {' '.join(words)} "
+
+    return re.sub(rf"(\d{{1,3}}(?:{group}\d{{3}})+(?!\d)|\d+)(?:{mark}(\d+))?", spell, text)
+
+
+def _known(language: str) -> str:
+    try:
+        return language_name(language)
+    except UserError:
+        return language
+
+
+def _cardinal(digits: str, language: str) -> tuple[str, ...]:
+    if len(digits) > _LONGEST_NUMBER or (len(digits) > 1 and int(digits[0]) == 0):
+        return _digits(digits, language)
+    return (_words(int(digits), language),)
+
+
+def _digits(digits: str, language: str) -> tuple[str, ...]:
+    return tuple(_words(int(digit), language) for digit in digits)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _words(number: int, language: str) -> str:
+    try:
+        from num2words import num2words
+    except ImportError:
+        raise UserError("spelling numbers out needs num2words: pip install 'w2l_jax[numbers]'") from None
+    code = next((code for code, name in _CODES.items() if name == _known(language)), language)
+    try:
+        return num2words(number, lang=code)
+    except NotImplementedError:
+        raise UserError(
+            f"num2words does not know the language {language!r}: give its code (such as pl) as --language, or spell "
+            "the numbers out in the texts"
+        ) from None

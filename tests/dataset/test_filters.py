@@ -156,7 +156,7 @@ def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
 
 
 def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
-    tasks = [(u.audio, "a") for u in utterances] + [(Path("absent.wav"), "a")]
+    tasks = [(u.audio, "a", 0.0, None) for u in utterances] + [(Path("absent.wav"), "a", 0.0, None)]
     one, two = (list(filters.listen_all(iter(tasks), 35.0, FeatureConfig(), workers)) for workers in (1, 2))
     assert one[-1] == two[-1]
     assert one[-1].reason == "missing audio"
@@ -187,7 +187,7 @@ def test_stopping_half_way_leaves_nothing_behind():
 def test_a_killed_worker_is_noticed(tmp_path):
     """Killed while it hands over megabytes, which is where a shared pipe would stay locked for ever."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)
-    heard = filters.listen_all([(tmp_path / "a.flac", "a")] * 64, 35.0, FeatureConfig(), 2)
+    heard = filters.listen_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
     next(heard)
     time.sleep(1.5)  # the workers have finished the next results, and nobody takes them
     multiprocessing.active_children()[-1].kill()
@@ -205,7 +205,7 @@ def test_workers_do_not_run_the_callers_script_again(tmp_path, corpus):
         "from pathlib import Path\n"
         "from w2l_jax.dataset import filters\n"
         "from w2l_jax.features import FeatureConfig\n"
-        f"tasks = [(Path({str(corpus.parent / 'u000.wav')!r}), 'a')]\n"
+        f"tasks = [(Path({str(corpus.parent / 'u000.wav')!r}), 'a', 0.0, None)]\n"
         "heard = list(filters.listen_all(tasks, 35.0, FeatureConfig(), 2))\n"
         "print(len(heard), Path(__file__).name, 'librosa.core' in sys.modules)\n"
     )

@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -15,9 +16,12 @@ import pytest
 import soundfile
 
 from tests.dataset.conftest import make_corpus, write_manifest
-from w2l_jax.corpora import manifest
+from w2l_jax import features
+from w2l_jax.alphabet import preset
+from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset import filters, shards
 from w2l_jax.dataset import prepare as module
+from w2l_jax.dataset.identity import digest, stamp
 from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
@@ -122,7 +126,7 @@ def test_every_line_is_in_the_index_or_excluded_with_a_reason(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "p/excluded.jsonl").read_text().splitlines()]
     found = {e.id: "" for e in dataset.entries} | {row["id"]: row["reason"] for row in rows}
     assert found == {Path(name).stem: reason for name, (_, reason) in expected.items()}
-    assert all(set(row) == {"id", "audio", "reason", "message"} and row["message"] for row in rows)
+    assert all(set(row) == {"id", "audio", "source", "reason", "message"} and row["message"] for row in rows)
     assert sum(dataset.excluded.values()) == len(rows) == 10
     assert dataset.excluded["empty text"] == 2
     assert [features_TxM.shape[1] for features_TxM in dataset.features_of(range(3))] == [128] * 3
@@ -154,10 +158,64 @@ def test_duplicate_ids(tmp_path, utterances):
         prepare([*utterances, utterances[3]], tmp_path / "p")
 
 
+def test_what_is_new_leaves_old_keys_alone():
+    """Folders of before `alphabet` and `spell_numbers` stay what they were, and pieces differ from whole files."""
+    assert set(PrepareConfig().settings) == {"language", "max_seconds", "unknown_characters", "features"}
+    assert set(PrepareConfig(spell_numbers=True).settings) - set(PrepareConfig().settings) == {"spell_numbers"}
+    config = {"language": "english", "max_seconds": 35.0, "unknown_characters": "error"}
+    config["features"] = {"mels": 128, "order": "mel_of_db"}
+    utterance = Utterance("a", Path("absent.wav"), "Ä", "s", "en", "", "c", words=(("ä", 0.0, 1.0),))
+    row = ["a", "Ä", "s", "c", "en", "", -1, -1]
+    key = hashlib.sha256(json.dumps([1, config, [row, row]], sort_keys=True).encode()).hexdigest()
+    assert digest(PrepareConfig(), [stamp(utterance)] * 2) == key
+    piece = dataclasses.replace(utterance, start=1.5, end=2.0)
+    assert stamp(piece) == [*row, 1.5, 2.0]
+    assert stamp(dataclasses.replace(utterance, start=1.5)) == [*row, 1.5, None]
+
+
+def test_pieces_of_one_recording(tmp_path):
+    """A piece's features, duration and fingerprint are its own; the audio's hash is that of the whole file."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 48000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    spans = {"a-001": (0.0, 1.25), "a-002": (1.25, 3.0), "b": (0.5, None), "c": (2.5, 4.0)}
+    pieces = [Utterance(name, tmp_path / "a.wav", "hello", start=s, end=e) for name, (s, e) in spans.items()]
+    dataset = prepare(pieces, tmp_path / "p", workers=1)
+    assert [(entry.id, entry.duration) for entry in dataset.entries] == [("a-001", 1.25), ("a-002", 1.75), ("b", 2.5)]
+    assert dataset.excluded == {"outside the recording": 1}
+    found = dataset.features_of(range(3))
+    for features_TxM, (first, stop) in zip(found, [(0, 20000), (20000, 48000), (8000, 48000)], strict=True):
+        np.testing.assert_array_equal(features_TxM, features.compute(samples[first:stop]))
+    rows = [json.loads(line) for line in (tmp_path / "p/index.jsonl").read_text().splitlines()]
+    assert {row["sha256"] for row in rows} == {hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()}
+    assert [(row["start"], row["end"]) for row in rows] == [(0.0, 1.25), (1.25, 3.0), (0.5, None)]
+    moved = [dataclasses.replace(piece, start=piece.start + 1e-9) for piece in pieces]
+    assert prepare(moved, tmp_path / "q", workers=1).fingerprint != dataset.fingerprint
+
+
+def test_numbers_and_other_alphabets(tmp_path, utterances):
+    """Both are stored with the dataset, so that training can take the alphabet from there."""
+    texts = ["3 Löwen", "Żółw", "two"]
+    given = [dataclasses.replace(u, text=text) for u, text in zip(utterances, texts, strict=False)]
+    with pytest.raises(UserError, match="2 of 3 texts"):
+        prepare(given, tmp_path / "p")
+    config = PrepareConfig(spell_numbers=True).with_alphabet_of(texts)
+    assert config.alphabet == preset("en").characters + "óöłż"
+    dataset = prepare(given, tmp_path / "p", config, workers=1)
+    assert [entry.transcript for entry in dataset.entries] == ["three löwen", "żółw", "two"]
+    assert (dataset.alphabet.characters, dataset.language) == (config.alphabet, "english")
+    polish = PrepareConfig(language="Polish").with_alphabet_of(texts)
+    assert polish.alphabet == " '3elnotwóöłż"
+    dataset = prepare(given, tmp_path / "q", polish, workers=1)
+    assert (dataset.language, dataset.alphabet.characters) == ("polish", polish.alphabet)
+    again = open_or_prepare(tmp_path / "q", tmp_path, PrepareConfig(language="polish"))
+    assert again.fingerprint == dataset.fingerprint
+    assert PrepareConfig().with_alphabet_of(["only ascii"]) == PrepareConfig()
+
+
 def test_settings_are_checked():
     assert PrepareConfig(language="de") == PrepareConfig(language="German")
-    with pytest.raises(UserError, match="unknown language 'klingon'; known: english"):
-        PrepareConfig(language="klingon")
+    with pytest.raises(UserError, match=r"unknown language .klingon.; known: english.*--alphabet_from_data"):
+        _ = PrepareConfig(language="klingon").labels
     with pytest.raises(UserError, match="max_seconds must be positive"):
         PrepareConfig(max_seconds=0)
 
@@ -240,7 +298,7 @@ def is_worker(pid):
 
 def test_an_interrupted_one_of_other_input_is_not_mixed_in(utterances, reference, tmp_path, monkeypatch):
     out = tmp_path / "p"
-    monkeypatch.setattr(module, "_finish", lambda *_: (_ for _ in ()).throw(Interruption))
+    monkeypatch.setattr(module, "finish", lambda *_: (_ for _ in ()).throw(Interruption))
     with pytest.raises(Interruption):
         prepare(utterances, out, PrepareConfig(max_seconds=30), workers=1, shard_size=5)
     monkeypatch.undo()
@@ -304,7 +362,7 @@ def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
 
 
 def test_other_errors_of_the_writer_are_not_called_a_full_disk(utterances, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_write_shards", lambda *_: (_ for _ in ()).throw(RuntimeError("bug")))
+    monkeypatch.setattr(module, "write_shards", lambda *_: (_ for _ in ()).throw(RuntimeError("bug")))
     with pytest.raises(RuntimeError, match="bug"):
         prepare(utterances, tmp_path / "p")
 
@@ -404,7 +462,7 @@ def test_the_script(tmp_path):
     assert "1 of 7 recordings are sampled below 16 kHz" in done.stdout
     assert f"fingerprint {open_dataset(tmp_path / 'p').fingerprint}" in done.stdout
     assert "× real time" in done.stdout
-    done = script(*options, "--language=de", "--summary=0")
+    done = script(*options, "--language=de", "--examples=0")
     assert done.returncode == 0
     assert "there already" in done.stdout
     assert "u003" not in done.stdout

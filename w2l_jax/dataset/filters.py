@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from w2l_jax import audio, features
-from w2l_jax.alphabet import Alphabet, language_name, normalize
+from w2l_jax.alphabet import Alphabet, language_name, normalize, spell_numbers
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 from w2l_jax.processes import WorkerDiedError, WorkerPool
@@ -27,6 +27,8 @@ TOO_LONG = "too long"
 LABEL_TOO_LONG = "label too long"
 
 OnUnknown = Literal["error", "drop_utterance"]
+Task = tuple[Path, str, float, float | None]
+"""A recording, its transcript, and where the piece of it begins and ends, in seconds (None: with the file)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +80,16 @@ def check_languages(utterances: Iterable[Utterance], language: str) -> None:
 
 
 def check_texts(
-    utterances: Sequence[Utterance], alphabet: Alphabet, on_unknown: OnUnknown
+    utterances: Sequence[Utterance], alphabet: Alphabet, on_unknown: OnUnknown, numbers: str = ""
 ) -> tuple[dict[str, str], dict[str, Exclusion]]:
     """Returns id → transcript (normalised) of those whose text can be used, and id → exclusion of the others.
 
-    Raises UserError listing the first utterances with characters outside the alphabet, unless they are to be dropped.
+    `numbers` is the language in which numbers are spelled out first ("": they are not). Raises UserError listing
+    the first utterances with characters outside the alphabet, unless they are to be dropped.
     """
     transcripts, excluded, unknown = {}, {}, []
     for utterance in utterances:
-        transcript = normalize(utterance.text, alphabet)
+        transcript = normalize(spell_numbers(utterance.text, numbers), alphabet)
         strange = alphabet.unknown(transcript)
         if not transcript:
             excluded[utterance.id] = Exclusion(EMPTY_TEXT, f"nothing is left of the text {utterance.text!r}")
@@ -104,28 +107,36 @@ def check_texts(
                 + more
                 + [
                     f"alphabet: {alphabet.characters!r}",
-                    "correct the texts, choose their --language, or leave these utterances out with "
-                    "--unknown_characters=drop_utterance",
+                    "correct the texts, choose their --language, leave these utterances out with "
+                    "--unknown_characters=drop_utterance, or (launch/prepare.py) take them into the alphabet with "
+                    "--alphabet_from_data; --spell_numbers writes numbers in words",
                 ]
             )
         )
     return transcripts, excluded
 
 
-def listen(path: Path, transcript: str, max_seconds: float, config: features.FeatureConfig) -> Heard | Exclusion:
-    """Reads a recording and computes its features, or says why it cannot be used with `transcript`."""
+def listen(
+    path: Path,
+    transcript: str,
+    max_seconds: float,
+    config: features.FeatureConfig,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Heard | Exclusion:
+    """Reads a recording, or a piece of one, and computes its features, or says why `transcript` cannot go with it."""
     try:
-        promised = _promised_seconds(path)
+        promised = (seconds_of(path) if end is None else end) - start
         if promised > 10 * max_seconds:
             # Not decoded, hours of audio would need gigabytes; headers may be inexact, hence the wide margin.
             return _too_long(path, promised, max_seconds)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            waveform_N = audio.load(path)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            waveform_N = audio.load(path, start, end)
+        sha256 = _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
     except audio.AudioError as error:
         return Exclusion(error.reason, str(error))
-    except (OSError, ValueError, MemoryError) as error:
+    except (OSError, ValueError, OverflowError, MemoryError) as error:
         return Exclusion("unreadable audio", f"{path}: cannot be read ({error})")
     seconds = len(waveform_N) / audio.SAMPLE_RATE
     if seconds > max_seconds:
@@ -148,12 +159,20 @@ def label_too_long(frames: int, transcript: str) -> Exclusion | None:
     )
 
 
-def _promised_seconds(path: Path) -> float:
+@functools.lru_cache(maxsize=4)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Of the whole file; remembered for the pieces of one recording, as long as its size and time are the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seconds_of(path: Path) -> float:
+    """The length of a recording as its header promises it, in seconds; 0 where it does not say or is unreadable."""
     import soundfile
 
     try:
         info = soundfile.info(path)
-    except RuntimeError:
+    except (RuntimeError, OSError, ValueError):
         return 0.0  # audio.load says what is wrong with it
     # A streamed FLAC does not know its length, which libsndfile gives as 2^63 − 1.
     return info.frames / info.samplerate if info.frames < 2**62 else 0.0
@@ -174,9 +193,9 @@ _CHUNK = 8
 
 
 def listen_all(
-    tasks: Iterable[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig, workers: int | None = 0
+    tasks: Iterable[Task], max_seconds: float, config: features.FeatureConfig, workers: int | None = 0
 ) -> Iterator[Heard | Exclusion]:
-    """Yields `listen` of each (path, transcript) in order, computed by `workers` processes (0: one a core).
+    """Yields `listen` of each task in order, computed by `workers` processes (0: one a core).
 
     One worker means this process. Raises UserError if a worker dies.
     """
@@ -200,7 +219,5 @@ def listen_all(
             ) from None
 
 
-def _listen_chunk(
-    chunk: Sequence[tuple[Path, str]], max_seconds: float, config: features.FeatureConfig
-) -> list[Heard | Exclusion]:
-    return [listen(path, transcript, max_seconds, config) for path, transcript in chunk]
+def _listen_chunk(chunk: Sequence[Task], max_seconds: float, config: features.FeatureConfig) -> list[Heard | Exclusion]:
+    return [listen(path, transcript, max_seconds, config, start, end) for path, transcript, start, end in chunk]

@@ -24,6 +24,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.splits import overlap_error
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 
@@ -219,18 +220,19 @@ def _required(meta: Any, name: str, kind: type, folder: Path) -> Any:
 
 
 def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tuple[tuple[int, int], ...]]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
-    if hashlib.sha256(content).hexdigest() != meta.get("index_sha256"):
-        raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
     names = [field.name for field in dataclasses.fields(Entry)]
     entries, places = [], []
-    for line in content.splitlines():
-        row = json.loads(line)
-        entries.append(Entry(**{name: row[name] for name in names}))
-        places.append((row["shard"], row["position"]))
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != meta.get("index_sha256"):
+                raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
+            file.seek(0)
+            for line in file:  # never all of it at once: it has 100 MB for LibriSpeech
+                row = json.loads(line)
+                entries.append(Entry(**{name: row[name] for name in names}))
+                places.append((row["shard"], row["position"]))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
     return tuple(entries), tuple(places)
 
 
@@ -241,9 +243,5 @@ def check_speakers(train: Dataset, dev: Dataset, allow_overlap: bool) -> tuple[s
     """
     both = tuple(sorted(train.speakers & dev.speakers))
     if both and not allow_overlap:
-        named = ", ".join(both[:5]) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
-        raise UserError(
-            f"{len(both)} speaker(s) in both {train.folder} and {dev.folder}: {named}; rates measured on voices that "
-            "were trained on look too good. Take them out of one side, or say --allow_speaker_overlap"
-        )
+        raise overlap_error(both, f"both {train.folder} and {dev.folder}")
     return both

@@ -16,7 +16,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, write_atomically
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
-from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare
+from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -32,7 +32,7 @@ _FREE_ON_RESUME = {
     "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
     "log_every", "init", "init_config",
 }  # fmt: skip
-_FREE_DATA = {"cache", "synthesize", "workers", "lm_text"}
+_FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +94,11 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     train_data = _open(options.data.train, options, progress)
     if options.data.train_hours:
         train_data = train_data.subset(options.data.train_hours, options.seed)
-    dev_data = _open(options.data.dev, options, progress) if options.data.dev else None
+    alphabet = train_data.alphabet
+    dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
     overlap = check_speakers(train_data, dev_data, options.allow_speaker_overlap) if dev_data else ()
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
-    alphabet = alphabets.preset(options.data.language)
     rows, speed = options.batch_size, options.augment.speed
     train = Source.create(train_data, alphabet, options.data.buckets, rows, speed)
     dev = Source.create(dev_data, alphabet, options.data.buckets, rows) if dev_data else None
@@ -141,12 +141,13 @@ def _language(data: DataOptions) -> str:
     return alphabets.language_name(found.pop())
 
 
-def _open(path: str, options: TrainOptions, progress: Progress | None) -> Dataset:
+def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet | None = None) -> Dataset:
     config = PrepareConfig(
         language=options.data.language,
         max_seconds=options.data.max_seconds,
         unknown_characters=options.data.unknown_characters,
         features=options.features,
+        alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
     )
     workers = options.data.workers or None
     return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)

@@ -1,0 +1,191 @@
+"""launch/prepare.py on corpora, as a user calls it, but within this process."""
+
+import json
+import re
+import runpy
+import sys
+import types
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import ROOT
+from w2l_jax.corpora import catalog
+from w2l_jax.dataset.store import open_dataset
+
+SPEAKERS = 12
+
+
+def write(folder, name, count=24, start=0, **fields):
+    """A manifest of `count` recordings of a third of a second by twelve speakers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for i in range(start, start + count):
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, 5000 + 100 * i)
+        soundfile.write(folder / f"{name}{i}.wav", noise, 16000)
+        line = {"audio_filepath": f"{name}{i}.wav", "text": "Ja, so.", "speaker": f"s{i % SPEAKERS}", "lang": "de"}
+        lines.append(json.dumps(line | fields))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    return folder / f"{name}.jsonl"
+
+
+@pytest.fixture
+def launch(capsys, monkeypatch, tmp_path):
+    """Runs the script in the folder of the test; returns the exit code and what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prepare.py", "--workers=1", *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(str(ROOT / "launch" / "prepare.py"), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def test_a_corpus_gives_three_datasets(launch, tmp_path):
+    source = write(tmp_path / "c", "a")
+    (tmp_path / "c" / "a3.wav").write_bytes(b"broken")
+    code, said = launch("--corpus=manifest", f"--source={source}", "--out=out", "--summary", "--summary_out=t/sum")
+    assert code == 0, said
+    sides = {split: open_dataset(tmp_path / "out" / split) for split in ("train", "dev", "test")}
+    assert sum(map(len, sides.values())) == 23
+    assert {name for side in sides.values() for name in side.speakers} == {f"s{i}" for i in range(SPEAKERS)}
+    assert sum(len(side.speakers) for side in sides.values()) == SPEAKERS
+    assert {side.language for side in sides.values()} == {"german"}
+    rows = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["reason"]) for row in rows] == [("a3", "unreadable audio")]
+    assert "written: t/sum.csv, t/sum_labels.csv, t/sum.md" in said
+    assert "a        0.00        12          23" in said
+    assert (tmp_path / "t/sum_labels.csv").read_text().startswith("label,a\nspace,23\na,23\n")
+    again, said = launch("--corpus=manifest", f"--source={source}", "--out=out")
+    assert again == 0
+    assert said.count("it was there already") == 3
+
+
+def test_some_splits_and_parts(launch, tmp_path):
+    source = write(tmp_path / "c", "a")
+    arguments = ["--corpus=manifest", f"--source={source}", "--out=out", "--dev_fraction=0"]
+    assert launch(*arguments, "--splits=test")[0] == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"test", "excluded.jsonl"}
+    code, said = launch(*arguments, "--splits=train", "--shard=1/2")
+    assert (code, said) == (
+        0,
+        "part 1/2 is written, others are missing; whichever command ends last writes the index\n",
+    )
+    assert not (tmp_path / "out/train/prepared.json").exists()
+    assert launch(*arguments, "--shard=0/2")[0] == 0
+    assert len(open_dataset(tmp_path / "out/train")) + len(open_dataset(tmp_path / "out/test")) == 24
+    code, said = launch(*arguments, "--splits=dev")
+    assert (code, said) == (1, "error: there are no utterances for --splits=dev\n")
+
+
+def test_corpora_of_a_file_are_mixed(launch, tmp_path):
+    write(tmp_path / "data" / "x", "a")
+    write(tmp_path / "data" / "y", "b", start=30)
+    (tmp_path / "two.toml").write_text(
+        'steps = 9\n[data]\nlanguage = "german"\ndev_fraction = 0.0\nmax_seconds = 0.45\n'
+        '[[data.corpora]]\ncorpus = "manifest"\nsource = "x/a.jsonl"\n'
+        '[[data.corpora]]\ncorpus = "manifest"\nsource = "y/b.jsonl"\n[features]\nmels = 40\n'
+    )
+    code, said = launch("--config=two.toml", "--source=data", "--out=out", "--max_seconds=0.5")
+    assert code == 0, said
+    train, test = (open_dataset(tmp_path / "out" / split) for split in ("train", "test"))
+    assert not (tmp_path / "out/dev").exists()
+    assert {entry.source for entry in train.entries} == {"a", "b"}
+    assert {entry.id[:2] for entry in train.entries} == {"a-", "b-"}
+    assert not train.speakers & test.speakers
+    assert train.features.mels == 40
+    # The command line goes before the file: 8000 samples, not 7200.
+    assert max(entry.duration for entry in (*train.entries, *test.entries)) == pytest.approx(0.5)
+    code, said = launch("--config=two.toml", "--out=p")
+    assert code == 1 and "x/a.jsonl: no such manifest" in said
+
+
+PARTITUR = """LHD: Partitur 1.3\nREP: here\nSNB: 2\nSAM: 16000\nSBF: 01\nSSB: 16\nNCH: 1\nSPN: s1\nLBD:
+ORT: 0 Eins\nORT: 1 zwei\nMAU:\t8000\t15999\t0\ta\nMAU:\t24000\t39999\t-1\t<p:>\nMAU:\t64000\t15999\t1\tb
+"""
+
+
+def test_long_recordings_of_a_corpus_with_word_times(launch, tmp_path):
+    """Words from 0.5 to 1.5 s and from 4 to 5 s of six: two pieces of two seconds, and half a second at either end."""
+    (tmp_path / "PD1" / "s1").mkdir(parents=True)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 96000)
+    soundfile.write(tmp_path / "PD1" / "s1" / "long.wav", samples, 16000)
+    (tmp_path / "PD1" / "s1" / "long.par").write_text(PARTITUR)
+    arguments = ["--corpus=pd1", "--source=PD1", "--max_seconds=4"]
+    assert "all 1 utterances were left out" in launch(*arguments, "--out=whole")[1]
+    code, said = launch(*arguments, "--out=cut", "--split_long")
+    assert code == 0, said
+    assert said.startswith("note: pd1: 1 recordings over 4 s were cut into 2 pieces\n")
+    entries = open_dataset(tmp_path / "cut/train").entries
+    expected = [("long-001", "eins", "s1", 2.0), ("long-002", "zwei", "s1", 2.0)]
+    assert [(e.id, e.transcript, e.speaker, e.duration) for e in entries] == expected
+    rows = [json.loads(line) for line in (tmp_path / "cut/train/index.jsonl").read_text().splitlines()]
+    assert [(row["start"], row["end"]) for row in rows] == [(0.0, 2.0), (3.5, 5.5)]
+    code, said = launch(*arguments, "--dry_run", "--split_long")
+    assert code == 0 and "cut into 2 pieces" in said
+
+
+def test_dry_run_reads_no_audio(launch, tmp_path):
+    source = write(tmp_path / "c", "a", text="Größe 7")
+    for path in (tmp_path / "c").glob("*.wav"):
+        path.unlink()
+    arguments = ["--corpus=manifest", f"--source={source}", "--dry_run"]
+    code, said = launch(*arguments)
+    assert code == 1 and "characters outside the alphabet" in said
+    code, said = launch(*arguments, "--spell_numbers")
+    assert code == 0, said
+    assert "corpus  hours  speakers  utterances  train utterances" in said
+    assert "space           24" not in said and "\nß " in said and "\nn " in said  # sieben
+    unknown = write(tmp_path / "d", "b", count=4, text="Größe 7", lang="ksh")
+    code, said = launch("--corpus=manifest", f"--source={unknown}", "--dry_run", "--alphabet_from_data")
+    assert (code, said.splitlines()[0]) == (0, """alphabet: " '7egrßö\"""")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
+    """docs/CORPORA.md, "Your own corpus": its module and its line of the catalog, as they stand there."""
+    module, line = re.findall("```python\n(.*?)```", (ROOT / "docs" / "CORPORA.md").read_text("utf-8"), re.DOTALL)
+    mine = types.ModuleType("w2l_jax.corpora.mine")
+    exec(module, vars(mine))
+    monkeypatch.setitem(sys.modules, mine.__name__, mine)
+    for name, corpus in eval(f"{{{line}}}", vars(catalog)).items():
+        monkeypatch.setitem(catalog.CORPORA, name, corpus)
+    write(tmp_path / "c", "a", count=6)
+    lines = [f"a{i}\ts{i}\tJa, so.\n" for i in range(1, 7)]
+    (tmp_path / "c" / "index.txt").write_text("".join(lines))
+    code, said = launch("--corpus=mine", "--source=c", "--out=out", "--summary")
+    assert code == 0, said
+    assert re.search(r"^My corpus +0\.00 +5 +5 ", said, re.MULTILINE)
+    rows = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
+    assert {(row["id"], row["reason"]) for row in rows} == {("a0", "no transcript"), ("a6", "missing audio")}
+    (tmp_path / "c" / "index.txt").write_text("a1 s1 Ja, so.\n")
+    code, said = launch("--corpus=mine", "--source=c", "--out=out")
+    assert code == 1 and "c/index.txt:1: not an id, a speaker and words" in said
+
+
+def test_bad_commands(launch, tmp_path):
+    source = write(tmp_path / "c", "a", count=2)
+    corpus = ["--corpus=manifest", f"--source={source}", "--out=out"]
+    cases = {
+        (): "give --out",
+        ("--out=out",): "nothing to prepare: give --manifest=",
+        ("--corpus=alc", "--out=out"): "nothing to prepare",
+        ("--corpus=alk", "--source=x", "--out=out"): "unknown corpus 'alk'; known: ",
+        (*corpus, "--splits=train,eval"): "--splits=train,eval: give some of train,dev,test",
+        (*corpus, "--shard=2/2"): "the parts of n = 4 are 0/4",
+        (*corpus, "--shard=half"): "--shard=half: give i/n",
+        (*corpus, "--include_dev"): "manifest has nothing to do with include_dev",
+        (*corpus, "--config=none.toml"): "none.toml: no such configuration",
+    }
+    for arguments, message in cases.items():
+        code, said = launch(*arguments)
+        assert (code, "Traceback" in said) == (1, False), (arguments, said)
+        assert message in said, (arguments, said)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,155 @@
+"""Deliveries of corpora to the utterances of training, development and test sets, one corpus or several mixed."""
+
+import dataclasses
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from w2l_jax.alphabet import language_name
+from w2l_jax.corpora import Reading, Utterance, catalog
+from w2l_jax.dataset import splits
+from w2l_jax.dataset.pieces import split_long
+from w2l_jax.dataset.shards import Row, write_lines
+from w2l_jax.dataset.store import EXCLUDED, PREPARED
+from w2l_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusSource:
+    """A corpus as it was delivered, and what its reader may be told; a reader refuses what does not concern it."""
+
+    corpus: str = ""
+    """Name of the corpus; an unknown one is answered with all that are known."""
+    source: str = ""
+    """Folder in which it lies, or the file it comes as."""
+    include_dev: bool = False
+    """Its development set joins the training set, as the paper's authors did (LibriSpeech, tuda)."""
+    include_test_other: bool = False
+    """LibriSpeech: test-other joins the test set."""
+    include_validated: bool = False
+    """Common Voice: validated clips outside the splits join the training set."""
+    speaker: str = ""
+    """LJSpeech: name of the one who reads everything (default: unknown, so that a split is by recording)."""
+    root: str = ""
+    """Kaldi: folder at which relative paths in wav.scp start (default: the data directory)."""
+    extract_to: str = ""
+    """LibriSpeech: folder for what archives are unpacked to (default: beside them)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """The utterances of deliveries by split, and what gave none."""
+
+    splits: Mapping[str, Sequence[Utterance]]
+    skipped: Sequence[Row] = ()
+    """Rows as in excluded.jsonl."""
+    notes: Sequence[str] = ()
+
+    @property
+    def utterances(self) -> Iterator[Utterance]:
+        """All of them."""
+        return itertools.chain.from_iterable(self.splits.values())
+
+    @property
+    def language(self) -> str:
+        """The one language that the utterances say they are in; raises UserError if that is not clear."""
+        found = {_language(code) for code in {utterance.language for utterance in self.utterances}}
+        if len(found) != 1 or not all(found):
+            raise UserError(f"the data do not say in which one language they are ({', '.join(found)}); give --language")
+        return found.pop()
+
+
+def collect(
+    sources: Sequence[CorpusSource],
+    *,
+    dev_fraction: float = 0.05,
+    max_seconds: float | None = None,
+    seconds: Callable[[Utterance], float] | None = None,
+    allow_speaker_overlap: bool = False,
+) -> Collection:
+    """Reads the corpora, decides the split of what they leave open, and mixes them.
+
+    Each corpus is split for itself, so that a speaker's side is the same alone and in any mixture; in a mixture, ids
+    and speakers begin with the name of their corpus. Recordings over `max_seconds` (None: none), as `seconds`
+    measures them, are cut at pauses where there are word times. Raises UserError as the readers do, and for a speaker
+    on two sides unless that is allowed.
+    """
+    parts: dict[str, list[Utterance]] = {split: [] for split in splits.SPLITS}
+    skipped, notes = [], []
+    for source in sources:
+        reading = _read(source)
+        utterances = [u if u.source else dataclasses.replace(u, source=source.corpus) for u in reading.utterances]
+        utterances = splits.assign(utterances, dev_fraction=dev_fraction)
+        notes += reading.notes
+        if max_seconds and seconds:
+            cut = list(split_long(utterances, max_seconds, seconds))
+            notes += _cuts(source, utterances, cut, max_seconds)
+            utterances = cut
+        name = Counter(u.source for u in utterances).most_common(1)[0][0] if utterances else source.corpus
+        skipped += [
+            {"id": s.id, "audio": str(s.path), "source": name, "reason": s.reason, "message": s.message}
+            for s in reading.skipped
+        ]
+        for utterance in map(_of_mixture, utterances) if len(sources) > 1 else utterances:
+            parts[utterance.split].append(utterance)
+    overlap = splits.check_speakers(parts, allow_speaker_overlap)
+    notes += [f"speakers in both {pair}, as allowed: {', '.join(who)}" for pair, who in overlap.items()]
+    return Collection(parts, skipped, notes)
+
+
+def _read(source: CorpusSource) -> Reading:
+    named = {field.name: getattr(source, field.name) for field in dataclasses.fields(CorpusSource)}
+    options = {name: value for name, value in named.items() if value and name not in ("corpus", "source")}
+    try:
+        return catalog.read(source.corpus, source.source, **options)
+    except TypeError as error:
+        wrong = [name for name in options if f"unexpected keyword argument '{name}'" in str(error)]
+        if not wrong:
+            raise
+        raise UserError(f"{source.corpus} has nothing to do with {wrong[0]}: leave it away") from None
+
+
+def _cuts(
+    source: CorpusSource, before: Sequence[Utterance], after: Sequence[Utterance], max_seconds: float
+) -> list[str]:
+    whole = {utterance.id for utterance in before}
+    pieces = sum(utterance.id not in whole for utterance in after)
+    recordings = len(before) - (len(after) - pieces)
+    text = f"{source.corpus}: {recordings:,} recordings over {max_seconds:g} s were cut into {pieces:,} pieces"
+    return [text] if recordings else []
+
+
+def _of_mixture(utterance: Utterance) -> Utterance:
+    speaker = utterance.speaker and f"{utterance.source}-{utterance.speaker}"
+    return dataclasses.replace(utterance, id=f"{utterance.source}-{utterance.id}", speaker=speaker)
+
+
+def _language(code: str) -> str:
+    try:
+        return language_name(code)
+    except UserError:
+        return code.lower()
+
+
+def write_excluded(out: Path, collection: Collection, prepared: Iterable[str]) -> Path:
+    """Lists everything of the deliveries that is in none of the `prepared` splits of `out`; returns the file.
+
+    First what gave no utterance, then what preparation left out, with its split.
+    """
+
+    def rows() -> Iterator[Row]:
+        yield from collection.skipped
+        for split in prepared:
+            with (out / split / EXCLUDED).open("rb") as file:
+                yield from (json.loads(line) | {"split": split} for line in file)
+
+    write_lines(out / EXCLUDED, rows())
+    return out / EXCLUDED
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError if `out`, which is to hold a dataset for each split, is a dataset itself."""
+    if (out / PREPARED).exists():
+        raise UserError(f"{out}: is one prepared dataset, not a folder of train, dev and test; give a new --out")

@@ -1,0 +1,106 @@
+"""The folder of a prepared dataset while it is written: who may write, what goes, a disk that is full."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from w2l_jax.dataset.shards import Shard
+from w2l_jax.dataset.store import PREPARED
+from w2l_jax.errors import UserError
+
+INPUTS = "inputs.sha256"
+_LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_of(out: Path, inputs: str) -> bool:
+    """Whether `out` is finished and was made of the input with the key `inputs`."""
+    try:
+        return (out / PREPARED).exists() and (out / INPUTS).read_text() == inputs
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def writing(out: Path, shards: Sequence[Shard], mine: Sequence[Shard]) -> Iterator[None]:
+    """Makes the folder and waits until nobody else writes the shards `mine`; nobody else may then, on any machine.
+
+    Turns a full disk into advice (UserError); another UserError where the folder holds other things or cannot be
+    written.
+    """
+    if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
+        raise UserError(f"{out}: the folder holds other files; give a new --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / _LOCK).open("w")
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+    with lock:
+        try:
+            _wait_for(lock, mine, len(mine) == len(shards))
+            yield
+        except (OSError, RuntimeError) as error:
+            # ArrayRecord's writer knows RuntimeError only.
+            full = isinstance(error, OSError) and error.errno in _FULL
+            if not full and not any(os.strerror(number) in str(error) for number in _FULL):
+                raise
+            for path in out.glob("*.tmp"):
+                if not path.name.startswith("shard-") or _shard_of(path) in {shard.name for shard in mine}:
+                    os.truncate(path, 0)  # frees the room even while the writer holds the file
+                    path.unlink()
+            raise UserError(_disk_full(out, shards)) from None
+
+
+def _wait_for(lock: TextIO, mine: Sequence[Shard], every: bool) -> None:
+    """One byte of the lock stands for each shard; POSIX locks, because network file systems have these."""
+    if every:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        return
+    for shard in mine:  # always upwards, so that no two wait for each other
+        fcntl.lockf(lock, fcntl.LOCK_EX, 1, shard.number)
+
+
+def clear_away(out: Path, shards: Sequence[Shard], mine: Sequence[Shard], replace: bool) -> None:
+    """Removes what an earlier preparation left in `out`, but for finished shards and those not `mine`."""
+    finished = {shard.name for shard in shards if shard.finished(out)}
+    if not finished and not replace and any(out.glob("shard-*.jsonl")):
+        raise other_input(out)
+    others = {shard.name for shard in shards} - {shard.name for shard in mine}
+    # First of all what says that the folder is complete.
+    for path in [out / PREPARED, out / INPUTS, *out.glob("shard-*")]:
+        if path.name.removesuffix(".jsonl") not in finished and _shard_of(path) not in others:
+            path.unlink(missing_ok=True)
+
+
+def _shard_of(path: Path) -> str:
+    return path.name.removesuffix(".tmp").removesuffix(".jsonl")
+
+
+def _disk_full(out: Path, shards: Sequence[Shard]) -> str:
+    finished = [shard for shard in shards if shard.finished(out)]
+    free = shutil.disk_usage(out).free / 1e6
+    if finished:
+        written = sum((out / shard.name).stat().st_size for shard in finished)
+        items = sum(len(shard.items) for shard in finished)
+        total = written / items * sum(len(shard.items) for shard in shards)
+        need = f"about {(total - written) / 1e6:,.0f} MB more are needed ({total / 1e6:,.0f} MB in all)"
+    else:
+        need = "features take about 115 MB per hour of speech"
+    return (
+        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same "
+        f"command again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or prepare to "
+        "another disk"
+    )
+
+
+def other_input(out: Path) -> UserError:
+    """The error of a folder that holds something else than what is to be prepared."""
+    return UserError(
+        f"{out}: holds a preparation of other input or settings (or texts or audio files have changed since); "
+        "delete the folder, or give another --out"
+    )

@@ -1,0 +1,116 @@
+"""What a prepared dataset is made of, as keys: the same input opens or resumes a folder, other input is refused.
+
+Whatever was added since the first folders were written enters a key only where it is in use, so that those stay valid.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from w2l_jax.alphabet import PRESETS, Alphabet, alphabet_from_data, language_name, preset, spell_numbers
+from w2l_jax.corpora import Utterance
+from w2l_jax.dataset import filters
+from w2l_jax.dataset.store import FORMAT
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """What decides the content of a prepared dataset, beside the utterances."""
+
+    language: str = "english"
+    """Language of the transcripts (english, german, … or en, de, …): alphabet and normalisation."""
+    max_seconds: float = 35.0
+    """Longer recordings are left out."""
+    unknown_characters: filters.OnUnknown = "error"
+    """What to do about texts with characters outside the alphabet."""
+    features: FeatureConfig = FeatureConfig()
+    alphabet: str = ""
+    """Characters of the alphabet in order (default: the preset of the language; one without a preset needs this)."""
+    spell_numbers: bool = False
+    """Write numbers as words of the language before anything else (needs num2words)."""
+
+    def __post_init__(self):
+        try:
+            name = language_name(self.language)
+        except UserError:  # a language without a preset, which `labels` refuses where it matters
+            name = self.language.lower().strip()
+        object.__setattr__(self, "language", name)
+        if not self.max_seconds > 0:
+            raise UserError(f"max_seconds must be positive, not {self.max_seconds}")
+
+    @property
+    def labels(self) -> Alphabet:
+        """The alphabet; raises UserError for a language without a preset, unless the characters are given."""
+        if self.alphabet:
+            return Alphabet(self.alphabet)
+        try:
+            return preset(self.language)
+        except UserError as error:
+            raise UserError(f"{error}; any other is prepared with --alphabet_from_data (launch/prepare.py)") from None
+
+    @property
+    def numbers(self) -> str:
+        """The language in which numbers are spelled out; "" where they stay."""
+        return self.language if self.spell_numbers else ""
+
+    def with_alphabet_of(self, texts: Iterable[str]) -> "PrepareConfig":
+        """Returns this configuration with the alphabet of the language and of the `texts`."""
+        found = alphabet_from_data((spell_numbers(text, self.numbers) for text in texts), self.language)
+        return dataclasses.replace(self, alphabet=custom_characters(found, self.language))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value or name not in ("alphabet", "spell_numbers")}
+
+
+def custom_characters(alphabet: Alphabet, language: str) -> str:
+    """Returns what `PrepareConfig.alphabet` is for data in `alphabet`: its characters, "" for the language's preset."""
+    return "" if PRESETS.get(language) == alphabet.characters else alphabet.characters
+
+
+def stamp(utterance: Utterance) -> list[Any]:
+    """What would make an utterance's row another one, as far as it can be told without reading its audio."""
+    try:
+        stat = utterance.audio.stat()
+        size, changed = stat.st_size, stat.st_mtime_ns
+    except (OSError, ValueError):
+        size, changed = -1, -1
+    fields = (utterance.id, utterance.text, utterance.speaker, utterance.source, utterance.language, utterance.split)
+    return [*fields, size, changed, *piece(utterance)]
+
+
+def piece(utterance: Utterance) -> list[float | None]:
+    """Start and end of an utterance that is a piece of a recording; empty for a whole one."""
+    return [] if utterance.start == 0.0 and utterance.end is None else [utterance.start, utterance.end]
+
+
+def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
+    """A key of the settings and of what `content` yields (stamps, names), which is never held as one text."""
+    out = hashlib.sha256(f"[{FORMAT}, {json.dumps(config.settings, sort_keys=True)}, [".encode())
+    for number, item in enumerate(content):
+        out.update(((", " if number else "") + json.dumps(item)).encode())
+    out.update(b"]]")
+    return out.hexdigest()
+
+
+class Fingerprint:
+    """Of the settings and rows that a dataset holds, whatever its shards; rows are added in the order of their ids."""
+
+    def __init__(self, config: PrepareConfig):
+        self._digest = hashlib.sha256(json.dumps([FORMAT, config.settings], sort_keys=True).encode())
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds the row of a kept utterance."""
+        content = [row[name] for name in ("id", "sha256", "text", "transcript", "speaker")]
+        content += [row[name] for name in ("start", "end") if name in row]
+        self._digest.update(json.dumps(content).encode() + b"\n")
+
+    def value(self) -> str:
+        """Returns the fingerprint of the rows so far."""
+        return self._digest.hexdigest()

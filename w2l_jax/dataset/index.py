@@ -1,0 +1,93 @@
+"""What stands beside the shards of a prepared dataset: the index, the list of what was left out, `prepared.json`."""
+
+import dataclasses
+import hashlib
+import heapq
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from w2l_jax.alphabet import BLANK
+from w2l_jax.dataset import filters
+from w2l_jax.dataset.folder import INPUTS
+from w2l_jax.dataset.identity import Fingerprint, PrepareConfig
+from w2l_jax.dataset.shards import Row, Shard, atomically, write_lines
+from w2l_jax.dataset.store import EXCLUDED, FORMAT, INDEX, PREPARED
+from w2l_jax.errors import UserError
+
+
+@dataclasses.dataclass
+class _Totals:
+    fingerprint: Fingerprint
+    utterances: int = 0
+    seconds: float = 0.0
+    low: int = 0
+    excluded: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+def finish(out: Path, shards: Sequence[Shard], left_out: Sequence[Row], config: PrepareConfig, inputs: str) -> None:
+    """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
+
+    `left_out` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything.
+    Warns if some recordings are below 16 kHz. Raises UserError if nothing is left.
+    """
+    totals = _Totals(Fingerprint(config))
+    write_lines(out / EXCLUDED, _excluded(out, shards, left_out, totals))
+    write_lines(out / INDEX, _kept(out, shards, totals))
+    if not totals.utterances:
+        for path in [out / INDEX, *out.glob("shard-*")]:
+            path.unlink()
+        with (out / EXCLUDED).open("rb") as file:
+            raise nothing_left(totals.excluded, json.loads(file.readline()), f"; {out / EXCLUDED} lists them")
+    with (out / INDEX).open("rb") as file:
+        index_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    meta = {
+        "format": FORMAT,
+        "fingerprint": totals.fingerprint.value(),
+        "config": config.settings,
+        "alphabet": {"blank": BLANK, "characters": config.labels.characters},
+        "utterances": totals.utterances,
+        "hours": totals.seconds / 3600,
+        "excluded": totals.excluded,
+        "below_16_khz": totals.low,
+        "index_sha256": index_sha256,
+        "shards": [{"file": shard.name, "bytes": (out / shard.name).stat().st_size} for shard in shards],
+    }
+    atomically(out / INPUTS, inputs)
+    atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
+    for path in out.glob("shard-*.jsonl"):
+        path.unlink()
+    if totals.low:
+        warnings.warn(
+            f"{out}: {totals.low:,} of {totals.utterances:,} recordings are sampled below 16 kHz, so the upper bands "
+            "of their features are empty; do not mix them with others unknowingly",
+            stacklevel=3,
+        )
+
+
+def _excluded(out: Path, shards: Sequence[Shard], left_out: Sequence[Row], totals: _Totals) -> Iterator[Row]:
+    # Shards are in the order of ids, as `left_out` is.
+    unheard = (row for shard in shards for row in shard.rows(out) if "reason" in row)
+    for row in heapq.merge(left_out, unheard, key=lambda row: row["id"]):
+        totals.excluded[row["reason"]] += 1
+        yield row
+
+
+def _kept(out: Path, shards: Sequence[Shard], totals: _Totals) -> Iterator[Row]:
+    for shard in shards:
+        for position, row in enumerate(row for row in shard.rows(out) if "reason" not in row):
+            totals.low += row.pop("low_rate")
+            totals.utterances += 1
+            totals.seconds += row["duration"]
+            totals.fingerprint.add(row)
+            yield row | {"shard": shard.number, "position": position}
+
+
+def nothing_left(counts: Counter[str], first: Row, where: str = "") -> UserError:
+    """The error of a preparation that leaves out every utterance; `first` is the row of one."""
+    return UserError(
+        f"nothing is left to prepare, all {counts.total()} utterances were left out:\n{filters.table(counts)}\n"
+        f"the first: {first['id']}: {first['message']}{where}"
+    )

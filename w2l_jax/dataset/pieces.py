@@ -1,0 +1,81 @@
+"""Long recordings cut at pauses between words into pieces that can be trained on, instead of being left out.
+
+(The paper leaves recordings over 35 s out; word times would have saved them.)
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+from w2l_jax.corpora import Utterance
+from w2l_jax.dataset import filters
+
+_PAUSE = 0.05  # seconds; less than this between two words is no pause to cut in
+_SILENCE = (
+    0.5  # seconds of a long pause, or of silence at either end, that stay before the first word and after the last
+)
+_ROUNDING = 0.001  # seconds; a piece is rounded to samples, and must not be over the limit then
+
+
+def split_long(
+    utterances: Iterable[Utterance], max_seconds: float, seconds: Callable[[Utterance], float]
+) -> Iterator[Utterance]:
+    """Yields the utterances, those longer than `max_seconds` in pieces where they have word times.
+
+    `seconds` measures one. A piece `<id>-001`, … reaches from the middle of a pause to the middle of another, but at
+    most half a second beyond its words, which are its text. It ends at the longest pause in the second half of what
+    fits, or at the last one in the first half; words without a pause between them stay together, however long.
+    """
+    for utterance in utterances:
+        length = seconds(utterance)
+        if not utterance.words or length <= max_seconds:
+            yield utterance
+            continue
+        words = sorted(utterance.words, key=lambda word: word[1:])
+        spans = _spans(words, utterance.start, utterance.start + length, max_seconds - _ROUNDING)
+        for number, (first, stop, start, end) in enumerate(spans, start=1):
+            inside = tuple(words[first:stop])
+            text = " ".join(word for word, _, _ in inside)
+            yield dataclasses.replace(
+                utterance, id=f"{utterance.id}-{number:03d}", text=text, words=inside, start=start, end=end
+            )
+
+
+def recorded_seconds(utterance: Utterance) -> float:
+    """Returns the length of an utterance in seconds as the header of its audio promises it, 0 if that does not say."""
+    end = filters.seconds_of(utterance.audio) if utterance.end is None else utterance.end
+    return max(end - utterance.start, 0.0)
+
+
+def annotated_seconds(utterance: Utterance) -> float:
+    """Returns seconds from the start of an utterance to the end of its last word: its length without its audio."""
+    return max((end for _, _, end in utterance.words), default=utterance.start) - utterance.start
+
+
+def _spans(
+    words: list[tuple[str, float, float]], begin: float, end: float, limit: float
+) -> Iterator[tuple[int, int, float, float]]:
+    """Yields first word, word behind the last, start and end of each piece of the words between `begin` and `end`."""
+    starts = [start for _, start, _ in words]
+    ends = list(itertools.accumulate((end for _, _, end in words), max))
+    # Boundary i lies before word i. The first and the last are such that their middles are `begin` and `end`.
+    gaps = list(zip([2 * begin - starts[0], *ends], [*starts, 2 * end - ends[-1]], strict=True))
+    opens = [max((left + right) / 2, right - _SILENCE) for left, right in gaps]
+    closes = [min((left + right) / 2, left + _SILENCE) for left, right in gaps]
+    pauses = [right - left for left, right in gaps]
+    first = 0
+    while first < len(words):
+        stop = _stop(first, opens[first] + limit, opens[first] + limit / 2, pauses, closes)
+        yield first, stop, opens[first], closes[stop]
+        first = stop
+
+
+def _stop(first: int, latest: float, early: float, pauses: list[float], closes: list[float]) -> int:
+    """The boundary at which the piece ends that begins with word `first` and may last until `latest`."""
+    everything = len(closes) - 1
+    if closes[everything] <= latest:
+        return everything
+    stops = [stop for stop in range(first + 1, everything) if pauses[stop] >= _PAUSE] or [everything]
+    fitting = list(itertools.takewhile(lambda stop: closes[stop] <= latest, stops)) or stops[:1]
+    late = [stop for stop in fitting if closes[stop] >= early]
+    return max(late, key=lambda stop: (pauses[stop], stop)) if late else fitting[-1]

@@ -1,0 +1,103 @@
+"""Which utterances are for training, development and testing, where a corpus does not say so itself.
+
+By speaker, and by nothing but a hash of the speaker's name, so that a corpus may grow: whoever has a place keeps it.
+"""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+from w2l_jax.corpora import Utterance
+from w2l_jax.errors import UserError
+
+SPLITS = ("train", "dev", "test")
+
+_Group = tuple[str, str]
+
+
+def assign(
+    utterances: Sequence[Utterance], test_fraction: float = 0.1, dev_fraction: float = 0.05, seed: int = 0
+) -> list[Utterance]:
+    """Returns the utterances with `split` train, dev or test; those that have one keep it (the corpus decides).
+
+    Each speaker has a hash of (seed, name), a number from 0 to 1. Speakers below `test_fraction` are for testing;
+    of the others, those whose second hash is below `dev_fraction` for development. A speaker of whom some utterances
+    have a split goes there with the others; utterances without a speaker go by their recording, each for itself.
+
+    A side that would be empty gets the speaker with the lowest hash as a stand-in, and where all would go to one, the
+    one with the highest stays. So once every side has somebody, adding speakers moves nobody but stand-ins, of whom
+    there are two at most, and none as soon as every side has speakers of its own. A fraction of 0 leaves a side
+    empty; a single speaker is trained on, two leave dev empty. Raises UserError for another split than these three
+    and for fractions outside 0…1.
+    """
+    for name, fraction in (("test", test_fraction), ("dev", dev_fraction)):
+        if not 0 <= fraction < 1:
+            raise UserError(f"{name}_fraction={fraction} must be at least 0 and below 1")
+    given = _given(utterances)
+    free = {group for group in map(_group, utterances) if group not in given}
+    test = _lowest(free, test_fraction, f"{seed}:test")
+    dev = _lowest(free - test, dev_fraction, f"{seed}:dev")
+    out = []
+    for utterance in utterances:
+        group = _group(utterance)
+        split = utterance.split or given.get(group) or ("test" if group in test else "dev" if group in dev else "train")
+        out.append(utterance if split == utterance.split else dataclasses.replace(utterance, split=split))
+    return out
+
+
+def _group(utterance: Utterance) -> _Group:
+    return ("speaker", utterance.speaker) if utterance.speaker else ("recording", utterance.audio.name)
+
+
+def _given(utterances: Iterable[Utterance]) -> dict[_Group, str]:
+    """The split of each group of which the corpus decides something: the most careful one, should there be several."""
+    given: dict[_Group, str] = {}
+    for utterance in utterances:
+        if utterance.split and utterance.split not in SPLITS:
+            raise UserError(f"{utterance.id}: its split is {utterance.split!r}; known: {', '.join(SPLITS)}")
+        if utterance.split:
+            group = _group(utterance)
+            given[group] = max(utterance.split, given.get(group, ""), key=("", *SPLITS).index)
+    return given
+
+
+def _lowest(groups: set[_Group], fraction: float, salt: str) -> set[_Group]:
+    """Those whose hash lies below `fraction`: at least one, and never all."""
+    if not fraction or not groups:
+        return set()
+    ranks = {group: _rank(salt, group) for group in groups}
+    below = {group for group, rank in ranks.items() if rank < fraction} or {min(ranks, key=ranks.__getitem__)}
+    return below - {max(ranks, key=ranks.__getitem__)} if len(below) == len(ranks) else below
+
+
+def _rank(salt: str, group: _Group) -> float:
+    return int.from_bytes(hashlib.sha256(":".join((salt, *group)).encode()).digest()[:8], "big") / 2**64
+
+
+def check_speakers(sides: Mapping[str, Iterable[Utterance]], allow_overlap: bool) -> dict[str, list[str]]:
+    """Returns, by pair such as "train and test", the known speakers on both sides, sorted.
+
+    Raises UserError if there are any and `allow_overlap` is false.
+    """
+    places: dict[str, set[str]] = collections.defaultdict(set)
+    for split, utterances in sides.items():
+        for utterance in utterances:
+            if utterance.speaker:
+                places[utterance.speaker].add(split)
+    both: dict[str, list[str]] = collections.defaultdict(list)
+    for speaker, splits in sorted(places.items()):
+        if len(splits) > 1:
+            both[" and ".join(split for split in SPLITS if split in splits)].append(speaker)
+    if both and not allow_overlap:
+        raise overlap_error(*next((speakers, f"both {pair}") for pair, speakers in both.items()))
+    return dict(both)
+
+
+def overlap_error(speakers: Sequence[str], where: str) -> UserError:
+    """The error of speakers who are trained on and tested with; `where` names the sides."""
+    named = ", ".join(speakers[:5]) + (f" and {len(speakers) - 5} more" if len(speakers) > 5 else "")
+    return UserError(
+        f"{len(speakers)} speaker(s) in {where}: {named}; rates measured on voices that were trained on look too good. "
+        "Take them out of one side, or say --allow_speaker_overlap"
+    )

@@ -1,0 +1,175 @@
+"""What was found in corpora, in the columns of the paper's Table 1, and how often each label occurs."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from w2l_jax.corpora import Utterance
+from w2l_jax.dataset import filters
+from w2l_jax.dataset.identity import PrepareConfig
+from w2l_jax.dataset.shards import Row
+from w2l_jax.dataset.store import EXCLUDED, Dataset
+
+Table = list[list[str]]
+"""A header and rows, as text."""
+
+
+@dataclasses.dataclass
+class CorpusSummary:
+    """The utterances of one corpus, or of several together."""
+
+    utterances: Counter[str] = dataclasses.field(default_factory=Counter)
+    """By split."""
+    seconds: Counter[str] = dataclasses.field(default_factory=Counter)
+    """By split; nothing where no audio was read."""
+    speakers: set[str] = dataclasses.field(default_factory=set)
+    excluded: Counter[str] = dataclasses.field(default_factory=Counter)
+    """By reason."""
+    labels: Counter[str] = dataclasses.field(default_factory=Counter)
+    """By character of the alphabet."""
+
+    def add(self, split: str, speaker: str, transcript: str, seconds: float = 0.0) -> None:
+        """Counts an utterance."""
+        self.utterances[split] += 1
+        self.seconds[split] += seconds
+        self.labels.update(transcript)
+        if speaker:
+            self.speakers.add(speaker)
+
+
+class Summary:
+    """What was found, corpus by corpus in the order of their names, and in all where there are several."""
+
+    def __init__(self) -> None:
+        self._corpora: dict[str, CorpusSummary] = {}
+
+    def corpus(self, source: str) -> CorpusSummary:
+        """Returns the summary of the corpus `source`, to add to."""
+        return self._corpora.setdefault(source, CorpusSummary())
+
+    def leave_out(self, rows: Iterable[Row]) -> None:
+        """Counts rows of what gave no utterance."""
+        for row in rows:
+            self.corpus(row.get("source", "")).excluded[row["reason"]] += 1
+
+    @property
+    def lines(self) -> dict[str, CorpusSummary]:
+        """The summaries by the corpora's names, that of all under "all"."""
+        lines = dict(sorted(self._corpora.items()))
+        if len(lines) > 1:
+            total = CorpusSummary()
+            for name, line in lines.items():
+                total.speakers |= {f"{name}\0{speaker}" for speaker in line.speakers}
+                for field in ("utterances", "seconds", "excluded", "labels"):
+                    getattr(total, field).update(getattr(line, field))
+            lines["all"] = total
+        return lines
+
+
+def of_datasets(datasets: Mapping[str, Dataset], skipped: Iterable[Row] = ()) -> Summary:
+    """Summarises prepared datasets, by split; `skipped` are rows of what never came to be prepared."""
+    summary = Summary()
+    summary.leave_out(skipped)
+    for split, dataset in datasets.items():
+        for entry in dataset.entries:
+            summary.corpus(entry.source).add(split, entry.speaker, entry.transcript, entry.duration)
+        with (dataset.folder / EXCLUDED).open("rb") as file:
+            summary.leave_out(map(json.loads, file))
+    return summary
+
+
+def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, skipped: Iterable[Row] = ()) -> Summary:
+    """Summarises utterances before any audio is read: no hours, and exclusions by their texts only.
+
+    Raises UserError as preparing them would because of their texts.
+    """
+    summary = Summary()
+    summary.leave_out(skipped)
+    for split, utterances in splits.items():
+        filters.check_languages(utterances, config.language)
+        transcripts, excluded = filters.check_texts(
+            utterances, config.labels, config.unknown_characters, config.numbers
+        )
+        for utterance in utterances:
+            corpus = summary.corpus(utterance.source)
+            if utterance.id in transcripts:
+                corpus.add(split, utterance.speaker, transcripts[utterance.id])
+            else:
+                corpus.excluded[excluded[utterance.id].reason] += 1
+    return summary
+
+
+def corpora_table(summary: Summary) -> Table:
+    """Table 1: hours, speakers known, utterances, hours (else utterances) of each split, exclusions by reason."""
+    lines = summary.lines
+    heard = any(sum(line.seconds.values()) for line in lines.values())
+    splits = [name for name in ("train", "dev", "test") if any(line.utterances[name] for line in lines.values())]
+    reasons = sorted({reason for line in lines.values() for reason in line.excluded})
+    header = ["corpus", "hours", "speakers", "utterances"]
+    header += [f"{split} {'hours' if heard else 'utterances'}" for split in splits]
+    table = [[*header, "left out", *reasons]]
+    for name, line in lines.items():
+        row = [name, _hours(sum(line.seconds.values())) if heard else "", str(len(line.speakers))]
+        row.append(str(line.utterances.total()))
+        row += [_hours(line.seconds[split]) if heard else str(line.utterances[split]) for split in splits]
+        table.append([*row, str(line.excluded.total()), *(str(line.excluded[reason]) for reason in reasons)])
+    return table
+
+
+def labels_table(summary: Summary) -> Table:
+    """The label histogram: how often each character occurs in the transcripts of each corpus, and all they hold."""
+    lines = summary.lines
+    characters = sorted({character for line in lines.values() for character in line.labels})
+    table = [["label", *lines]]
+    for character in characters:
+        shown = "space" if character == " " else character
+        table.append([shown, *(str(line.labels[character]) for line in lines.values())])
+    return [*table, ["total", *(str(line.labels.total()) for line in lines.values())]]
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f}"
+
+
+def as_text(table: Table) -> str:
+    """Returns a table with aligned columns, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows = []
+    for name, *cells in table:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        rows.append("  ".join([name.ljust(widths[0]), *aligned]).rstrip())
+    return "\n".join(rows)
+
+
+def as_markdown(table: Table) -> str:
+    """Returns a table in Markdown."""
+    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in table]
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+
+
+def as_csv(table: Table) -> str:
+    """Returns a table as CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(table)
+    return out.getvalue()
+
+
+def write(summary: Summary, stem: Path) -> list[Path]:
+    """Writes `<stem>.csv`, `<stem>_labels.csv` and both tables to `<stem>.md`; returns the files."""
+    corpora, labels = corpora_table(summary), labels_table(summary)
+    contents = {
+        ".csv": as_csv(corpora),
+        "_labels.csv": as_csv(labels),
+        ".md": f"{as_markdown(corpora)}\n{as_markdown(labels)}",
+    }
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for ending, content in contents.items():
+        files.append(stem.with_name(stem.name + ending))
+        files[-1].write_text(content, "utf-8")
+    return files
