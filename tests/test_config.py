@@ -74,3 +74,13 @@ def test_given_reads_a_command_line():
 def test_options_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainOptions().steps = 3
+
+
+def test_lists_of_tables_belong_to_files(capsys):
+    path = str(ROOT / "configs" / "german.toml")
+    options = config.parse(TrainOptions, [f"--config={path}", "--data.train=x", "--seed=7"])
+    assert options.data.corpora == config.load(TrainOptions, path).data.corpora and len(options.data.corpora) == 10
+    assert (options.seed, options.data.train, options.data.language) == (7, "x", "german")
+    with pytest.raises(SystemExit):
+        config.parse(TrainOptions, [f"--config={path}", "--help"])
+    assert "corpora" not in capsys.readouterr().out

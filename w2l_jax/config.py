@@ -41,7 +41,25 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, *, description: str =
         path = given(argv).get("config") or str(fallback)
         if path:
             default = dataclasses.replace(load(cls, path), config=path)
-    return tyro.cli(cls, args=argv, default=default, description=description, use_underscores=True)
+    if default is None:
+        return tyro.cli(cls, args=argv, description=description, use_underscores=True)
+    # Lists of tables, such as the corpora of configs/german.toml, belong to files: on the command line each would give
+    # nine options more.
+    shown = _map_tables(default, default, lambda tables: ())
+    chosen = tyro.cli(cls, args=argv, default=shown, description=description, use_underscores=True)
+    return _map_tables(chosen, default, lambda tables: tables)
+
+
+def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
+    """Returns `options` with `change` of each list of tables in `original`, at whatever depth, in its place."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(original):
+        there = getattr(original, field.name)
+        if dataclasses.is_dataclass(there):
+            values[field.name] = _map_tables(getattr(options, field.name), there, change)
+        elif isinstance(there, tuple) and there and all(map(dataclasses.is_dataclass, there)):
+            values[field.name] = change(there)
+    return dataclasses.replace(options, **values)
 
 
 def given(argv: Sequence[str]) -> dict[str, str]:
