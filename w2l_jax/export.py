@@ -15,15 +15,15 @@ from w2l_jax.errors import UserError
 from w2l_jax.training.options import TrainOptions
 
 Dtype = Literal["bfloat16", "float32"]
-_COPIED = ("alphabet.json", "run.json", "certificate.json", "remap.json", "metrics.jsonl")
+_COPIED = ("alphabet.json", "run.json", "certificate.json", "remap.json")
 
 
 def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bfloat16") -> Run:
     """Writes checkpoint `which` of `run` as a run folder that `--init`, decode.py and transcribe.py take.
 
     Weights are rounded to `dtype` (bfloat16 halves them) and read back as float32. Data are named without their
-    folders, the optimizer state, TensorBoard events and the language model stay behind; decoding is greedy until
-    --lm names a model. Raises UserError where `folder` holds something already.
+    folders; of the metrics all evaluations and each tenth update are kept; the optimizer state, TensorBoard events and
+    the language model stay behind, and decoding is greedy until --lm names a model. Raises UserError where `folder` holds something already.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
@@ -35,6 +35,7 @@ def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bf
         if (run.folder / name).is_file():
             shutil.copyfile(run.folder / name, folder / name)
     write_atomically(folder / "config.toml", _public(run.config()))
+    write_atomically(folder / "metrics.jsonl", _thinned(run.folder / "metrics.jsonl"))
     data = json.loads((run.folder / "data.json").read_text(encoding="utf-8"))
     write_atomically(folder / "data.json", json.dumps(data))
     write_atomically(folder / "decoder.toml", 'lm = ""\n')
@@ -43,6 +44,12 @@ def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bf
     meta = {**run.pointers().get("meta", {}), "step": step}
     out.save(step, rounded, None, meta, best=step, keep=(), finished=True)
     return Run.open(folder)
+
+
+def _thinned(metrics: Path) -> str:
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    records = [(json.loads(line), line) for line in lines]
+    return "".join(line for record, line in records if record["kind"] == "dev" or record["step"] % 10 == 0)
 
 
 def _public(config: dict[str, Any]) -> str:

@@ -155,6 +155,7 @@ def test_finished_run_can_go_further(options):
     assert "raise --steps" in result.reason
     _, result = run(dataclasses.replace(options, resume=True, steps=8))
     assert result.position.step == 8
+    assert Run.open(options.run).config()["steps"] == 8 and not Run.open(options.run).config()["resume"]
 
 
 def test_resume_with_other_options_is_refused(options):

@@ -13,7 +13,7 @@ import optax
 from w2l_jax import alphabet as alphabets
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.checkpoint import Run, write_atomically
+from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
@@ -195,6 +195,8 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
     for name, fingerprint in data.items():
         if stored[name] != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
+    # What may change when a run goes on, such as its steps, is what it was trained with in the end.
+    write_atomically(run.folder / "config.toml", to_toml(dataclasses.replace(options, resume=False)))
     params = run.restore_params("last")
     average, meta = options.average_decay > 0, run.pointers()["meta"]
     like = jax.eval_shape(lambda p: to_resume(init_state(p, optimizer, frozen, average), frozen), params)
