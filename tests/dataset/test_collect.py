@@ -125,3 +125,9 @@ def test_a_dataset_is_no_folder_of_datasets(tmp_path):
     (tmp_path / "prepared.json").touch()
     with pytest.raises(UserError, match="is one prepared dataset, not a folder of train, dev and test"):
         check_out(tmp_path)
+
+
+def test_names_that_are_not_utf8_are_listed_and_read_back(tmp_path):
+    name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
+    listed = write_excluded(tmp_path, Collection({}, [{"id": "x", "audio": name, "reason": "no transcript"}]), [])
+    assert json.loads(listed.read_text("utf-8"))["audio"] == name

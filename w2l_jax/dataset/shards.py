@@ -127,7 +127,8 @@ def excluded_row(utterance: Utterance, exclusion: filters.Exclusion) -> Row:
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Writes rows as JSON lines, atomically and one at a time."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    # A file name need not be UTF-8: what is not is written as JSON's \udc80 … \udcff, and read back as the same name.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     os.replace(temporary, path)
