@@ -22,8 +22,9 @@ def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bf
     """Writes checkpoint `which` of `run` as a run folder that `--init`, decode.py and transcribe.py take.
 
     Weights are rounded to `dtype` (bfloat16 halves them) and read back as float32. Data are named without their
-    folders; of the metrics all evaluations and each tenth update are kept; the optimizer state, TensorBoard events and
-    the language model stay behind, and decoding is greedy until --lm names a model. Raises UserError where `folder` holds something already.
+    folders; of the metrics all evaluations and each tenth update are kept. The optimizer state, TensorBoard events and
+    the language model stay behind, so decoding is greedy until --lm names a model. Raises UserError where `folder`
+    holds something already.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
