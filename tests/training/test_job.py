@@ -158,6 +158,14 @@ def test_finished_run_can_go_further(options):
     assert Run.open(options.run).config()["steps"] == 8 and not Run.open(options.run).config()["resume"]
 
 
+def test_a_run_older_than_an_option_can_go_on(options):
+    run(options)
+    path = Path(options.run) / "config.toml"
+    path.write_text(path.read_text().replace("average_decay = 0.0\n", ""))
+    _, result = run(dataclasses.replace(options, resume=True, steps=options.steps + 4))
+    assert result.position.step == options.steps + 4
+
+
 def test_resume_with_other_options_is_refused(options):
     run(options)
     with pytest.raises(UserError, match=r"learning_rate was 0\.003"):

@@ -11,9 +11,7 @@ from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
 
 _PAUSE = 0.05  # seconds; less than this between two words is no pause to cut in
-_SILENCE = (
-    0.5  # seconds of a long pause, or of silence at either end, that stay before the first word and after the last
-)
+_SILENCE = 0.5  # seconds of a long pause, or of silence at either end, that stay before and after the words
 _ROUNDING = 0.001  # seconds; a piece is rounded to samples, and must not be over the limit then
 
 

@@ -179,6 +179,7 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:
     run = Run.open(options.run)
     asked, before = json.loads(json.dumps(dataclasses.asdict(options))), run.config()
+    defaults = json.loads(json.dumps(dataclasses.asdict(TrainOptions())))  # of options younger than the run
     for group, free in (
         (None, _FREE_ON_RESUME),
         ("data", _FREE_DATA),
@@ -186,7 +187,8 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
         ("features", ()),
         ("augment", ()),
     ):
-        new, old = (asked[group], before[group]) if group else (asked, before)
+        new = asked[group] if group else asked
+        old = {**defaults[group], **before[group]} if group else {**defaults, **before}
         for name, value in new.items():
             if name not in free and not isinstance(value, dict) and old.get(name) != value:
                 option = f"--{group}.{name}" if group else f"--{name}"
