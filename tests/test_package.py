@@ -14,7 +14,7 @@ ORDER = [
     {"transfer", "checkpoint", "corpora", "dataset", "inference"},
     {"decoding", "training"},
     {"config", "terminal"},
-    {"export"},
+    {"benchmarks", "export"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -1,0 +1,39 @@
+"""Measure what training and decoding cost on this machine."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import jax
+
+from w2l_jax import benchmarks, config
+from w2l_jax.benchmarks import BenchmarkOptions
+from w2l_jax.checkpoint import write_atomically
+
+DESCRIPTION = """Measure what things cost on this machine, as Markdown tables.
+
+FLOPs and bytes are the compiler's figures and exact. Seconds are medians of interleaved repetitions: read them as
+ratios, and compare only what one command printed.
+
+  python launch/benchmark.py --what=memory,step
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = config.parse(BenchmarkOptions, argv, description=DESCRIPTION)
+    device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
+    tables = []
+    for name in options.subjects:
+        for table in benchmarks.subject(name)(options, lambda line: print(line, file=sys.stderr, flush=True)):
+            tables.append(table)
+            print(f"{table.markdown()}\n", flush=True)
+    print(f"({device})")
+    if options.out:
+        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+        content = {"device": device, "tables": [dataclasses.asdict(table) for table in tables]}
+        write_atomically(Path(options.out), json.dumps(content, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    config.run(main)
