@@ -23,11 +23,11 @@ LATEST = "runs/latest"
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "english"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces `path` by `text` so that a reader, or a kill, sees the old or the new content and nothing between."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces `path` by `content` so that a reader, or a kill, sees the old or the new one and nothing between."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -61,10 +61,25 @@ def _toml_value(value: Any) -> str:
     return f'"{escaped}"'
 
 
+def check_format(text: str, where: str) -> None:
+    """Refuses the `run.json` of a run that this version cannot read (UserError that names `where` it stands)."""
+    try:
+        version = json.loads(text)["format"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{where}: damaged; take it from another run of the same version") from None
+    if version != FORMAT:
+        raise UserError(f"{where}: run format {version}, but this version reads {FORMAT}; upgrade w2l_jax")
+
+
 class Run:
     """A run folder. `create` starts one, `open` reads an existing one; both check what they find (UserError)."""
 
     def __init__(self, folder: Path):
+        if folder.is_file():
+            raise UserError(
+                f"{folder}: a file, not a run folder; of a .safetensors file make one first: "
+                f"python launch/export.py --run={folder} --out=runs/{folder.stem}"
+            )
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self._pointer = self.checkpoints / "checkpoints.json"
@@ -113,12 +128,7 @@ class Run:
         run = Run(Path(folder))
         if not Run.exists(folder):
             raise UserError(f"{folder}: no run there (a run folder holds run.json, config.toml, alphabet.json)")
-        try:
-            version = json.loads((run.folder / "run.json").read_text())["format"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{run.folder}/run.json: damaged; take it from another run of the same version") from None
-        if version != FORMAT:
-            raise UserError(f"{folder}: run format {version}, but this version reads {FORMAT}; upgrade w2l_jax")
+        check_format((run.folder / "run.json").read_text(), f"{folder}/run.json")
         return run
 
     def config(self) -> dict[str, Any]:
@@ -217,17 +227,8 @@ class Run:
         """The parameters of a checkpoint as float32 arrays, checked against the configuration and the alphabet."""
         path = self.checkpoints / f"step_{self.step_of(which):08d}" / "params"
         params = _restore(path)
-        expected = {
-            layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
-            for layer in model.layers(self.model, self.alphabet.size, self.features.mels)
-        }
-        found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
-        if found != expected:
-            wrong = next(name for name in expected if found.get(name) != expected[name])
-            raise UserError(
-                f"{path}: {wrong} is {found.get(wrong)} but config.toml and alphabet.json say {expected[wrong]}; "
-                "these files do not belong together"
-            )
+        if wrong := model.misfit(params, self.model, self.alphabet.size, self.features.mels):
+            raise UserError(f"{path}: {wrong} as config.toml and alphabet.json say; these files do not belong together")
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 
     def restore_optimizer(self, which: str, like: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from w2l_jax import network
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.errors import UserError
+from w2l_jax.model import Params
 from w2l_jax.training.options import TrainOptions
 
 Dtype = Literal["bfloat16", "float32"]
-_COPIED = ("alphabet.json", "run.json", "certificate.json", "remap.json")
+_NEEDED = ("run.json", "config.toml", "alphabet.json", "data.json", "metrics.jsonl", "decoder.toml")
+_OPTIONAL = ("certificate.json", "remap.json", "README.md")
 
 
 def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bfloat16") -> Run:
@@ -26,25 +29,51 @@ def export(run: Run, folder: str | Path, which: str = "best", dtype: Dtype = "bf
     the language model stay behind, so decoding is greedy until --lm names a model. Raises UserError where `folder`
     holds something already.
     """
-    folder = Path(folder)
+    meta = {**run.pointers().get("meta", {}), "step": run.step_of(which)}
+    return _write(Path(folder), _texts(run), _rounded(run, which, dtype), meta)
+
+
+def to_safetensors(run: Run, path: str | Path, which: str = "best", dtype: Dtype = "bfloat16") -> None:
+    """Writes what `export` writes as one file that `w2l_jax.load` reads; raises UserError where `path` exists."""
+    network.save(path, _rounded(run, which, dtype), {**_texts(run), "step": str(run.step_of(which))})
+
+
+def import_safetensors(path: str | Path, folder: str | Path) -> Run:
+    """Makes a run folder of what `to_safetensors` wrote, with the very weights of the file.
+
+    Raises UserError for a file that is damaged, foreign or lacks a part of a run, and where `folder` holds something.
+    """
+    loaded = network.load(path)
+    if missing := [name for name in _NEEDED if name not in loaded.metadata]:
+        raise UserError(f"{path}: its metadata lack {', '.join(missing)}; write it with launch/export.py")
+    return _write(Path(folder), loaded.metadata, loaded.params, {"step": loaded.step})
+
+
+def _rounded(run: Run, which: str, dtype: Dtype) -> Params:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, jnp.dtype(dtype)), run.restore_params(which))
+
+
+def _write(folder: Path, texts: Mapping[str, str], params: Params, meta: dict[str, Any]) -> Run:
+    run = Run(folder)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: holds files already; give another --out, or remove it")
-    step, params = run.step_of(which), run.restore_params(which)
-    rounded = jax.tree.map(lambda leaf: np.asarray(leaf, jnp.dtype(dtype)), params)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _COPIED:
-        if (run.folder / name).is_file():
-            shutil.copyfile(run.folder / name, folder / name)
-    write_atomically(folder / "config.toml", _public(run.config()))
-    write_atomically(folder / "metrics.jsonl", _thinned(run.folder / "metrics.jsonl"))
-    data = json.loads((run.folder / "data.json").read_text(encoding="utf-8"))
-    write_atomically(folder / "data.json", json.dumps(data))
-    write_atomically(folder / "decoder.toml", 'lm = ""\n')
-    out = Run(folder)
-    out.checkpoints.mkdir()
-    meta = {**run.pointers().get("meta", {}), "step": step}
-    out.save(step, rounded, None, meta, best=step, keep=(), finished=True)
+    run.checkpoints.mkdir(parents=True)
+    for name in _NEEDED + _OPTIONAL:  # and no other name: a file from elsewhere may hold any
+        if name in texts:
+            write_atomically(folder / name, texts[name])
+    run.save(meta["step"], params, None, meta, best=meta["step"], keep=(), finished=True)
     return Run.open(folder)
+
+
+def _texts(run: Run) -> dict[str, str]:
+    """The text files of a run folder that go with the weights, by name."""
+    there = (path for name in _NEEDED + _OPTIONAL if (path := run.folder / name).is_file())
+    return {
+        **{path.name: path.read_text(encoding="utf-8") for path in there},
+        "config.toml": _public(run.config()),
+        "metrics.jsonl": _thinned(run.folder / "metrics.jsonl"),
+        "decoder.toml": 'lm = ""\n',
+    }
 
 
 def _thinned(metrics: Path) -> str:

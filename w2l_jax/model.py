@@ -68,6 +68,19 @@ def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, .
     return tuple(Layer(layer_name(i), *shape) for i, shape in enumerate(shapes, start=1))
 
 
+def misfit(params: Any, config: ModelConfig, outputs: int, mels: int = 128) -> str:
+    """Where the shapes of a parameter tree differ from the layer table's, for a message; empty if they agree."""
+    expected = {
+        layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
+        for layer in layers(config, outputs, mels)
+    }
+    found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            return f"{name} is {found.get(name)}, not {expected.get(name)}"
+    return ""
+
+
 def output_frames(frames: Any) -> Any:
     """Output frames S of T input frames (an int or an array): one each 16 ms."""
     return (frames + _STRIDE - 1) // _STRIDE
