@@ -107,7 +107,7 @@ def test_adapting_freezes_and_carries(options):
         assert equal(before[name], after[name]) == (number <= 8) or number == 11
     assert adapted.alphabet.size == 33
     assert json.loads((adapted.folder / "remap.json").read_text()) == {
-        "kept": base.alphabet.characters, "new": "äöüß", "dropped": "",
+        "kept": base.alphabet.characters, "new": "äöüß", "dropped": "", "copied": {},
     }  # fmt: skip
     assert job.options.model == TINY  # the base's architecture
 
@@ -118,6 +118,28 @@ def test_reinitialize(options):
     base = Run.open(options.run).restore_params("best")
     assert equal(job.state.params["layer_08"], base["layer_08"])
     assert not equal(job.state.params["layer_09"], base["layer_09"])
+    # Nothing of the old alphabet is left in a fresh output layer, so there is nothing to say about characters.
+    assert not (job.run.folder / "remap.json").exists()
+
+
+def test_new_characters_can_start_as_what_they_look_like(options):
+    run(options)
+    said = []
+    job = training.create(german(options, options.run, frozen_layers="8", new_characters="copy"), said.append)
+    bias, kernel = (np.asarray(job.state.params["layer_11"][name]) for name in ("bias", "kernel"))
+    base = Run.open(options.run).restore_params("best")["layer_11"]
+    for char, source in {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}.items():
+        old, new = Run.open(options.run).alphabet.encode(source)[0], job.alphabet.encode(char)[0]
+        assert bias[new] == base["bias"][old] and (kernel[..., new] == base["kernel"][..., old]).all()
+    assert "alphabet: kept abcdefghijklmnopqrstuvwxyz␣', new ä (copied from a) ö (copied from o)" in "".join(said)
+    stored = json.loads((job.run.folder / "remap.json").read_text())
+    assert stored["copied"] == {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}
+
+
+def test_a_frozen_output_layer_cannot_learn_new_characters(options):
+    run(options)
+    with pytest.raises(UserError, match="has yet to learn 'äöüß': leave layer 11 out"):
+        training.create(german(options, options.run, frozen_layers="1-3,11"))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -189,6 +211,8 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
         ({"data": DataOptions()}, "--data.train"),
+        ({"new_characters": "copy"}, "--new_characters=copy carries"),
+        ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "start afresh"),
     ],
 )
 def test_contradictions_stop_before_any_work(options, changes, message):

@@ -20,7 +20,7 @@ from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_pr
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.model import ModelConfig
+from w2l_jax.model import LAYERS, ModelConfig
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume
@@ -65,6 +65,8 @@ def check(options: TrainOptions) -> frozenset[int]:
         )
     if options.reinitialize and not frozen:
         raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
+    if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
+        raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
     return frozen
@@ -124,7 +126,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         run, meta = Run.create(folder, options, alphabet), {}
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
-            report(f"alphabet: kept {remap.kept!r}, new {remap.new!r}, dropped {remap.dropped!r}")
+            report(remap.text())
         write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
     state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
     return Job(options, run, alphabet, train, dev, order, frozen, optimizer, step_config, state, meta)
@@ -172,8 +174,16 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
     fresh = model.init(jax.random.key(options.seed), options.model, alphabet.size, options.features.mels)
     if base is None:
         return fresh, None
-    carried, remap = transfer.carry_output(base.restore_params(options.init_checkpoint), base.alphabet, alphabet)
-    return (transfer.reinitialize(carried, fresh, frozen) if options.reinitialize else carried), remap
+    params = base.restore_params(options.init_checkpoint)
+    carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.new_characters)
+    if remap.new and LAYERS in frozen:
+        raise UserError(
+            f"--frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {remap.new!r}: "
+            f"leave layer {LAYERS} out"
+        )
+    if not options.reinitialize:
+        return carried, remap
+    return transfer.reinitialize(carried, fresh, frozen), remap if LAYERS in frozen else None
 
 
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:

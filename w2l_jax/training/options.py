@@ -7,6 +7,7 @@ from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
+from w2l_jax.transfer import NewCharacters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,9 @@ class TrainOptions:
     """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
     reinitialize: bool = False
     """Start the layers that are not frozen afresh instead of from `init`'s weights."""
+    new_characters: NewCharacters = "zero"
+    """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
+    (ä of a, é of e, ß of s)."""
     from_scratch: bool = False
     """Train a fresh network, ignoring the configuration's `init`."""
     steps: int = 100_000
