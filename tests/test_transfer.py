@@ -39,7 +39,7 @@ def test_only_the_unbroken_bottom_needs_no_gradient():
 def test_optimizer_state_exists_for_trained_leaves_only():
     params = network(0, 6)
     for k in (0, 8, 10):
-        state = transfer.optimizer(optax.adam(1e-4), params, frozenset(range(1, k + 1))).init(params)
+        state = transfer.optimizer(optax.adam(1e-4), frozenset(range(1, k + 1))).init(params)
         trained = sum(layer.parameters for layer in model.layers(CONFIG, 6, 3)[k:])
         assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * trained
 

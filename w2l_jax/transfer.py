@@ -1,7 +1,7 @@
 """Adapting a trained network: which layers stay, which are fresh, and how an output layer moves to a new alphabet.
 
-Freezing is data (§5, Figure 1): a label `frozen` or `trained` for every leaf of the parameter tree, computed from
-the layers' numbers; the optimizer and the step only read it.
+Freezing is data (§5, Figure 1): a label `frozen`, `trained` or `late` (trained after having been frozen) for every
+leaf of the parameter tree, computed from the layers' numbers; the optimizer and the step only read it.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from w2l_jax.alphabet import Alphabet, resembling
 from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS, Params, layer_name
 
-FROZEN, TRAINED = "frozen", "trained"
+FROZEN, TRAINED, LATE = "frozen", "trained", "late"
 NewCharacters = Literal["zero", "copy"]
 
 
@@ -50,12 +50,11 @@ def frozen_prefix(frozen: frozenset[int]) -> int:
     return k
 
 
-def labels(params: Params, frozen: frozenset[int]) -> Params:
-    """A tree like `params` with `frozen` or `trained` at every leaf."""
-    names = {layer_name(number) for number in frozen}
+def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
+    """A tree like `params` with `frozen`, `late` or `trained` at every leaf."""
+    found = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
     return {
-        name: jax.tree.map(lambda _, label=FROZEN if name in names else TRAINED: label, layer)
-        for name, layer in params.items()
+        name: jax.tree.map(lambda _, label=found.get(name, TRAINED): label, layer) for name, layer in params.items()
     }
 
 
@@ -67,10 +66,15 @@ def partition(params: Params, frozen: frozenset[int]) -> tuple[Params, Params]:
 
 
 def optimizer(
-    inner: optax.GradientTransformation, params: Params, frozen: frozenset[int]
+    inner: optax.GradientTransformation, frozen: frozenset[int], late: frozenset[int] = frozenset()
 ) -> optax.GradientTransformation:
-    """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either."""
-    return optax.multi_transform({TRAINED: inner, FROZEN: optax.set_to_zero()}, labels(params, frozen))
+    """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either.
+
+    The `late` leaves have an `inner` to themselves, whose count begins at 0 when they begin to train: Adam would
+    divide their first moments by the bias correction of an old count and take steps of about 3 α.
+    """
+    transforms = {TRAINED: inner, FROZEN: optax.set_to_zero()} | ({LATE: inner} if late else {})
+    return optax.multi_transform(transforms, lambda params: labels(params, frozen, late))
 
 
 def reinitialize(params: Params, fresh: Params, frozen: frozenset[int]) -> Params:

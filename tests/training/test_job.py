@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from w2l_jax import config, model, training
@@ -45,6 +46,11 @@ def equal(a, b):
     return all(
         np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
     )
+
+
+def orbax(folder):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute())
 
 
 def lines(folder, kind):
@@ -171,6 +177,53 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average):
     assert uninterrupted.position.best_ler == second.position.best_ler
 
 
+def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
+    """Stopped before, at, right after and long after the update at which layers are unfrozen."""
+    run(options)
+    whole = german(
+        options, options.run, frozen_layers="1-3,9", unfreeze_after=4, reinitialize=True, decay="cosine",
+        clip_norm=5.0, average_decay=0.9,
+    )  # fmt: skip
+    whole = dataclasses.replace(whole, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
+    said = []
+    run(whole, said.append)
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    stops = ["step 2: dev", "step 4: dev", "step 4: every layer trains", "step 6: dev"]
+
+    def interrupt(line):
+        if stops and line.startswith(stops[0]):
+            stops.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    reached = []
+    while not Run.complete(parts.run):
+        resume = Run.exists(parts.run)
+        reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
+    assert reached == [2, 4, 5, 6, 8]
+    a, b = Run.open(whole.run), Run.open(parts.run)
+    for which in ("4", "6", "last", "best"):
+        assert equal(a.restore_params(which), b.restore_params(which)), which
+    strip = {"seconds"}
+    for kind in ("train", "dev"):
+        left, right = ([{k: v for k, v in r.items() if k not in strip} for r in lines(x.folder, kind)] for x in (a, b))
+        assert left == right
+    base, at, after = Run.open(options.run).restore_params("best"), a.restore_params("4"), a.restore_params("last")
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        assert equal(base[name], at[name]) == (number in (1, 2, 3, 9))
+        assert not equal(at[name], after[name])
+    # Up to and at the fourth update there are moments of the seven trained layers only: two of each leaf.
+    for folder in (a, b):
+        stored = {step: orbax(folder.checkpoints / f"step_{step:08d}" / "optimizer") for step in (4, 6)}
+        # Two counts, moments, and the last weights beside their averages; then a third count and all layers.
+        assert [len(stored[4]), len(stored[6])] == [2 + 3 * 14, 3 + 3 * 22]
+        certificate = json.loads((folder.folder / "certificate.json").read_text())
+        before = certificate["before_unfreezing"]
+        assert before["frozen_layers"] == [1, 2, 3, 9] and certificate["frozen_layers"] == []
+        assert before["flops"] < certificate["flops"] and before["optimizer_bytes"] < certificate["optimizer_bytes"]
+    assert sum("GFLOP" in line for line in said) == 2
+
+
 def test_finished_run_can_go_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
@@ -211,6 +264,8 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
         ({"data": DataOptions()}, "--data.train"),
+        ({"unfreeze_after": 3}, "needs --frozen_layers"),
+        ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),
         ({"new_characters": "copy"}, "--new_characters=copy carries"),
         ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "start afresh"),
     ],
