@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -15,6 +16,7 @@ from w2l_jax import config, model, training
 from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.training import loop
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
@@ -224,6 +226,42 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     assert sum("GFLOP" in line for line in said) == 2
 
 
+def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfrozen(options):
+    run(options)
+    said = []
+    adapted = german(options, options.run, frozen_layers="1-3,9", unfreeze_after=5, verify_frozen=True)
+    run(dataclasses.replace(adapted, steps=7, eval_every=3), said.append)
+    expected = {"layers": [1, 2, 3, 9], "arrays": 8, "unchanged": True}
+    assert lines(Path(adapted.run), "frozen") == [{"kind": "frozen", "step": step, **expected} for step in (3, 4, 5)]
+    assert sum("all 8 frozen arrays are what training began with, bit for bit" in line for line in said) == 3
+
+
+@pytest.mark.parametrize("leaf", ["kernel", "bias"])
+def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
+    run(options)
+    adapted = german(options, options.run, frozen_layers="8", verify_frozen=True)
+    make_step = loop.make_step
+
+    def tampering(*arguments):
+        step = make_step(*arguments)
+
+        def tampered(state, batch):
+            state, metrics = step(state, batch)
+            layer = state.params["layer_07"]
+            one = (-1,) * layer[leaf].ndim
+            changed = layer[leaf].at[one].set(jnp.nextafter(layer[leaf][one], 1))  # the last bit of one weight
+            now = {**layer, leaf: jnp.where(state.step == 2, changed, layer[leaf])}
+            return state.replace(params={**state.params, "layer_07": now}), metrics
+
+        return jax.jit(tampered)
+
+    monkeypatch.setattr(loop, "make_step", tampering)
+    with pytest.raises(UserError, match=f"not what training began with: layer_07/{leaf};"):
+        run(dataclasses.replace(adapted, eval_every=4, checkpoint_every=1))
+    assert Run.open(adapted.run).pointers()["last"] == 1
+    assert [record["step"] for record in lines(Path(adapted.run), "frozen")] == [1]
+
+
 def test_finished_run_can_go_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
@@ -264,6 +302,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
         ({"data": DataOptions()}, "--data.train"),
+        ({"verify_frozen": True}, "nothing to check"),
         ({"unfreeze_after": 3}, "needs --frozen_layers"),
         ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),
         ({"new_characters": "copy"}, "--new_characters=copy carries"),

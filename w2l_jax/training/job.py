@@ -21,6 +21,7 @@ from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume, unfrozen
@@ -69,6 +70,8 @@ def check(options: TrainOptions) -> None:
         )
     if options.reinitialize and not frozen:
         raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
+    if options.verify_frozen and not frozen:
+        raise UserError("--verify_frozen has nothing to check: give --frozen_layers")
     if options.unfreeze_after and not frozen:
         raise UserError(f"--unfreeze_after={options.unfreeze_after} needs --frozen_layers, those to train from then on")
     if options.unfreeze_after >= options.steps:
@@ -155,6 +158,8 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
             report(remap.text())
+        if options.verify_frozen:
+            remember(run.folder, params, frozen)
         write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
     state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
     return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, state, meta)

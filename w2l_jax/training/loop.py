@@ -16,6 +16,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.training.augment import change_speed, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.evaluation import evaluate
+from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
@@ -112,6 +113,8 @@ class _Trainer:
             self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
             reason = self._reason_to_stop(signals)
+            if saves or evaluates or reason:
+                self._verify_frozen()
             if self.job.dev and (evaluates or reason) and not signals.received:
                 self._evaluate()
                 reason = self._reason_to_stop(signals)
@@ -179,6 +182,13 @@ class _Trainer:
         for sample in result.samples:
             self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
+    def _verify_frozen(self) -> None:
+        if self.options.verify_frozen and self.job.frozen:
+            step, layers = self.position.step, sorted(self.job.frozen)
+            arrays = verify(self.job.run.folder, self.state.best_params, self.job.frozen)
+            self.log.write("frozen", step, {"layers": layers, "arrays": arrays, "unchanged": True})
+            self.report(f"step {step}: all {arrays} frozen arrays are what training began with, bit for bit")
+
     def _save(self, finished: bool) -> None:
         self.log.flush()
         position, best = self.position, self.position.best_step
@@ -195,6 +205,7 @@ class _Trainer:
     def _begin_phase(self) -> CompiledStep:
         """The step, compiled for the largest bucket and certified, of the updates to come."""
         if self._unfreezes:
+            self._verify_frozen()
             self.job, self.state = unfreeze(self.job, self.state)
             self.report(f"step {self.position.step}: every layer trains from here on")
         step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))

@@ -86,6 +86,9 @@ class TrainOptions:
     """Start the layers that are not frozen afresh instead of from `init`'s weights."""
     unfreeze_after: int = 0
     """Train every layer after this many updates with the frozen layers frozen (0: they stay frozen)."""
+    verify_frozen: bool = False
+    """Check at every evaluation and before every checkpoint that the frozen layers are, byte for byte, what training
+    began with."""
     new_characters: NewCharacters = "zero"
     """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
     (ä of a, é of e, ß of s)."""
