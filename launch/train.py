@@ -11,6 +11,7 @@ from w2l_jax.training.loop import Position
 from w2l_jax.training.options import TrainOptions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ADAPTING = {"init", "frozen_layers", "reinitialize", "new_characters", "unfreeze_after", "verify_frozen"}
 DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
 
 With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is spoken and its
@@ -29,9 +30,8 @@ def main(argv: list[str] | None = None) -> Path:
     given = config.given(sys.argv[1:] if argv is None else argv)
     options = config.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
     if options.from_scratch:  # on the command line it overrides what a configuration file adapts
-        frozen = options.frozen_layers if "frozen_layers" in given else "0"
-        init = options.init if "init" in given else ""
-        options = dataclasses.replace(options, init=init, frozen_layers=frozen)
+        defaults = {name: getattr(TrainOptions(), name) for name in ADAPTING - given.keys()}
+        options = dataclasses.replace(options, **defaults)
     return train(options)
 
 

@@ -128,3 +128,16 @@ def test_numbers_that_nobody_can_spell(monkeypatch):
     monkeypatch.setitem(sys.modules, "num2words", None)
     with pytest.raises(UserError, match=r"needs num2words: pip install 'w2l_jax\[numbers\]'"):
         alphabet.spell_numbers("86 lives", "en")
+
+
+@pytest.mark.parametrize(
+    ("char", "known", "expected"),
+    [
+        ("ä", "abc", "a"), ("é", "e", "e"), ("ñ", "n", "n"), ("ç", "c", "c"), ("ß", "s", "s"), ("æ", "ae", "a"),
+        ("œ", "o", "o"), ("ø", "o", "o"), ("ł", "l", "l"), ("đ", "d", "d"), ("ð", "d", "d"), ("þ", "t", "t"),
+        ("ı", "i", "i"), ("ǿ", "aø", "ø"), ("ǿ", "ao", "o"), ("ế", "eê", "ê"), ("ế", "e", "e"), ("й", "и", "и"),
+        ("ä", "bc", ""), ("w", "abc", ""), ("a", "abc", "a"), ("€", "e", ""),
+    ],
+)  # fmt: skip
+def test_what_a_character_looks_like(char, known, expected):
+    assert alphabet.resembling(char, known) == expected

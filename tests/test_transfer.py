@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2l_jax import model, transfer
-from w2l_jax.alphabet import Alphabet, preset
+from w2l_jax.alphabet import PRESETS, Alphabet, preset
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 
@@ -39,7 +39,7 @@ def test_only_the_unbroken_bottom_needs_no_gradient():
 def test_optimizer_state_exists_for_trained_leaves_only():
     params = network(0, 6)
     for k in (0, 8, 10):
-        state = transfer.optimizer(optax.adam(1e-4), params, frozenset(range(1, k + 1))).init(params)
+        state = transfer.optimizer(optax.adam(1e-4), frozenset(range(1, k + 1))).init(params)
         trained = sum(layer.parameters for layer in model.layers(CONFIG, 6, 3)[k:])
         assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * trained
 
@@ -55,7 +55,7 @@ def test_alphabet_change_by_character():
     np.testing.assert_array_equal(bias[:29], params["layer_11"]["bias"])
     np.testing.assert_array_equal(kernel[..., :29], params["layer_11"]["kernel"])
     assert not kernel[..., 29:].any() and not bias[29:].any()
-    assert (remap.kept, remap.new, remap.dropped) == (english.characters, "äöüß", "")
+    assert remap == transfer.Remap(kept=english.characters, new="äöüß", dropped="", copied={})
     np.testing.assert_array_equal(moved["layer_10"]["kernel"], params["layer_10"]["kernel"])
 
 
@@ -69,6 +69,36 @@ def test_alphabet_change_in_any_order(old, n, new, m):
     before = dict(zip(old.characters, params["layer_11"]["bias"][1:].tolist(), strict=True))
     assert bias == {c: before.get(c, 0.0) for c in new.characters}
     assert set(remap.kept) | set(remap.dropped) == set(old.characters)
+
+
+def test_new_characters_copied_from_those_they_look_like():
+    old, new = Alphabet("abcos q'"), Alphabet("aäößñç'ō")
+    params = network(1, old.size)
+    params["layer_11"]["bias"] = np.arange(1, old.size + 1, dtype=np.float32)
+    moved, remap = transfer.carry_output(params, old, new, "copy")
+    #                                      blank a ä o s  ñ  c '  o
+    np.testing.assert_array_equal(moved["layer_11"]["bias"], [1, 2, 2, 5, 6, 0, 4, 9, 5])
+    kernel, before = moved["layer_11"]["kernel"], params["layer_11"]["kernel"]
+    np.testing.assert_array_equal(kernel[..., [0, 1, 2, 3, 4, 6, 7, 8]], before[..., [0, 1, 1, 4, 5, 3, 8, 4]])
+    assert not kernel[..., 5].any()  # ñ: there is no n to copy
+    assert remap == transfer.Remap("a'", "äößñçō", "bcos q", {"ä": "a", "ö": "o", "ß": "s", "ç": "c", "ō": "o"})
+    assert remap.text() == (
+        "alphabet: kept a', new ä (copied from a) ö (copied from o) ß (copied from s) ñ (zero) ç (copied from c) "
+        "ō (copied from o), dropped bcos␣q"
+    )
+    # A copy and its source share the probability the source had: each is exactly as likely as the other.
+    x_C = np.random.default_rng(0).standard_normal(5).astype(np.float32)
+    logits_V = x_C @ np.asarray(kernel[0]) + np.asarray(moved["layer_11"]["bias"])
+    assert logits_V[1] == logits_V[2] and logits_V[3] == logits_V[8]
+
+
+def test_every_preset_finds_what_its_characters_look_like_in_english():
+    english = preset("en")
+    for language in PRESETS:
+        new = preset(language)
+        _, remap = transfer.carry_output(network(0, english.size), english, new, "copy")
+        assert set(remap.copied) == set(remap.new), language
+        assert transfer.carry_output(network(0, english.size), english, new)[1].copied == {}
 
 
 def test_wrong_alphabet_is_noticed():

@@ -39,6 +39,9 @@ _DECIMAL = {
 }
 _LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit by digit like what begins with 0
 
+# Letters that Unicode does not decompose, and the ones they resemble in shape or sound.
+_RESEMBLES = dict(zip("ßæœøłđðþıħŧŋəɛɔ", "saoolddtihtneeo", strict=True))
+
 # Typographic variants that Unicode does not count as the plain apostrophe.
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼʻ`´′", "'"))
 
@@ -155,6 +158,18 @@ def normalize(text: str, alphabet: Alphabet) -> str:
 def _composed(text: str) -> str:
     # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
     return unicodedata.normalize("NFC", text.lower()).translate(_APOSTROPHES)
+
+
+def resembling(char: str, known: str) -> str:
+    """Returns the character of `known` that `char` looks like, "" where there is none.
+
+    Unicode's decomposition is followed mark by mark, so ế is ê where that is known and e where it is not, and a
+    small table has what Unicode leaves whole: ß is s, æ a, ø o, ł l.
+    """
+    while char and char not in known:
+        parts = [part for part in unicodedata.decomposition(char).split() if not part.startswith("<")]
+        char = chr(int(parts[0], 16)) if parts else _RESEMBLES.get(char, "")
+    return char
 
 
 def spell_numbers(text: str, language: str) -> str:

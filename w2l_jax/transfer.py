@@ -1,21 +1,23 @@
 """Adapting a trained network: which layers stay, which are fresh, and how an output layer moves to a new alphabet.
 
-Freezing is data (§5, Figure 1): a label `frozen` or `trained` for every leaf of the parameter tree, computed from
-the layers' numbers; the optimizer and the step only read it.
+Freezing is data (§5, Figure 1): a label `frozen`, `trained` or `late` (trained after having been frozen) for every
+leaf of the parameter tree, computed from the layers' numbers; the optimizer and the step only read it.
 """
 
 import dataclasses
 import re
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from w2l_jax.alphabet import Alphabet
+from w2l_jax.alphabet import Alphabet, resembling
 from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS, Params, layer_name
 
-FROZEN, TRAINED = "frozen", "trained"
+FROZEN, TRAINED, LATE = "frozen", "trained", "late"
+NewCharacters = Literal["zero", "copy"]
 
 
 def parse_layers(text: str | int) -> frozenset[int]:
@@ -48,12 +50,11 @@ def frozen_prefix(frozen: frozenset[int]) -> int:
     return k
 
 
-def labels(params: Params, frozen: frozenset[int]) -> Params:
-    """A tree like `params` with `frozen` or `trained` at every leaf."""
-    names = {layer_name(number) for number in frozen}
+def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
+    """A tree like `params` with `frozen`, `late` or `trained` at every leaf."""
+    found = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
     return {
-        name: jax.tree.map(lambda _, label=FROZEN if name in names else TRAINED: label, layer)
-        for name, layer in params.items()
+        name: jax.tree.map(lambda _, label=found.get(name, TRAINED): label, layer) for name, layer in params.items()
     }
 
 
@@ -65,10 +66,15 @@ def partition(params: Params, frozen: frozenset[int]) -> tuple[Params, Params]:
 
 
 def optimizer(
-    inner: optax.GradientTransformation, params: Params, frozen: frozenset[int]
+    inner: optax.GradientTransformation, frozen: frozenset[int], late: frozenset[int] = frozenset()
 ) -> optax.GradientTransformation:
-    """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either."""
-    return optax.multi_transform({TRAINED: inner, FROZEN: optax.set_to_zero()}, labels(params, frozen))
+    """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either.
+
+    The `late` leaves have an `inner` to themselves, whose count begins at 0 when they begin to train: Adam would
+    divide their first moments by the bias correction of an old count and take steps of about 3 α.
+    """
+    transforms = {TRAINED: inner, FROZEN: optax.set_to_zero()} | ({LATE: inner} if late else {})
+    return optax.multi_transform(transforms, lambda params: labels(params, frozen, late))
 
 
 def reinitialize(params: Params, fresh: Params, frozen: frozenset[int]) -> Params:
@@ -78,18 +84,31 @@ def reinitialize(params: Params, fresh: Params, frozen: frozenset[int]) -> Param
 
 @dataclasses.dataclass(frozen=True)
 class Remap:
-    """What an alphabet change did: characters whose output weights were kept, start at zero, or fell away."""
+    """What an alphabet change did to each character: output weights kept, new, or dropped."""
 
     kept: str
     new: str
     dropped: str
+    copied: dict[str, str]
+    """Where the weights of a `new` character come from; those that are not here start at zero."""
+
+    def text(self) -> str:
+        """One line for people; the space is shown as ␣."""
+        origins = {c: f"copied from {self.copied[c]}" if c in self.copied else "zero" for c in self.new}
+        new = " ".join(f"{c.replace(' ', '␣')} ({origin})" for c, origin in origins.items())
+        kept, dropped = (characters.replace(" ", "␣") or "none" for characters in (self.kept, self.dropped))
+        return f"alphabet: kept {kept}, new {new or 'none'}, dropped {dropped}"
 
 
-def carry_output(params: Params, old: Alphabet, new: Alphabet) -> tuple[Params, Remap]:
+def carry_output(
+    params: Params, old: Alphabet, new: Alphabet, new_characters: NewCharacters = "zero"
+) -> tuple[Params, Remap]:
     """Moves the output layer from alphabet `old` to `new` by character, blank to blank (§5).
 
-    Characters that `old` lacks get zero weights and a zero bias. Raises UserError if the layer does not belong to
-    `old`.
+    Characters that `old` lacks get zero weights and a zero bias (the paper's way), or, with `copy`, those of the
+    character they look like, where `old` has it (`alphabet.resembling`). A copy and its source then start with equal
+    probability, half each of what the source alone would have beside them; greedy decoding writes the source until
+    training tells them apart. Raises UserError if the layer does not belong to `old`.
     """
     name = layer_name(LAYERS)
     kernel_KxCxV, bias_V = params[name]["kernel"], params[name]["bias"]
@@ -98,13 +117,17 @@ def carry_output(params: Params, old: Alphabet, new: Alphabet) -> tuple[Params, 
             f"the output layer has {bias_V.shape[0]} labels but the alphabet needs {old.size}: the checkpoint and "
             "alphabet.json do not belong together"
         )
-    source = [0] + [1 + old.characters.find(c) for c in new.characters]  # 0 for a character not found, too
-    known = jnp.array([True] + [c in old.characters for c in new.characters])
-    index = jnp.array(source)
+    fresh = "".join(c for c in new.characters if c not in old.characters)
+    found = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
+    copied = {c: source for c, source in found.items() if source}
+    # A character without a source is not found (−1), which leads to the blank's weights; `known` puts zeros there.
+    index = jnp.array([0] + [1 + old.characters.find(copied.get(c, c)) for c in new.characters])
+    known = jnp.array([True] + [c in old.characters or c in copied for c in new.characters])
     moved = {"kernel": jnp.where(known, kernel_KxCxV[..., index], 0.0), "bias": jnp.where(known, bias_V[index], 0.0)}
     remap = Remap(
         kept="".join(c for c in new.characters if c in old.characters),
-        new="".join(c for c in new.characters if c not in old.characters),
+        new=fresh,
         dropped="".join(c for c in old.characters if c not in new.characters),
+        copied=copied,
     )
     return {**params, name: moved}, remap

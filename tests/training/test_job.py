@@ -7,13 +7,16 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from w2l_jax import config, model, training
 from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.training import loop
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
@@ -45,6 +48,11 @@ def equal(a, b):
     return all(
         np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
     )
+
+
+def orbax(folder):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute())
 
 
 def lines(folder, kind):
@@ -107,7 +115,7 @@ def test_adapting_freezes_and_carries(options):
         assert equal(before[name], after[name]) == (number <= 8) or number == 11
     assert adapted.alphabet.size == 33
     assert json.loads((adapted.folder / "remap.json").read_text()) == {
-        "kept": base.alphabet.characters, "new": "äöüß", "dropped": "",
+        "kept": base.alphabet.characters, "new": "äöüß", "dropped": "", "copied": {},
     }  # fmt: skip
     assert job.options.model == TINY  # the base's architecture
 
@@ -118,6 +126,28 @@ def test_reinitialize(options):
     base = Run.open(options.run).restore_params("best")
     assert equal(job.state.params["layer_08"], base["layer_08"])
     assert not equal(job.state.params["layer_09"], base["layer_09"])
+    # Nothing of the old alphabet is left in a fresh output layer, so there is nothing to say about characters.
+    assert not (job.run.folder / "remap.json").exists()
+
+
+def test_new_characters_can_start_as_what_they_look_like(options):
+    run(options)
+    said = []
+    job = training.create(german(options, options.run, frozen_layers="8", new_characters="copy"), said.append)
+    bias, kernel = (np.asarray(job.state.params["layer_11"][name]) for name in ("bias", "kernel"))
+    base = Run.open(options.run).restore_params("best")["layer_11"]
+    for char, source in {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}.items():
+        old, new = Run.open(options.run).alphabet.encode(source)[0], job.alphabet.encode(char)[0]
+        assert bias[new] == base["bias"][old] and (kernel[..., new] == base["kernel"][..., old]).all()
+    assert "alphabet: kept abcdefghijklmnopqrstuvwxyz␣', new ä (copied from a) ö (copied from o)" in "".join(said)
+    stored = json.loads((job.run.folder / "remap.json").read_text())
+    assert stored["copied"] == {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}
+
+
+def test_a_frozen_output_layer_cannot_learn_new_characters(options):
+    run(options)
+    with pytest.raises(UserError, match="has yet to learn 'äöüß': leave layer 11 out"):
+        training.create(german(options, options.run, frozen_layers="1-3,11"))
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -147,6 +177,89 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average):
         assert left == right
     assert second.position.seconds > first.position.seconds
     assert uninterrupted.position.best_ler == second.position.best_ler
+
+
+def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
+    """Stopped before, at, right after and long after the update at which layers are unfrozen."""
+    run(options)
+    whole = german(
+        options, options.run, frozen_layers="1-3,9", unfreeze_after=4, reinitialize=True, decay="cosine",
+        clip_norm=5.0, average_decay=0.9,
+    )  # fmt: skip
+    whole = dataclasses.replace(whole, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
+    said = []
+    run(whole, said.append)
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    stops = ["step 2: dev", "step 4: dev", "step 4: every layer trains", "step 6: dev"]
+
+    def interrupt(line):
+        if stops and line.startswith(stops[0]):
+            stops.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    reached = []
+    while not Run.complete(parts.run):
+        resume = Run.exists(parts.run)
+        reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
+    assert reached == [2, 4, 5, 6, 8]
+    a, b = Run.open(whole.run), Run.open(parts.run)
+    for which in ("4", "6", "last", "best"):
+        assert equal(a.restore_params(which), b.restore_params(which)), which
+    strip = {"seconds"}
+    for kind in ("train", "dev"):
+        left, right = ([{k: v for k, v in r.items() if k not in strip} for r in lines(x.folder, kind)] for x in (a, b))
+        assert left == right
+    base, at, after = Run.open(options.run).restore_params("best"), a.restore_params("4"), a.restore_params("last")
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        assert equal(base[name], at[name]) == (number in (1, 2, 3, 9))
+        assert not equal(at[name], after[name])
+    # Up to and at the fourth update there are moments of the seven trained layers only: two of each leaf.
+    for folder in (a, b):
+        stored = {step: orbax(folder.checkpoints / f"step_{step:08d}" / "optimizer") for step in (4, 6)}
+        # Two counts, moments, and the last weights beside their averages; then a third count and all layers.
+        assert [len(stored[4]), len(stored[6])] == [2 + 3 * 14, 3 + 3 * 22]
+        certificate = json.loads((folder.folder / "certificate.json").read_text())
+        before = certificate["before_unfreezing"]
+        assert before["frozen_layers"] == [1, 2, 3, 9] and certificate["frozen_layers"] == []
+        assert before["flops"] < certificate["flops"] and before["optimizer_bytes"] < certificate["optimizer_bytes"]
+    assert sum("GFLOP" in line for line in said) == 2
+
+
+def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfrozen(options):
+    run(options)
+    said = []
+    adapted = german(options, options.run, frozen_layers="1-3,9", unfreeze_after=5, verify_frozen=True)
+    run(dataclasses.replace(adapted, steps=7, eval_every=3), said.append)
+    expected = {"layers": [1, 2, 3, 9], "arrays": 8, "unchanged": True}
+    assert lines(Path(adapted.run), "frozen") == [{"kind": "frozen", "step": step, **expected} for step in (3, 4, 5)]
+    assert sum("all 8 frozen arrays are what training began with, bit for bit" in line for line in said) == 3
+
+
+@pytest.mark.parametrize("leaf", ["kernel", "bias"])
+def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
+    run(options)
+    adapted = german(options, options.run, frozen_layers="8", verify_frozen=True)
+    make_step = loop.make_step
+
+    def tampering(*arguments):
+        step = make_step(*arguments)
+
+        def tampered(state, batch):
+            state, metrics = step(state, batch)
+            layer = state.params["layer_07"]
+            one = (-1,) * layer[leaf].ndim
+            changed = layer[leaf].at[one].set(jnp.nextafter(layer[leaf][one], 1))  # the last bit of one weight
+            now = {**layer, leaf: jnp.where(state.step == 2, changed, layer[leaf])}
+            return state.replace(params={**state.params, "layer_07": now}), metrics
+
+        return jax.jit(tampered)
+
+    monkeypatch.setattr(loop, "make_step", tampering)
+    with pytest.raises(UserError, match=f"not what training began with: layer_07/{leaf};"):
+        run(dataclasses.replace(adapted, eval_every=4, checkpoint_every=1))
+    assert Run.open(adapted.run).pointers()["last"] == 1
+    assert [record["step"] for record in lines(Path(adapted.run), "frozen")] == [1]
 
 
 def test_finished_run_can_go_further(options):
@@ -189,6 +302,11 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
         ({"data": DataOptions()}, "--data.train"),
+        ({"verify_frozen": True}, "nothing to check"),
+        ({"unfreeze_after": 3}, "needs --frozen_layers"),
+        ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),
+        ({"new_characters": "copy"}, "--new_characters=copy carries"),
+        ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "start afresh"),
     ],
 )
 def test_contradictions_stop_before_any_work(options, changes, message):

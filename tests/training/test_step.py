@@ -18,6 +18,7 @@ from w2l_jax.training.step import (
     make_optimizer,
     make_step,
     microbatches,
+    unfrozen,
 )
 
 SMALL = ModelConfig(width=8, top_width=12)
@@ -38,7 +39,7 @@ def setup(k=0, optimizer=None, **config):
     frozen = frozenset(range(1, k + 1))
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
     before = jax.device_get(params)
-    optimizer = optimizer or make_optimizer(TrainOptions(learning_rate=1e-2))
+    optimizer = optimizer or make_optimizer(TrainOptions(learning_rate=1e-2), frozen)
     step = make_step(optimizer, StepConfig(SMALL, frozen, **config))
     return before, init_state(params, optimizer, frozen), step
 
@@ -59,7 +60,7 @@ def test_a_list_of_layers_freezes_those_alone():
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
     before = jax.device_get(params)
     frozen = transfer.parse_layers("2-3,9")
-    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2))
+    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2), frozen)
     state, _ = make_step(optimizer, StepConfig(SMALL, frozen))(init_state(params, optimizer, frozen), random_batch())
     changed = {
         n
@@ -106,12 +107,81 @@ def test_first_update_is_adams():
     before, state, step = setup(0, optax.sgd(1.0))
     after, _ = step(state, random_batch())
     gradient = {n: before[n]["kernel"] - np.asarray(after.params[n]["kernel"]) for n in before}
-    _, state, step = setup(10, make_optimizer(TrainOptions()))
+    _, state, step = setup(10, make_optimizer(TrainOptions(), frozenset(range(1, 11))))
     after, _ = step(state, random_batch())
     moved = np.asarray(after.params["layer_11"]["kernel"]) - before["layer_11"]["kernel"]
     g = gradient["layer_11"]
     large = abs(g) > 1e-3
     np.testing.assert_allclose(moved[large], (-1e-4 * g / (abs(g) + 1e-8))[large], rtol=1e-2)
+
+
+def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
+    """Bit for bit what optax's own pieces give when put together the plain way."""
+    options = TrainOptions(learning_rate=1e-2, steps=20, decay="cosine", clip_norm=0.5)
+    frozen = frozenset(range(1, 9))
+    adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
+    plain = optax.multi_transform(
+        {"frozen": optax.set_to_zero(), "trained": optax.chain(optax.clip_by_global_norm(0.5), adam)},
+        lambda params: transfer.labels(params, frozen),
+    )
+    states = []
+    for optimizer in (plain, make_optimizer(options, frozen)):
+        _, state, step = setup(8, optimizer)
+        for i in range(5):
+            state, _ = step(state, random_batch(seed=i))
+        states.append(jax.tree.leaves(jax.device_get((state.params, state.opt_state))))
+    assert len(states[0]) == len(states[1]) == 22 + 1 + 12 + 1
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*states, strict=True))
+
+
+def adam_by_hand(m, v, count, gradient, rate):
+    """One update of Kingma & Ba's algorithm 1 in float64: the step and the new moments."""
+    m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * np.square(gradient)
+    return -rate * (m / (1 - 0.9**count)) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8), m, v
+
+
+def test_unfrozen_layers_start_adam_afresh_and_the_others_go_on():
+    options = TrainOptions(learning_rate=1e-2, steps=20, decay="linear", clip_norm=0.5)
+    frozen, none = frozenset(range(1, 9)), frozenset()
+    optimizer = make_optimizer(options, frozen)
+    before, state, step = setup(8, optimizer)
+    for i in range(5):
+        state, _ = step(state, random_batch(seed=i))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim) == 2 * sum(
+        before[model.layer_name(n)][leaf].size for n in (9, 10, 11) for leaf in ("kernel", "bias")
+    )
+    old_adam = jax.device_get(state.opt_state[1].inner_states["trained"].inner_state)
+    second = make_optimizer(options, none, frozen)
+    state = unfrozen(state, second)
+    assert int(state.step) == 5
+    new_adam = state.opt_state[1].inner_states["trained"].inner_state
+    jax.tree.map(np.testing.assert_array_equal, old_adam, jax.device_get(new_adam))
+    params = jax.device_get(state.params)
+
+    # The gradient of the next update, from plain gradient descent, clipped by the norm over all layers.
+    batch = random_batch(seed=5)
+    descent, plain = setup(0, optax.sgd(1.0))[1:]
+    moved, metrics = plain(descent.replace(params=jax.tree.map(jnp.array, params), step=jnp.int32(5)), batch)
+    scale = 0.5 / float(metrics["gradient_norm"])
+    assert scale < 1
+    gradient = jax.tree.map(lambda a, b: (a.astype(np.float64) - np.asarray(b)) * scale, params, dict(moved.params))
+    state, metrics = make_step(second, StepConfig(SMALL, none))(state, batch)
+    rate = 1e-2 * (1 - 5 / 20)  # the schedule goes on, for all
+    for number in range(1, 12):
+        name = model.layer_name(number)
+        moments = state.opt_state[1].inner_states["late" if number <= 8 else "trained"].inner_state
+        g = gradient[name]["kernel"]
+        delta = np.asarray(state.params[name]["kernel"], np.float64) - params[name]["kernel"]
+        if number <= 8:
+            expected, m, _ = adam_by_hand(0.0, 0.0, 1, g, rate)
+            large = abs(g) > 1e-5
+            assert large.any() and abs(delta[large]) == pytest.approx(rate, rel=1e-2)
+        else:
+            expected, m, _ = adam_by_hand(old_adam.mu[name]["kernel"], old_adam.nu[name]["kernel"], 6, g, rate)
+            large = abs(g) > 1e-5
+        assert int(moments.count) == (1 if number <= 8 else 6)
+        np.testing.assert_allclose(delta[large], expected[large], rtol=2e-2, atol=1e-6)
+        np.testing.assert_allclose(moments.mu[name]["kernel"], m, rtol=1e-3, atol=1e-6)
 
 
 def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
@@ -147,7 +217,7 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out():
 def test_the_average_forgets_at_the_rate_asked_for():
     frozen = frozenset(range(1, 9))
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
-    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2))
+    optimizer = make_optimizer(TrainOptions(learning_rate=1e-2), frozen)
     state = init_state(params, optimizer, frozen, average=True)
     step = make_step(optimizer, StepConfig(SMALL, frozen, average_decay=0.5))
     mean = np.asarray(params["layer_10"]["kernel"], np.float64)
@@ -159,6 +229,26 @@ def test_the_average_forgets_at_the_rate_asked_for():
     np.testing.assert_allclose(state.best_params["layer_10"]["kernel"], mean, atol=1e-6)
     assert not np.allclose(state.params["layer_10"]["kernel"], mean, atol=1e-3)
     assert state.best_params["layer_08"] is state.params["layer_08"]
+
+
+def test_after_unfreezing_the_average_covers_every_layer():
+    options = TrainOptions(learning_rate=1e-2)
+    frozen, none = frozenset(range(1, 9)), frozenset()
+    params = model.init(jax.random.key(0), SMALL, 7, MELS)
+    optimizer, second = make_optimizer(options, frozen), make_optimizer(options, none, frozen)
+    state = init_state(params, optimizer, frozen, average=True)
+    state, _ = make_step(optimizer, StepConfig(SMALL, frozen, average_decay=0.5))(state, random_batch())
+    mean_10 = np.asarray(state.average["layer_10"]["kernel"])
+    state = unfrozen(state, second)
+    np.testing.assert_array_equal(state.average["layer_10"]["kernel"], mean_10)
+    mean = np.asarray(state.params["layer_02"]["kernel"], np.float64)
+    step = make_step(second, StepConfig(SMALL, none, average_decay=0.5))
+    for i in range(1, 6):
+        state, _ = step(state, random_batch(seed=i))
+        decay = min(0.5, (1 + i) / (10 + i))
+        mean = decay * mean + (1 - decay) * np.asarray(state.params["layer_02"]["kernel"], np.float64)
+    assert set(state.average) == set(state.params)
+    np.testing.assert_allclose(state.best_params["layer_02"]["kernel"], mean, atol=1e-6)
 
 
 def test_learning_rate_over_time():
@@ -192,7 +282,7 @@ _CERTIFICATES = {}
 def full_width(k):
     if k not in _CERTIFICATES:
         frozen = frozenset(range(1, k + 1))
-        config, optimizer = ModelConfig(), make_optimizer(TrainOptions())
+        config, optimizer = ModelConfig(), make_optimizer(TrainOptions(), frozen)
         params = jax.eval_shape(lambda: model.init(jax.random.key(0), config, 33))
         state = jax.eval_shape(lambda p: init_state(p, optimizer, frozen), params)
         shape = jax.ShapeDtypeStruct

@@ -44,9 +44,12 @@ class Certificate:
     frozen_parameters: int
     trained_parameters: int
 
-    def to_json(self) -> str:
-        """The content of a run's `certificate.json`."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+    def to_json(self, earlier: str = "") -> str:
+        """The content of a run's `certificate.json`; `earlier` content, while layers were frozen, is kept within."""
+        before = json.loads(earlier or "{}")
+        before = before.get("before_unfreezing", before)
+        values = dataclasses.asdict(self)
+        return json.dumps({**values, "before_unfreezing": before} if before else values, indent=1)
 
     def text(self) -> str:
         """A few lines for people."""

@@ -20,10 +20,11 @@ from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_pr
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.model import ModelConfig
+from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
-from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume
+from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume, unfrozen
 
 Progress = Callable[[int, int, str], None]
 
@@ -37,7 +38,10 @@ _FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fract
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training job ready to run. `meta` is the position to start at (empty for a new run)."""
+    """A training job ready to run. `meta` is the position to start at (empty for a new run).
+
+    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`.
+    """
 
     options: TrainOptions
     run: Run
@@ -46,14 +50,15 @@ class Job:
     dev: Source | None
     order: Order
     frozen: frozenset[int]
+    late: frozenset[int]
     optimizer: optax.GradientTransformation
     step_config: StepConfig
     state: TrainState
     meta: dict[str, Any]
 
 
-def check(options: TrainOptions) -> frozenset[int]:
-    """Refuses contradictions before any work; returns the frozen layers."""
+def check(options: TrainOptions) -> None:
+    """Refuses contradictions before any work (UserError)."""
     frozen = transfer.parse_layers(options.frozen_layers)
     if options.from_scratch and options.init:
         raise UserError("--from_scratch and --init contradict each other: give one")
@@ -65,9 +70,35 @@ def check(options: TrainOptions) -> frozenset[int]:
         )
     if options.reinitialize and not frozen:
         raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
+    if options.verify_frozen and not frozen:
+        raise UserError("--verify_frozen has nothing to check: give --frozen_layers")
+    if options.unfreeze_after and not frozen:
+        raise UserError(f"--unfreeze_after={options.unfreeze_after} needs --frozen_layers, those to train from then on")
+    if options.unfreeze_after >= options.steps:
+        raise UserError(
+            f"--unfreeze_after={options.unfreeze_after} is never reached with --steps={options.steps}: lower it, or "
+            "leave it away to keep the layers frozen"
+        )
+    if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
+        raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
-    return frozen
+
+
+def phase(options: TrainOptions, step: int) -> tuple[frozenset[int], frozenset[int]]:
+    """The frozen and the late layers of the state after `step` updates; that of `unfreeze_after` itself is the last
+    one without moments of the frozen layers."""
+    chosen, nobody = transfer.parse_layers(options.frozen_layers), frozenset()
+    return (nobody, chosen) if 0 < options.unfreeze_after < step else (chosen, nobody)
+
+
+def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
+    """The job and the state of its last frozen update, as they are for the next one, with every layer trained."""
+    frozen, late = phase(job.options, job.options.unfreeze_after + 1)
+    optimizer = make_optimizer(job.options, frozen, late)
+    config = dataclasses.replace(job.step_config, frozen=frozen)
+    job = dataclasses.replace(job, frozen=frozen, late=late, optimizer=optimizer, step_config=config)
+    return job, unfrozen(state, optimizer)
 
 
 def create(options: TrainOptions, report: Report = print, progress: Progress | None = None) -> Job:
@@ -76,7 +107,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     `report` takes lines for the user, `progress(done, total, description)` that of preparation. Raises UserError for
     anything that does not fit together.
     """
-    frozen = check(options)
+    check(options)
     options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=_language(options.data)))
     folder = options.run or f"runs/{options.data.language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
     options = dataclasses.replace(options, run=str(folder))
@@ -103,7 +134,9 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     train = Source.create(train_data, alphabet, options.data.buckets, rows, speed)
     dev = Source.create(dev_data, alphabet, options.data.buckets, rows) if dev_data else None
 
-    optimizer = make_optimizer(options)
+    done = Run.open(folder).pointers().get("meta", {}).get("step", 0) if options.resume else 0
+    frozen, late = phase(options, done)
+    optimizer = make_optimizer(options, frozen, late)
     step_config = StepConfig(
         model=options.model,
         frozen=frozen,
@@ -124,10 +157,12 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         run, meta = Run.create(folder, options, alphabet), {}
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
-            report(f"alphabet: kept {remap.kept!r}, new {remap.new!r}, dropped {remap.dropped!r}")
+            report(remap.text())
+        if options.verify_frozen:
+            remember(run.folder, params, frozen)
         write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
     state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
-    return Job(options, run, alphabet, train, dev, order, frozen, optimizer, step_config, state, meta)
+    return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, state, meta)
 
 
 def _language(data: DataOptions) -> str:
@@ -172,8 +207,16 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
     fresh = model.init(jax.random.key(options.seed), options.model, alphabet.size, options.features.mels)
     if base is None:
         return fresh, None
-    carried, remap = transfer.carry_output(base.restore_params(options.init_checkpoint), base.alphabet, alphabet)
-    return (transfer.reinitialize(carried, fresh, frozen) if options.reinitialize else carried), remap
+    params = base.restore_params(options.init_checkpoint)
+    carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.new_characters)
+    if remap.new and LAYERS in frozen and not options.unfreeze_after:
+        raise UserError(
+            f"--frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {remap.new!r}: "
+            f"leave layer {LAYERS} out, or let it train with --unfreeze_after=<updates>"
+        )
+    if not options.reinitialize:
+        return carried, remap
+    return transfer.reinitialize(carried, fresh, frozen), remap if LAYERS in frozen else None
 
 
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:

@@ -16,7 +16,8 @@ from w2l_jax.errors import UserError
 from w2l_jax.training.augment import change_speed, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.evaluation import evaluate
-from w2l_jax.training.job import Job
+from w2l_jax.training.frozen import verify
+from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
@@ -97,11 +98,11 @@ class _Trainer:
 
     def _steps(self, stream: Iterator[Batch], signals: "_Signals") -> str:
         """Runs steps until there is a reason to stop, which is returned."""
-        step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
-        self._certify(step_of)
-        step_of.take_compile_seconds()
-        started = time.perf_counter()
+        step_of = None
         for batch in stream:
+            if step_of is None or self._unfreezes:
+                step_of = self._begin_phase()
+                started = time.perf_counter()
             self.state, scalars = step_of(self.state, batch)
             self.position.step += 1
             self.pending.append((self.position.step, batch.features_BxTxM.shape[1], scalars))
@@ -112,6 +113,8 @@ class _Trainer:
             self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
             reason = self._reason_to_stop(signals)
+            if saves or evaluates or reason:
+                self._verify_frozen()
             if self.job.dev and (evaluates or reason) and not signals.received:
                 self._evaluate()
                 reason = self._reason_to_stop(signals)
@@ -127,7 +130,8 @@ class _Trainer:
         options = self.options
         evaluates = step % options.eval_every == 0
         saves = step % options.checkpoint_every == 0 or step in options.kept_steps
-        return step % options.log_every == 0 or step == options.steps, evaluates, saves
+        # Before layers are unfrozen the clock is read, too: compiling for them is no training.
+        return step % options.log_every == 0 or step in (options.steps, options.unfreeze_after), evaluates, saves
 
     def _reason_to_stop(self, signals: "_Signals") -> str:
         options, position = self.options, self.position
@@ -178,6 +182,13 @@ class _Trainer:
         for sample in result.samples:
             self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
+    def _verify_frozen(self) -> None:
+        if self.options.verify_frozen and self.job.frozen:
+            step, layers = self.position.step, sorted(self.job.frozen)
+            arrays = verify(self.job.run.folder, self.state.best_params, self.job.frozen)
+            self.log.write("frozen", step, {"layers": layers, "arrays": arrays, "unchanged": True})
+            self.report(f"step {step}: all {arrays} frozen arrays are what training began with, bit for bit")
+
     def _save(self, finished: bool) -> None:
         self.log.flush()
         position, best = self.position, self.position.best_step
@@ -186,13 +197,31 @@ class _Trainer:
         self.job.run.save(position.step, params, resumable, meta, best=best, keep=keep, finished=finished)
         self.saved = position.step
 
+    @property
+    def _unfreezes(self) -> bool:
+        """Whether the next update is the first with every layer trained."""
+        return bool(self.job.frozen) and 0 < self.options.unfreeze_after == self.position.step
+
+    def _begin_phase(self) -> CompiledStep:
+        """The step, compiled for the largest bucket and certified, of the updates to come."""
+        if self._unfreezes:
+            self._verify_frozen()
+            self.job, self.state = unfreeze(self.job, self.state)
+            self.report(f"step {self.position.step}: every layer trains from here on")
+        step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
+        self._certify(step_of)
+        step_of.take_compile_seconds()
+        return step_of
+
     def _certify(self, step_of: CompiledStep) -> None:
         """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
         batch = empty_batch(rows, bucket, self.options.features.mels)
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
         certificate = certify(step_of.compiled(self.state, batch), self.state, table, (rows, bucket.frames), job.frozen)
-        write_atomically(job.run.folder / "certificate.json", certificate.to_json())
+        path = job.run.folder / "certificate.json"
+        earlier = path.read_text() if job.late and path.is_file() else ""
+        write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
 
 

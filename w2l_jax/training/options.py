@@ -7,6 +7,7 @@ from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
+from w2l_jax.transfer import NewCharacters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,14 @@ class TrainOptions:
     """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
     reinitialize: bool = False
     """Start the layers that are not frozen afresh instead of from `init`'s weights."""
+    unfreeze_after: int = 0
+    """Train every layer after this many updates with the frozen layers frozen (0: they stay frozen)."""
+    verify_frozen: bool = False
+    """Check at every evaluation and before every checkpoint that the frozen layers are, byte for byte, what training
+    began with."""
+    new_characters: NewCharacters = "zero"
+    """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
+    (ä of a, é of e, ß of s)."""
     from_scratch: bool = False
     """Train a fresh network, ignoring the configuration's `init`."""
     steps: int = 100_000
@@ -136,6 +145,8 @@ class TrainOptions:
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.unfreeze_after < 0:
+            raise UserError(f"--unfreeze_after must not be negative, but it is {self.unfreeze_after}")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
         for name in ("learning_rate", "epsilon"):

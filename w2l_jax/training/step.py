@@ -60,19 +60,35 @@ def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
     return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
 
 
-def make_optimizer(options: TrainOptions) -> optax.GradientTransformation:
-    """The paper's Adam (§3), after clipping by the norm of the trained layers' gradient where asked for."""
-    adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
-    return optax.chain(optax.clip_by_global_norm(options.clip_norm), adam) if options.clip_norm > 0 else adam
+def make_optimizer(
+    options: TrainOptions, frozen: frozenset[int], late: frozenset[int] = frozenset()
+) -> optax.GradientTransformation:
+    """The paper's Adam (§3) on all but the `frozen` layers, on the `late` ones with moments and a count of their own.
+
+    Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
+    here), after it the learning rate, which is the same for all.
+    """
+    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
+    adam = transfer.optimizer(optax.scale_by_adam(options.beta1, options.beta2, options.epsilon), frozen, late)
+    return optax.chain(clip, adam, optax.scale_by_learning_rate(learning_rate_schedule(options)))
 
 
 def init_state(
     params: Params, optimizer: optax.GradientTransformation, frozen: frozenset[int], average: bool = False
 ) -> TrainState:
     """The state before the first update; frozen layers get no optimizer state and no `average`."""
-    opt_state = transfer.optimizer(optimizer, params, frozen).init(params)
     mean = jax.tree.map(jnp.array, transfer.partition(params, frozen)[0]) if average else None
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), mean)
+    return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), mean)
+
+
+def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+    """`state` with all layers trained by `optimizer`: what there is goes on, what the frozen ones lacked is fresh.
+
+    Their average begins at their weights, which is what it would be had it been kept from the first update on.
+    """
+    fresh = init_state(state.params, optimizer, frozenset(), state.average is not None)
+    there = dict(jax.tree_util.tree_leaves_with_path(state))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: there.get(path, leaf), fresh)
 
 
 def to_resume(state: TrainState, frozen: frozenset[int]) -> Any:
@@ -149,10 +165,9 @@ def make_step(
         trained, frozen = transfer.partition(state.params, config.frozen)
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         loss, count, grads = gradients(trained, frozen, batch, rng)
-        # multi_transform wants the whole tree; what stands for frozen leaves is never read (set_to_zero).
+        # The optimizer wants the whole tree; zeros stand for frozen leaves, whose updates are never read.
         whole = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
-        transform = transfer.optimizer(optimizer, state.params, config.frozen)
-        updates, opt_state = transform.update(whole, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
         moved = optax.apply_updates(trained, {name: updates[name] for name in trained})
         norm = optax.tree.norm(grads)
         usable = jnp.isfinite(norm)
