@@ -7,6 +7,7 @@ from pathlib import Path
 from w2l_jax import config, training
 from w2l_jax.checkpoint import Run
 from w2l_jax.terminal import terminal
+from w2l_jax.training import devices
 from w2l_jax.training.loop import Position
 from w2l_jax.training.options import TrainOptions
 
@@ -32,7 +33,10 @@ def main(argv: list[str] | None = None) -> Path:
     if options.from_scratch:  # on the command line it overrides what a configuration file adapts
         defaults = {name: getattr(TrainOptions(), name) for name in ADAPTING - given.keys()}
         options = dataclasses.replace(options, **defaults)
-    return train(options)
+    if not options.distributed:
+        return train(options)
+    with devices.joined(options.distributed):  # which is no part of the run: it may go on elsewhere
+        return train(dataclasses.replace(options, distributed=""))
 
 
 def _fallback(given: dict[str, str]) -> str:
@@ -66,7 +70,8 @@ def train(options: TrainOptions) -> Path:
             screen.bar(position.step, options.steps, f"training: loss {loss:.2f}, step")
 
         job = training.create(options, screen.report, screen.bar)
-        job.run.mark_latest()
+        if job.devices.first:
+            job.run.mark_latest()
         result = training.train(job, screen.report, show)
     print(f"{result.reason}: {job.run.folder}", flush=True)
     return job.run.folder

@@ -188,12 +188,10 @@ class Run:
 
         Without `opt_state` (None) it can be adapted and decoded, not resumed.
         """
-        import orbax.checkpoint as ocp
-
         target = self.checkpoints / f"step_{step:08d}"
         temporary = self.checkpoints / f".step_{step:08d}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save((temporary / "params").absolute(), jax.device_get(params))
             if opt_state is not None:
                 checkpointer.save((temporary / "optimizer").absolute(), _flat(opt_state))
@@ -254,11 +252,21 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
     return {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
-def _restore(path: Path) -> Any:
+def _checkpointer() -> Any:
+    """Orbax's, for this process by itself: it would wait for all others, of which one saves and each restores."""
     import orbax.checkpoint as ocp
 
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _restore(path: Path) -> Any:
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             return jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

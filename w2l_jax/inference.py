@@ -1,7 +1,7 @@
 """A trained network on data: logits and losses, utterance by utterance. Evaluation and decoding are built on it."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -48,11 +48,17 @@ _apply = jax.jit(model.apply, static_argnums=3)
 
 
 def predict(
-    params: Params, source: Source, config: ModelConfig, *, batch_size: int = 64, dtype: Any = jnp.float32
+    params: Params,
+    source: Source,
+    config: ModelConfig,
+    *,
+    batch_size: int = 64,
+    dtype: Any = jnp.float32,
+    place: Callable[[Batch], Batch] = jax.device_put,
 ) -> Iterator[Prediction]:
-    """Yields a Prediction for every utterance of `source`, shortest first."""
+    """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`."""
     items = source.in_order_of_length(batch_size)
-    for indices, batch in prefetch(items, lambda item: (item[0], jax.device_put(item[1]))):
+    for indices, batch in prefetch(items, lambda item: (item[0], place(item[1]))):
         logits, loss, possible = jax.device_get(forward(params, batch, config, dtype))
         for row, index in enumerate(indices):
             frames = model.output_frames(source.dataset.entries[index].frames)

@@ -173,18 +173,27 @@ class Source:
         frames = [entry.frames for entry in dataset.entries]
         return Source(dataset, tuple(labels), make_buckets(frames, [len(i) for i in labels], buckets, rows, speed))
 
+    def shape(self, indices: Sequence[int], frames: Iterable[int]) -> Bucket:
+        """The padded shape of a batch of the utterances `indices`, of which these are the `frames`."""
+        return bucket_for(self.buckets, max(frames), max(len(self.labels[i]) for i in indices))
+
     def batch(
-        self, indices: Sequence[int], rows: int, transform: Callable[[np.ndarray, int], np.ndarray] | None = None
-    ):
+        self,
+        indices: Sequence[int],
+        rows: int,
+        transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
+        shape: Bucket | None = None,
+    ) -> Batch:
         """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; features float16).
 
-        `transform(features_TxM, index)` may change an utterance's features and their number first.
+        `transform(features_TxM, index)` may change an utterance's features and their number first. The padded shape
+        is that of these utterances, or, where they are a part of a larger batch, its `shape`.
         """
         features = self.dataset.features_of(indices)
         if transform:
             features = [transform(item, int(i)) for item, i in zip(features, indices, strict=True)]
         labels = [self.labels[i] for i in indices]
-        shape = bucket_for(self.buckets, max(map(len, features)), max(map(len, labels)))
+        shape = shape or self.shape(indices, map(len, features))
         batch = empty_batch(rows, shape, features[0].shape[1])
         for row, (item, ids) in enumerate(zip(features, labels, strict=True)):
             batch.features_BxTxM[row, : len(item)] = item

@@ -53,12 +53,17 @@ def change_speed(features_TxM: np.ndarray, factor: float) -> np.ndarray:
     resampled linearly (bands that would come from above 8 kHz repeat the highest).
     """
     frames, mels = features_TxM.shape
-    rows = np.arange(max(round(frames / factor), 1)) * factor
+    rows = np.arange(changed_frames(frames, factor)) * factor
     # Centres of the filters lie evenly on the mel scale between 0 and 8 kHz.
     edge = float(_hz_to_mel(np.array(8000.0)))
     centres = _mel_to_hz(np.arange(1, mels + 1) * edge / (mels + 1))
     columns = _hz_to_mel(centres / factor) * (mels + 1) / edge - 1
     return _interpolate(_interpolate(features_TxM.astype(np.float32), rows, 0), columns, 1).astype(np.float16)
+
+
+def changed_frames(frames: int, factor: float) -> int:
+    """The number of frames that `change_speed` makes of `frames`."""
+    return max(round(frames / factor), 1)
 
 
 def _interpolate(values: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:

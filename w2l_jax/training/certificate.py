@@ -29,7 +29,7 @@ def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: fr
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """The cost of one update on the largest batch shape. Bytes are the compiler's own figures."""
+    """The cost of one update on the largest batch shape. Bytes are the compiler's own figures, for each device."""
 
     rows: int
     frames: int
@@ -43,6 +43,7 @@ class Certificate:
     optimizer_bytes: int
     frozen_parameters: int
     trained_parameters: int
+    devices: int = 1
 
     def to_json(self, earlier: str = "") -> str:
         """The content of a run's `certificate.json`; `earlier` content, while layers were frozen, is kept within."""
@@ -55,26 +56,33 @@ class Certificate:
         """A few lines for people."""
         mib = 2**20
         layers = ", ".join(map(str, self.frozen_layers)) or "none"
+        where = f" of each of {self.devices} devices" if self.devices > 1 else ""
         return (
             f"frozen layers: {layers} of {LAYERS} ({self.frozen_parameters:,} parameters frozen, "
             f"{self.trained_parameters:,} trained)\n"
             f"one update of {self.rows} utterances of up to {self.frames} frames: {self.flops / 1e9:,.1f} GFLOP, "
             f"{self.flops_share_of_k0:.1%} of training every layer\n"
-            f"memory: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB arguments, "
-            f"of which {self.reused_bytes / mib:,.0f} MiB are reused (optimizer {self.optimizer_bytes / mib:,.0f} MiB)"
+            f"memory{where}: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB "
+            f"arguments, of which {self.reused_bytes / mib:,.0f} MiB are reused "
+            f"(optimizer {self.optimizer_bytes / mib:,.0f} MiB)"
         )
 
 
 def certify(
-    compiled: Any, state: TrainState, table: tuple[Layer, ...], shape: tuple[int, int], frozen: frozenset[int]
+    compiled: Any,
+    state: TrainState,
+    table: tuple[Layer, ...],
+    shape: tuple[int, int],
+    frozen: frozenset[int],
+    devices: int = 1,
 ) -> Certificate:
-    """Reads the certificate of a compiled step for a batch of `shape` (rows, frames).
+    """Reads the certificate of a compiled step for a batch of `shape` (rows, frames) on `devices`.
 
     The share compares the compiled FLOPs with those the layer table predicts for the same update without freezing;
     what is not a convolution (the loss, Adam) is taken to cost the same there.
     """
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    flops = float((cost[0] if isinstance(cost, list) else cost)["flops"])
+    flops = devices * float((cost[0] if isinstance(cost, list) else cost)["flops"])  # the compiler's are one device's
     saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen)
     trained, held = transfer.partition(state.params, frozen)
     return Certificate(
@@ -90,6 +98,7 @@ def certify(
         optimizer_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         frozen_parameters=sum(leaf.size for leaf in jax.tree.leaves(held)),
         trained_parameters=sum(leaf.size for leaf in jax.tree.leaves(trained)),
+        devices=devices,
     )
 
 

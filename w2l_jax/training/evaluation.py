@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
+
+import jax
 
 from w2l_jax import metrics
 from w2l_jax.alphabet import Alphabet
@@ -25,12 +28,22 @@ class Evaluation:
 
 
 def evaluate(
-    params: Params, source: Source, alphabet: Alphabet, config: ModelConfig, *, batch_size: int, dtype: Any
+    params: Params,
+    source: Source,
+    alphabet: Alphabet,
+    config: ModelConfig,
+    *,
+    batch_size: int,
+    dtype: Any,
+    place: Callable[[Any], Any] = jax.device_put,
 ) -> Evaluation:
-    """Evaluates `params` on `source`; the samples are the same utterances each time, spread over its lengths."""
+    """Evaluates `params` on `source`; the samples are the same utterances each time, spread over its lengths.
+
+    `place` brings each batch to where `params` are.
+    """
     texts: dict[int, str] = {}
     losses, errors = [], []
-    for prediction in predict(params, source, config, batch_size=batch_size, dtype=dtype):
+    for prediction in predict(params, source, config, batch_size=batch_size, dtype=dtype, place=place):
         text = texts[prediction.index] = greedy(prediction.logits_SxV, alphabet)
         errors.append(metrics.utterance_errors(source.dataset.entries[prediction.index].transcript, text))
         if prediction.feasible:

@@ -21,6 +21,7 @@ from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
@@ -31,7 +32,7 @@ Progress = Callable[[int, int, str], None]
 # Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
 _FREE_ON_RESUME = {
     "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
-    "log_every", "init", "init_config",
+    "log_every", "init", "init_config", "devices",
 }  # fmt: skip
 _FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 
@@ -53,6 +54,7 @@ class Job:
     late: frozenset[int]
     optimizer: optax.GradientTransformation
     step_config: StepConfig
+    devices: Devices
     state: TrainState
     meta: dict[str, Any]
 
@@ -115,6 +117,8 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run=<folder>")
     if options.resume and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; leave --resume away to start it")
+    devices = Devices.choose(options.devices, options.batch_size, report)
+    devices.agreed()  # every process has looked before the first one makes the run
     base = Run.open(options.init) if options.init and not options.resume else None
     if base or options.resume:
         known = base or Run.open(folder)
@@ -145,6 +149,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         max_microbatch_frames=options.max_microbatch_frames,
         average_decay=options.average_decay,
         augment=options.augment,
+        mesh=devices.mesh,
     )
     lengths = tuple(entry.frames for entry in train_data.entries)
     order = Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)
@@ -154,15 +159,23 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     else:
         params, remap = _initial_params(options, base, alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
-        run, meta = Run.create(folder, options, alphabet), {}
         if remap:
-            write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
             report(remap.text())
-        if options.verify_frozen:
-            remember(run.folder, params, frozen)
-        write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
-    state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
-    return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, state, meta)
+        if devices.first:
+            _write_run(options, alphabet, remap, {**data, "speaker_overlap": overlap})
+            if options.verify_frozen:
+                remember(Path(folder), params, frozen)
+        devices.agreed()
+        run, meta = Run.open(folder), {}
+    state = devices.replicate(state)
+    return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, devices, state, meta)
+
+
+def _write_run(options: TrainOptions, alphabet: Alphabet, remap: transfer.Remap | None, data: dict[str, Any]) -> None:
+    run = Run.create(options.run, options, alphabet)
+    if remap:
+        write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
+    write_atomically(run.folder / "data.json", json.dumps(data))
 
 
 def _language(data: DataOptions) -> str:
@@ -240,8 +253,9 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
     for name, fingerprint in data.items():
         if stored[name] != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
-    # What may change when a run goes on, such as its steps, is what it was trained with in the end.
-    write_atomically(run.folder / "config.toml", to_toml(dataclasses.replace(options, resume=False)))
+    if jax.process_index() == 0:
+        # What may change when a run goes on, such as its steps, is what it was trained with in the end.
+        write_atomically(run.folder / "config.toml", to_toml(dataclasses.replace(options, resume=False)))
     params = run.restore_params("last")
     average, meta = options.average_decay > 0, run.pointers()["meta"]
     like = jax.eval_shape(lambda p: to_resume(init_state(p, optimizer, frozen, average), frozen), params)

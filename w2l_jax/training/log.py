@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,16 @@ Report = Callable[[str], None]
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and TensorBoard; opening it at a step forgets all that came after that step."""
+    """Appends to `metrics.jsonl` and TensorBoard; opening it at a step forgets all that came after that step.
 
-    def __init__(self, folder: Path, step: int):
-        self.path = folder / "metrics.jsonl"
+    Without a folder nothing is kept: of several processes one writes.
+    """
+
+    def __init__(self, folder: Path | None, step: int):
+        self.path = Path(os.devnull) if folder is None else folder / "metrics.jsonl"
+        if folder is None:
+            self._file, self._board = self.path.open("w"), None
+            return
         if self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
             write_atomically(self.path, "".join(line + "\n" for line in kept))

@@ -13,7 +13,7 @@ from w2l_jax import model
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.dataset.batches import Batch, empty_batch, prefetch
 from w2l_jax.errors import UserError
-from w2l_jax.training.augment import change_speed, speed_factor
+from w2l_jax.training.augment import change_speed, changed_frames, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.frozen import verify
@@ -57,16 +57,25 @@ def train(job: Job, report: Report = print, progress: Progress | None = None) ->
 
 
 def batches(job: Job, first: int) -> Iterator[Batch]:
-    """The batches of the steps from `first` (from 0) to the last: a function of the seed and the step alone."""
-    options = job.options
+    """The batches of the steps from `first` (from 0) to the last: a function of the seed and the step alone.
+
+    Of several processes each reads its own rows, but knows the shape that all of them need.
+    """
+    options, entries = job.options, job.train.dataset.entries
     for step in range(first, options.steps):
-        transform = None
+        indices, transform = job.order.batch(step), None
+        frames = [entries[i].frames for i in indices]
         if options.augment.speed:
 
-            def transform(features_TxM, index, step=step):
-                return change_speed(features_TxM, speed_factor(options.augment, options.seed, step, index))
+            def speed(index, step=step):
+                return speed_factor(options.augment, options.seed, step, int(index))
 
-        yield job.train.batch(job.order.batch(step), options.batch_size, transform)
+            def transform(features_TxM, index, speed=speed):
+                return change_speed(features_TxM, speed(index))
+
+            frames = [changed_frames(count, speed(i)) for count, i in zip(frames, indices, strict=True)]
+        own = job.devices.own(indices)
+        yield job.train.batch(own, len(own), transform, job.train.shape(indices, frames))
 
 
 _MOST_SKIPPED = 10
@@ -75,6 +84,7 @@ _MOST_SKIPPED = 10
 class _Trainer:
     def __init__(self, job: Job, report: Report, progress: Progress):
         self.job, self.options, self.report, self.progress = job, job.options, report, progress
+        self.devices = job.devices
         self.position = Position(**job.meta)
         self.state = job.state
         self.evaluation: dict[str, Any] | None = None
@@ -87,8 +97,8 @@ class _Trainer:
         if self.position.step >= self.options.steps:
             reason = f"trained for {self.position.step} steps already; raise --steps to go on"
             return Result(self.position, reason, None)
-        self.log = MetricsLog(self.job.run.folder, self.position.step)
-        stream = prefetch(batches(self.job, self.position.step), jax.device_put)
+        self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
+        stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:
             with _Signals() as signals:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
@@ -107,19 +117,20 @@ class _Trainer:
             self.position.step += 1
             self.pending.append((self.position.step, batch.features_BxTxM.shape[1], scalars))
             logs, evaluates, saves = self._due(self.position.step)
-            if not (logs or evaluates or saves or signals.received):
+            # Several processes must stop at the same step: they ask each other where all come by.
+            if not (logs or evaluates or saves or (signals.received and self.devices.alone)):
                 continue
             jax.block_until_ready(self.state.step)
             self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
-            reason = self._reason_to_stop(signals)
+            asked, reason = self._reason_to_stop(signals)
             if saves or evaluates or reason:
                 self._verify_frozen()
-            if self.job.dev and (evaluates or reason) and not signals.received:
+            if self.job.dev and (evaluates or reason) and not asked:
                 self._evaluate()
-                reason = self._reason_to_stop(signals)
-            if saves or evaluates or reason:
-                self._save(finished=bool(reason) and not signals.received)
+                asked, reason = self._reason_to_stop(signals)
+            if (saves or evaluates or reason) and self.devices.first:
+                self._save(finished=bool(reason) and not asked)
             if reason:
                 return reason
             started = time.perf_counter()
@@ -133,12 +144,17 @@ class _Trainer:
         # Before layers are unfrozen the clock is read, too: compiling for them is no training.
         return step % options.log_every == 0 or step in (options.steps, options.unfreeze_after), evaluates, saves
 
-    def _reason_to_stop(self, signals: "_Signals") -> str:
+    def _reason_to_stop(self, signals: "_Signals") -> tuple[str, str]:
+        """The signal that asks to stop, and the reason to do so, in whichever process: empty where there is none."""
+        asked = self.devices.agreed(signals.received)
+        return asked, self.devices.agreed(self._own_reason_to_stop(asked))
+
+    def _own_reason_to_stop(self, asked: str) -> str:
         options, position = self.options, self.position
         if position.step >= options.steps:
             return f"{options.steps} steps are done"
-        if signals.received:
-            return f"stopped by {signals.received}; the same command with --resume goes on"
+        if asked:
+            return f"stopped by {asked}; the same command with --resume goes on"
         if options.max_hours and position.seconds >= options.max_hours * 3600:
             return f"{options.max_hours} hours of training are over"
         if options.patience and position.without_gain >= options.patience:
@@ -167,8 +183,9 @@ class _Trainer:
 
     def _evaluate(self) -> None:
         position, job = self.position, self.job
-        params, size, dtype = self.state.best_params, self.options.batch_size, job.step_config.dtype
-        result = evaluate(params, job.dev, job.alphabet, self.options.model, batch_size=size, dtype=dtype)
+        local, params = self.devices.local(self.state.best_params)
+        size, dtype, network = self.options.batch_size, job.step_config.dtype, self.options.model
+        result = evaluate(params, job.dev, job.alphabet, network, batch_size=size, dtype=dtype, place=local.place)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
         self.evaluation = {**values, "seconds": round(position.seconds, 3)}
         self.log.write("dev", position.step, {**self.evaluation, "samples": result.samples})
@@ -206,7 +223,8 @@ class _Trainer:
         """The step, compiled for the largest bucket and certified, of the updates to come."""
         if self._unfreezes:
             self._verify_frozen()
-            self.job, self.state = unfreeze(self.job, self.state)
+            self.job, state = unfreeze(self.job, self.state)
+            self.state = self.devices.replicate(state)
             self.report(f"step {self.position.step}: every layer trains from here on")
         step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
         self._certify(step_of)
@@ -216,12 +234,14 @@ class _Trainer:
     def _certify(self, step_of: CompiledStep) -> None:
         """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
-        batch = empty_batch(rows, bucket, self.options.features.mels)
-        table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
-        certificate = certify(step_of.compiled(self.state, batch), self.state, table, (rows, bucket.frames), job.frozen)
+        mels, shape, count = self.options.features.mels, (rows, bucket.frames), self.devices.count
+        batch = self.devices.place(empty_batch(len(self.devices.own(range(rows))), bucket, mels))
+        table = model.layers(self.options.model, job.alphabet.size, mels)
+        certificate = certify(step_of.compiled(self.state, batch), self.state, table, shape, job.frozen, count)
         path = job.run.folder / "certificate.json"
-        earlier = path.read_text() if job.late and path.is_file() else ""
-        write_atomically(path, certificate.to_json(earlier))
+        if self.devices.first:
+            earlier = path.read_text() if job.late and path.is_file() else ""
+            write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
 
 

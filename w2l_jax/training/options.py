@@ -103,7 +103,12 @@ class TrainOptions:
     batch_size: int = 64
     """Utterances per update."""
     max_microbatch_frames: int = 0
-    """Cut each update into equal microbatches of at most this many padded frames: less memory, same update (0: no)."""
+    """Cut each update into equal microbatches of at most this many padded frames on each device: less memory, same
+    update (0: no)."""
+    devices: int = 0
+    """Devices of this machine that share every update (0: all)."""
+    distributed: str = ""
+    """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
     learning_rate: float = 1e-4
     """Adam's α."""
     beta1: float = 0.9
@@ -147,6 +152,8 @@ class TrainOptions:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
         if self.unfreeze_after < 0:
             raise UserError(f"--unfreeze_after must not be negative, but it is {self.unfreeze_after}")
+        if self.devices < 0:
+            raise UserError(f"--devices must be a number of devices, or 0 for all, not {self.devices}")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
         for name in ("learning_rate", "epsilon"):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
@@ -44,6 +45,8 @@ class StepConfig:
     max_microbatch_frames: int = 0
     average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
+    mesh: Mesh | None = None
+    """The devices that share the rows of a batch (none: the one on which it lies)."""
 
 
 def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
@@ -113,6 +116,19 @@ def microbatches(rows: int, frames: int, limit: int) -> int:
     return next((m for m in divisors if rows // m * frames <= limit), rows)
 
 
+def cut(batch: Batch, parts: int, devices: int = 1) -> Batch:
+    """Splits every array [B, …] of a batch into [parts, B / parts, …].
+
+    Where its rows lie on `devices`, each part has as many of every device: none moves to another, none has to wait.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        rest = x.shape[1:]
+        return x.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
+
+    return jax.tree.map(split, batch)
+
+
 def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.Array | None = None) -> jax.Array:
     """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom."""
     k = transfer.frozen_prefix(config.frozen)
@@ -135,6 +151,9 @@ def make_step(
     and frozen arrays pass through untouched.
     """
 
+    devices = config.mesh.size if config.mesh else 1
+    out_shardings = NamedSharding(config.mesh, PartitionSpec()) if config.mesh else None
+
     def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         augment_rng, dropout_rng = jax.random.split(rng)
         features = spec_augment(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
@@ -144,12 +163,13 @@ def make_step(
         return losses.ctc_loss(logits_BxSxV, *target).sum(), losses.feasible(*target).sum()
 
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
-        parts = microbatches(*batch.features_BxTxM.shape[:2], config.max_microbatch_frames)
+        rows, frames = batch.features_BxTxM.shape[:2]
+        parts = microbatches(rows // devices, frames, config.max_microbatch_frames)
         value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
         if parts == 1:
             (loss, count), grads = value_and_grad(trained, frozen, batch, rng)
         else:
-            pieces = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+            pieces = cut(batch, parts, devices)
 
             def add(total, piece):
                 part, i = piece
@@ -187,4 +207,4 @@ def make_step(
             average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, moved)
         return TrainState({**moved, **frozen}, opt_state, state.step + 1, average), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=out_shardings)

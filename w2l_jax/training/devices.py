@@ -1,0 +1,152 @@
+"""The devices that share every update: each takes some rows of the batch, all hold the parameters.
+
+The step itself knows nothing of it. It is compiled for arrays placed here, whereby its sums over the batch become sums
+over all devices, and those of other processes, too. Such processes run the same program on the same folders, each with
+its own devices; the first one alone writes and speaks.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from w2l_jax.errors import UserError
+
+_ROWS = "rows"
+_LONGEST = 256  # bytes of a text that processes exchange
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """Devices in the order of the rows they take, equally many of every process."""
+
+    mesh: Mesh
+
+    @staticmethod
+    def choose(wanted: int, batch_size: int, report: Callable[[str], None] = print) -> "Devices":
+        """`wanted` devices of every process, or (0) as many as can share `batch_size` rows evenly.
+
+        Raises UserError where there are fewer, or the rows do not come out even.
+        """
+        everyone = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
+        there, processes = min(map(len, everyone)), len(everyone)
+        each = " in each process" if processes > 1 else ""
+        if wanted > there:
+            raise UserError(f"--devices={wanted}: there are {there}{each} ({jax.devices()[0].device_kind})")
+        even = [n for n in range(1, there + 1) if batch_size % (processes * n) == 0]
+        if wanted and wanted not in even:
+            raise UserError(
+                f"--batch_size={batch_size} is not a multiple of the {processes * wanted} devices that --devices="
+                f"{wanted} makes{each and ' of all processes'}; choose another of the two"
+            )
+        if not even:
+            raise UserError(f"--batch_size={batch_size} is not a multiple of the {processes} processes; choose one")
+        if not wanted and even[-1] < there:
+            report(f"note: {even[-1]} of {there} devices{each} are used: they share {batch_size} utterances evenly")
+        return Devices(Mesh(np.array([own[: wanted or even[-1]] for own in everyone]).ravel(), (_ROWS,)))
+
+    @property
+    def count(self) -> int:
+        """How many they are in all."""
+        return self.mesh.size
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return jax.process_index() == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return jax.process_count() == 1
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Of an array that every device has."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def own(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Those of a batch's `rows` that this process's devices take."""
+        size = len(rows) // jax.process_count()
+        return rows[jax.process_index() * size :][:size]
+
+    def place(self, batch: Any) -> Any:
+        """The batch of whose arrays (NumPy) this process has its `own` rows, spread over all devices."""
+        rows = NamedSharding(self.mesh, PartitionSpec(_ROWS))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
+
+    def replicate(self, tree: Any) -> Any:
+        """The first process's arrays on every device, in buffers of their own."""
+        if self.alone:
+            return jax.device_put(jax.tree.map(jnp.array, tree), self.whole)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.whole, _of_first(x)), tree)
+
+    def local(self, tree: Any) -> tuple["Devices", Any]:
+        """This process's devices by themselves, and what `replicate` made, on them."""
+        own = Devices(Mesh(np.array(self.mesh.local_devices), (_ROWS,)))
+        return own, jax.device_put(jax.tree.map(lambda x: x.addressable_data(0), tree), own.whole)
+
+    def agreed(self, text: str = "") -> str:
+        """The first text that is not empty among those of all processes, which wait for each other here."""
+        if self.alone:
+            return text
+        mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
+        texts = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine)]
+        return next(filter(None, texts), "")
+
+
+def _of_first(array: Any) -> np.ndarray:
+    """The first process's array, bit by bit: broadcasting adds, which would make 0.0 of -0.0."""
+    array = np.asarray(array)
+    bits = multihost_utils.broadcast_one_to_all(array.view(f"u{array.itemsize}"))
+    return np.asarray(bits).view(array.dtype)
+
+
+@contextlib.contextmanager
+def joined(text: str) -> Iterator[None]:
+    """Within, this process is one of several, before which nothing may have used JAX.
+
+    `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
+    host:port. What others than the first print to standard output is dropped. Raises UserError for any other text, and
+    where the processes do not find each other.
+    """
+    manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
+    if not manual and text != "auto":
+        raise UserError(f"--distributed={text}: give auto (under Slurm, Open MPI, …) or i/n@host:port, i from 0 to n-1")
+    options: dict[str, Any] = {}
+    if manual:
+        number, count, address = manual.groups()
+        options = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
+        options["cluster_detection_method"] = "deactivate"
+    try:
+        jax.distributed.initialize(**options)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"--distributed={text}: the processes do not come together: {error}") from None
+    # JAX has put SIGTERM to a use of its own, after which the process would not end by it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.ExitStack() as stack:
+        if jax.process_index():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        try:
+            yield
+        except BaseException:
+            # JAX would wait at the end for the others, which wait for this one.
+            atexit.register(_leave)
+            raise
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
