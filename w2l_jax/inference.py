@@ -22,10 +22,12 @@ class Prediction(NamedTuple):
     feasible: bool
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
-def forward(params: Params, batch: Batch, config: ModelConfig, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [B, S, V], losses [B] and feasibility [B] of a batch."""
-    logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, dtype=dtype)
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "first"))
+def forward(
+    params: Params, batch: Batch, config: ModelConfig, dtype: Any, first: int = 1
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits [B, S, V], losses [B] and feasibility [B] of a batch; with `first` > 1, one of activations."""
+    logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, first=first, dtype=dtype)
     target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
     return logits_BxSxV, losses.ctc_loss(logits_BxSxV, *target), losses.feasible(*target)
 
@@ -50,10 +52,11 @@ _apply = jax.jit(model.apply, static_argnums=3)
 def predict(
     params: Params, source: Source, config: ModelConfig, *, batch_size: int = 64, dtype: Any = jnp.float32
 ) -> Iterator[Prediction]:
-    """Yields a Prediction for every utterance of `source`, shortest first."""
+    """Yields a Prediction for every utterance of `source`, shortest first; layers that its store holds are not run."""
+    first = source.dataset.record.layer + 1
     items = source.in_order_of_length(batch_size)
     for indices, batch in prefetch(items, lambda item: (item[0], jax.device_put(item[1]))):
-        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype))
+        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype, first))
         for row, index in enumerate(indices):
             frames = model.output_frames(source.dataset.entries[index].frames)
             yield Prediction(int(index), logits[row, :frames], float(loss[row]), bool(possible[row]))

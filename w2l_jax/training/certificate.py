@@ -13,17 +13,17 @@ from w2l_jax.model import LAYERS, Layer, output_frames
 from w2l_jax.training.step import TrainState
 
 
-def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: frozenset[int]) -> float:
-    """FLOPs of the convolutions of one update on a batch [rows, frames].
+def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: frozenset[int], first: int = 1) -> float:
+    """FLOPs of the convolutions of one update on a batch [rows, frames] that enters at layer `first`.
 
-    All layers run forward; each trained layer needs its weight gradient; each layer above the lowest trained one
-    passes a gradient down. Each of the three is 2 · S · kernel · C_in · C_out per utterance.
+    All layers from there run forward; each trained layer needs its weight gradient; each layer above the lowest
+    trained one passes a gradient down. Each of the three is 2 · S · kernel · C_in · C_out per utterance.
     """
     lowest = transfer.frozen_prefix(frozen) + 1
     total = 0
     for number, layer in enumerate(table, start=1):
         once = 2 * rows * output_frames(frames) * layer.kernel * layer.channels_in * layer.channels_out
-        total += once * (1 + (number not in frozen) + (number > lowest))
+        total += once * ((number >= first) + (number not in frozen) + (number > lowest))
     return float(total)
 
 
@@ -43,6 +43,8 @@ class Certificate:
     optimizer_bytes: int
     frozen_parameters: int
     trained_parameters: int
+    first_layer: int
+    """Layers below it are not run: the batch holds what they give."""
 
     def to_json(self) -> str:
         """The content of a run's `certificate.json`."""
@@ -52,9 +54,11 @@ class Certificate:
         """A few lines for people."""
         mib = 2**20
         layers = ", ".join(map(str, self.frozen_layers)) or "none"
+        skipped = f"layers 1 to {self.first_layer - 1} are not run: their output is cached\n"
         return (
             f"frozen layers: {layers} of {LAYERS} ({self.frozen_parameters:,} parameters frozen, "
             f"{self.trained_parameters:,} trained)\n"
+            f"{skipped if self.first_layer > 1 else ''}"
             f"one update of {self.rows} utterances of up to {self.frames} frames: {self.flops / 1e9:,.1f} GFLOP, "
             f"{self.flops_share_of_k0:.1%} of training every layer\n"
             f"memory: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB arguments, "
@@ -63,16 +67,21 @@ class Certificate:
 
 
 def certify(
-    compiled: Any, state: TrainState, table: tuple[Layer, ...], shape: tuple[int, int], frozen: frozenset[int]
+    compiled: Any,
+    state: TrainState,
+    table: tuple[Layer, ...],
+    shape: tuple[int, int],
+    frozen: frozenset[int],
+    first: int = 1,
 ) -> Certificate:
-    """Reads the certificate of a compiled step for a batch of `shape` (rows, frames).
+    """Reads the certificate of a compiled step for a batch of `shape` (rows, frames) that enters at layer `first`.
 
     The share compares the compiled FLOPs with those the layer table predicts for the same update without freezing;
     what is not a convolution (the loss, Adam) is taken to cost the same there.
     """
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops = float((cost[0] if isinstance(cost, list) else cost)["flops"])
-    saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen)
+    saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen, first)
     trained, held = transfer.partition(state.params, frozen)
     return Certificate(
         rows=shape[0],
@@ -87,6 +96,7 @@ def certify(
         optimizer_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         frozen_parameters=sum(leaf.size for leaf in jax.tree.leaves(held)),
         trained_parameters=sum(leaf.size for leaf in jax.tree.leaves(trained)),
+        first_layer=first,
     )
 
 

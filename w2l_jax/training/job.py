@@ -12,6 +12,7 @@ import optax
 
 from w2l_jax import alphabet as alphabets
 from w2l_jax import model, transfer
+from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.corpora import manifest
@@ -23,7 +24,7 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
-from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume
+from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, microbatches, resumed, to_resume
 
 Progress = Callable[[int, int, str], None]
 
@@ -65,9 +66,32 @@ def check(options: TrainOptions) -> frozenset[int]:
         )
     if options.reinitialize and not frozen:
         raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
+    if options.cache_activations:
+        _check_cacheable(options, frozen)
+    elif options.activation_dtype != TrainOptions.activation_dtype:
+        raise UserError("--activation_dtype is the precision of --cache_activations: give both or none")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
     return frozen
+
+
+def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
+    augment = options.augment
+    if not transfer.frozen_prefix(frozen):
+        raise UserError(
+            f"--cache_activations stores what the lowest layers give, but --frozen_layers={options.frozen_layers} "
+            "freezes no layer from the first up: freeze some, or leave --cache_activations away"
+        )
+    if augment.frequency_masks or augment.time_masks or augment.speed:
+        raise UserError(
+            "--cache_activations and --augment contradict each other: augmentation changes what the frozen layers see "
+            "at every step; leave one of the two away"
+        )
+    if options.model.dropout:
+        raise UserError(
+            "--cache_activations and --model.dropout contradict each other: dropout changes what the frozen layers "
+            "give at every step; leave one of the two away"
+        )
 
 
 def create(options: TrainOptions, report: Report = print, progress: Progress | None = None) -> Job:
@@ -121,6 +145,9 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     else:
         params, remap = _initial_params(options, base, alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
+    if options.cache_activations:
+        train, dev, step_config = _cached(options, state.params, train, dev, step_config, report, progress)
+    if not options.resume:
         run, meta = Run.create(folder, options, alphabet), {}
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
@@ -174,6 +201,25 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
         return fresh, None
     carried, remap = transfer.carry_output(base.restore_params(options.init_checkpoint), base.alphabet, alphabet)
     return (transfer.reinitialize(carried, fresh, frozen) if options.reinitialize else carried), remap
+
+
+def _cached(
+    options: TrainOptions,
+    params: model.Params,
+    train: Source,
+    dev: Source | None,
+    config: StepConfig,
+    report: Report,
+    progress: Progress | None,
+) -> tuple[Source, Source | None, StepConfig]:
+    """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
+    k = transfer.frozen_prefix(config.frozen)
+    layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
+    rows = options.batch_size
+    rows //= microbatches(rows, train.buckets[-1].frames, options.max_microbatch_frames)
+    sources = [train, dev] if dev else [train]
+    train, *rest = on_activations(sources, layers, options.data.cache, rows, report, progress)
+    return train, rest[0] if rest else None, dataclasses.replace(config, first_layer=k + 1)
 
 
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:

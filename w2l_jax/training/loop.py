@@ -104,7 +104,8 @@ class _Trainer:
         for batch in stream:
             self.state, scalars = step_of(self.state, batch)
             self.position.step += 1
-            self.pending.append((self.position.step, batch.features_BxTxM.shape[1], scalars))
+            frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
+            self.pending.append((self.position.step, frames, scalars))
             logs, evaluates, saves = self._due(self.position.step)
             if not (logs or evaluates or saves or signals.received):
                 continue
@@ -189,9 +190,10 @@ class _Trainer:
     def _certify(self, step_of: CompiledStep) -> None:
         """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
-        batch = empty_batch(rows, bucket, self.options.features.mels)
+        batch = empty_batch(rows, bucket, job.train.dataset.record)
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
-        certificate = certify(step_of.compiled(self.state, batch), self.state, table, (rows, bucket.frames), job.frozen)
+        compiled, first = step_of.compiled(self.state, batch), job.step_config.first_layer
+        certificate = certify(compiled, self.state, table, (rows, bucket.frames), job.frozen, first)
         write_atomically(job.run.folder / "certificate.json", certificate.to_json())
         self.report(certificate.text())
 
