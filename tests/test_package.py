@@ -11,7 +11,7 @@ ORDER = [
     {"errors"},
     {"alphabet", "audio", "processes"},
     {"features", "model", "losses", "metrics"},
-    {"transfer", "checkpoint", "corpora", "dataset", "inference", "network"},
+    {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
     {"config", "terminal"},
     {"benchmarks", "export"},

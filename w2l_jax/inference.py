@@ -22,10 +22,12 @@ class Prediction(NamedTuple):
     feasible: bool
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
-def forward(params: Params, batch: Batch, config: ModelConfig, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [B, S, V], losses [B] and feasibility [B] of a batch."""
-    logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, dtype=dtype)
+@functools.partial(jax.jit, static_argnames=("config", "dtype", "first"))
+def forward(
+    params: Params, batch: Batch, config: ModelConfig, dtype: Any, first: int = 1
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits [B, S, V], losses [B] and feasibility [B] of a batch; with `first` > 1, one of activations."""
+    logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, first=first, dtype=dtype)
     target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
     return logits_BxSxV, losses.ctc_loss(logits_BxSxV, *target), losses.feasible(*target)
 
@@ -56,10 +58,14 @@ def predict(
     dtype: Any = jnp.float32,
     place: Callable[[Batch], Batch] = jax.device_put,
 ) -> Iterator[Prediction]:
-    """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`."""
+    """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`.
+
+    Layers whose output the source's store holds are not run.
+    """
+    first = source.dataset.record.layer + 1
     items = source.in_order_of_length(batch_size)
     for indices, batch in prefetch(items, lambda item: (item[0], place(item[1]))):
-        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype))
+        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype, first))
         for row, index in enumerate(indices):
             frames = model.output_frames(source.dataset.entries[index].frames)
             yield Prediction(int(index), logits[row, :frames], float(loss[row]), bool(possible[row]))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from w2l_jax.errors import UserError
 
 LAYERS = 11
-_STRIDE = 2  # of layer 1: one output frame is two input frames, 16 ms
+STRIDE = 2  # of layer 1: one output frame is two input frames, 16 ms
 
 Params = dict[str, dict[str, jax.Array]]
 
@@ -64,7 +64,7 @@ def layer_name(number: int) -> str:
 def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, ...]:
     """The layer table for `outputs` labels (blank included) on `mels` input channels."""
     w, top = config.width, config.top_width
-    shapes = [(48, _STRIDE, mels, w)] + [(7, 1, w, w)] * 7 + [(32, 1, w, top), (1, 1, top, top), (1, 1, top, outputs)]
+    shapes = [(48, STRIDE, mels, w)] + [(7, 1, w, w)] * 7 + [(32, 1, w, top), (1, 1, top, top), (1, 1, top, outputs)]
     return tuple(Layer(layer_name(i), *shape) for i, shape in enumerate(shapes, start=1))
 
 
@@ -83,7 +83,7 @@ def misfit(params: Any, config: ModelConfig, outputs: int, mels: int = 128) -> s
 
 def output_frames(frames: Any) -> Any:
     """Output frames S of T input frames (an int or an array): one each 16 ms."""
-    return (frames + _STRIDE - 1) // _STRIDE
+    return (frames + STRIDE - 1) // STRIDE
 
 
 def receptive_field(config: ModelConfig = ModelConfig()) -> tuple[int, int]:

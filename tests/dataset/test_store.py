@@ -38,7 +38,7 @@ def fake(durations, speakers=None, prefix="u"):
         Entry(f"{prefix}{i}", "a", "a", speakers[i] if speakers else "", "", "", "", 10, duration)
         for i, duration in enumerate(durations)
     )
-    shards = store._Shards(Path("."), [], 128)
+    shards = store._Shards(Path("."), [], store.Record(128))
     places = tuple((0, i) for i in range(len(entries)))
     return Dataset(Path("x"), entries, preset("en"), FeatureConfig(), "english", "f0", {}, places, shards)
 

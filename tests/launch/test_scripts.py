@@ -57,6 +57,28 @@ def test_freezing_through_the_command_line(place, german):
     assert (place / "runs" / "latest").resolve() == german.resolve()
 
 
+def test_training_on_cached_activations(place, tones, cache):
+    command = (
+        f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
+        "--init=runs/english", "--cache_activations", "--steps=20", "--run=runs/cached", *SMALL[3:],
+    )  # fmt: skip
+    refused = launch("train.py", *command, "--frozen_layers=0", cwd=place)
+    assert refused.returncode == 1 and "freezes no layer from the first up" in refused.stderr
+    done = launch("train.py", *command, "--frozen_layers=9", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "activations of layer 9 for 24 utterances: 0.0" in done.stdout
+    assert "layers 1 to 9 are not run: their output is cached" in done.stdout
+    assert "step 20: dev loss" in done.stdout
+    assert json.loads((place / "runs" / "cached" / "certificate.json").read_text())["first_layer"] == 10
+    # The run is like any other: complete parameters, decoded from audio.
+    before, after = (Run.open(place / "runs" / name).restore_params("best") for name in ("english", "cached"))
+    same = {number for number in range(1, 12) for name in [f"layer_{number:02d}"]
+            if before[name]["bias"].tobytes() == after[name]["bias"].tobytes()}  # fmt: skip
+    assert same == set(range(1, 10))
+    done = launch("decode.py", "--run=runs/cached", "--lm=none", cwd=place)
+    assert done.returncode == 0, done.stderr
+
+
 def test_decode_with_the_runs_own_language_model(place, german, tones):
     done = launch("decode.py", cwd=place)  # runs/latest, its dev data, a language model of its transcripts
     assert done.returncode == 0, done.stderr

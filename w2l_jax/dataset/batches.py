@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.dataset.store import Dataset
+from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
 
 _FRAME_STEP, _LABEL_STEP = 16, 8
@@ -18,7 +18,10 @@ _CHUNK = 16
 
 
 class Batch(NamedTuple):
-    """What one step sees. Rows beyond the data (only in evaluation) have 0 frames and 0 labels."""
+    """What one step sees. Rows beyond the data (only in evaluation) have 0 frames and 0 labels.
+
+    In place of features it may hold the activations [B, S, C] of a layer; `frames_B` counts input frames then, too.
+    """
 
     features_BxTxM: Any
     frames_B: Any
@@ -33,10 +36,10 @@ class Bucket(NamedTuple):
     labels: int
 
 
-def empty_batch(rows: int, bucket: Bucket, mels: int) -> Batch:
-    """A batch of `rows` rows without data in the shape of `bucket` (NumPy)."""
+def empty_batch(rows: int, bucket: Bucket, record: Record) -> Batch:
+    """A batch of `rows` rows without data in the shape of `bucket`, for what `record` describes (NumPy)."""
     return Batch(
-        np.zeros((rows, bucket.frames, mels), np.float16),
+        np.zeros((rows, record.rows(bucket.frames), record.channels), record.dtype),
         np.zeros(rows, np.int32),
         np.zeros((rows, bucket.labels), np.int32),
         np.zeros(rows, np.int32),
@@ -184,21 +187,23 @@ class Source:
         transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
         shape: Bucket | None = None,
     ) -> Batch:
-        """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; features float16).
+        """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; in the precision they are stored in).
 
         `transform(features_TxM, index)` may change an utterance's features and their number first. The padded shape
         is that of these utterances, or, where they are a part of a larger batch, its `shape`.
         """
         features = self.dataset.features_of(indices)
+        frames = [self.dataset.entries[i].frames for i in indices]
         if transform:
             features = [transform(item, int(i)) for item, i in zip(features, indices, strict=True)]
+            frames = list(map(len, features))
         labels = [self.labels[i] for i in indices]
-        shape = shape or self.shape(indices, map(len, features))
-        batch = empty_batch(rows, shape, features[0].shape[1])
+        shape = shape or self.shape(indices, frames)
+        batch = empty_batch(rows, shape, self.dataset.record)
         for row, (item, ids) in enumerate(zip(features, labels, strict=True)):
             batch.features_BxTxM[row, : len(item)] = item
             batch.labels_BxL[row, : len(ids)] = ids
-            batch.frames_B[row], batch.label_lengths_B[row] = len(item), len(ids)
+            batch.frames_B[row], batch.label_lengths_B[row] = frames[row], len(ids)
         return batch
 
     def in_order_of_length(self, rows: int) -> Iterator[tuple[np.ndarray, Batch]]:

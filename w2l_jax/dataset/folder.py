@@ -1,4 +1,4 @@
-"""The folder of a prepared dataset while it is written: who may write, what goes, a disk that is full."""
+"""A folder of shards while it is written: who may write, what goes, a disk that is full."""
 
 import contextlib
 import errno
@@ -27,19 +27,21 @@ def is_of(out: Path, inputs: str) -> bool:
 
 
 @contextlib.contextmanager
-def writing(out: Path, shards: Sequence[Shard], mine: Sequence[Shard]) -> Iterator[None]:
+def writing(
+    out: Path, shards: Sequence[Shard], mine: Sequence[Shard], option: str = "--out", size: str = "115 MB"
+) -> Iterator[None]:
     """Makes the folder and waits until nobody else writes the shards `mine`; nobody else may then, on any machine.
 
     Turns a full disk into advice (UserError); another UserError where the folder holds other things or cannot be
-    written.
+    written: `option` is what chooses it, `size` what an hour of speech takes.
     """
     if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
-        raise UserError(f"{out}: the folder holds other files; give a new --out")
+        raise UserError(f"{out}: the folder holds other files; give a new {option}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / _LOCK).open("w")
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another {option}") from None
     with lock:
         try:
             _wait_for(lock, mine, len(mine) == len(shards))
@@ -53,7 +55,7 @@ def writing(out: Path, shards: Sequence[Shard], mine: Sequence[Shard]) -> Iterat
                 if not path.name.startswith("shard-") or _shard_of(path) in {shard.name for shard in mine}:
                     os.truncate(path, 0)  # frees the room even while the writer holds the file
                     path.unlink()
-            raise UserError(_disk_full(out, shards)) from None
+            raise UserError(_disk_full(out, shards, size)) from None
 
 
 def _wait_for(lock: TextIO, mine: Sequence[Shard], every: bool) -> None:
@@ -81,7 +83,7 @@ def _shard_of(path: Path) -> str:
     return path.name.removesuffix(".tmp").removesuffix(".jsonl")
 
 
-def _disk_full(out: Path, shards: Sequence[Shard]) -> str:
+def _disk_full(out: Path, shards: Sequence[Shard], size: str) -> str:
     finished = [shard for shard in shards if shard.finished(out)]
     free = shutil.disk_usage(out).free / 1e6
     if finished:
@@ -90,10 +92,10 @@ def _disk_full(out: Path, shards: Sequence[Shard]) -> str:
         total = written / items * sum(len(shard.items) for shard in shards)
         need = f"about {(total - written) / 1e6:,.0f} MB more are needed ({total / 1e6:,.0f} MB in all)"
     else:
-        need = "features take about 115 MB per hour of speech"
+        need = f"an hour of speech takes about {size}"
     return (
         f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same "
-        f"command again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or prepare to "
+        f"command again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or write to "
         "another disk"
     )
 

@@ -5,9 +5,10 @@ with the first one that is missing. `store` describes the folder and reads it.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from w2l_jax.corpora import Utterance, manifest
@@ -15,7 +16,7 @@ from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import clear_away, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
-from w2l_jax.dataset.shards import Progress, excluded_row, plan, write_shards
+from w2l_jax.dataset.shards import Progress, excluded_row, hear, plan, write_shards
 from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -76,16 +77,15 @@ def prepare_part(
     left_out = [excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
     if not transcripts:
         raise nothing_left(Counter(row["reason"] for row in left_out), left_out[0])
-    shards = plan([(u, transcripts[u.id]) for u in given if u.id in transcripts], shard_size, config, stamps)
+    items = [(u, transcripts[u.id]) for u in given if u.id in transcripts]
+    shards = plan(items, shard_size, lambda part: digest(config, (stamps[u.id] for u, _ in part)))
     mine = shards[part[0] :: part[1]]
-
-    def listen(tasks: Iterable[filters.Task]) -> Iterator[filters.Heard | filters.Exclusion]:
-        return filters.listen_all(tasks, config.max_seconds, config.features, workers)
+    work = functools.partial(hear, max_seconds=config.max_seconds, features=config.features, workers=workers)
 
     with writing(out, shards, mine):
         if not is_of(out, inputs):  # another process may have written it while this one waited
             clear_away(out, shards, mine, replace)
-            write_shards(out, mine, listen, progress or (lambda *_: None))
+            write_shards(out, mine, work, progress or (lambda *_: None))
             if mine == shards:
                 finish(out, shards, left_out, config, inputs)
     if mine != shards:

@@ -1,31 +1,34 @@
-"""Shards of a prepared dataset: each is written whole or not at all, and says what decided its content."""
+"""Shards of stored arrays: each is written whole or not at all, and says what decided its content."""
 
 import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from array_record.python import array_record_module
 
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
-from w2l_jax.dataset.identity import PrepareConfig, digest, piece
+from w2l_jax.dataset.identity import piece
+from w2l_jax.features import FeatureConfig
 
 Progress = Callable[[int, int, str], None]
 Row = dict[str, Any]
-Listen = Callable[[Iterable[filters.Task]], Iterator[filters.Heard | filters.Exclusion]]
+Result = tuple[np.ndarray | None, Row]
+"""What becomes of an item: the array to store, None where it is left out, and the row about it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard to be: its utterances with their transcripts, and a key of all that decides its content."""
+    """A shard to be: its items, one utterance each, and a key of all that decides its content."""
 
     number: int
     name: str
-    items: Sequence[tuple[Utterance, str]]
+    items: Sequence[Any]
     key: str
 
     def finished(self, folder: Path) -> bool:
@@ -38,24 +41,22 @@ class Shard:
             return False
 
     def rows(self, folder: Path) -> Iterator[Row]:
-        """Yields the rows of its utterances, kept and excluded, once it is finished."""
+        """Yields the rows of its items, stored and left out, once it is finished."""
         with self._rows(folder).open("rb") as file:
             next(file)
             yield from map(json.loads, file)
 
-    def write(self, folder: Path, heard: Iterator[filters.Heard | filters.Exclusion]) -> Iterator[None]:
-        """Writes it into `folder`, taking what its utterances are heard as from `heard`; yields after each."""
+    def write(self, folder: Path, results: Iterator[Result]) -> Iterator[None]:
+        """Writes it into `folder`, taking what its items give from `results`; yields after each."""
         temporary = folder / f"{self.name}.tmp"
         # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
         writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         rows: list[Row] = []
-        for utterance, transcript in self.items:
-            result = next(heard)
-            if isinstance(result, filters.Exclusion):
-                rows.append(excluded_row(utterance, result))
-            else:
-                writer.write(result.features_TxM.tobytes())
-                rows.append(_kept_row(utterance, transcript, result))
+        for _ in self.items:
+            array, row = next(results)
+            if array is not None:
+                writer.write(array.tobytes())
+            rows.append(row)
             yield
         writer.close()
         size = temporary.stat().st_size
@@ -66,34 +67,48 @@ class Shard:
         return folder / f"{self.name}.jsonl"
 
 
-def plan(
-    items: Sequence[tuple[Utterance, str]], size: int, config: PrepareConfig, stamps: Mapping[str, list[Any]]
-) -> list[Shard]:
-    """Returns the shards of utterances and their transcripts, `size` in each; `stamps` are `identity.stamp`s by id."""
+def plan(items: Sequence[Any], size: int, key: Callable[[Sequence[Any]], str]) -> list[Shard]:
+    """Returns the shards of `items`, `size` in each; `key` of a shard's items is of all that decides its content."""
     parts = [items[start : start + size] for start in range(0, len(items), size)]
     return [
-        Shard(
-            number,
-            f"shard-{number:05d}-of-{len(parts):05d}.array_record",
-            part,
-            digest(config, (stamps[utterance.id] for utterance, _ in part)),
-        )
+        Shard(number, f"shard-{number:05d}-of-{len(parts):05d}.array_record", part, key(part))
         for number, part in enumerate(parts)
     ]
 
 
-def write_shards(out: Path, shards: Sequence[Shard], listen: Listen, progress: Progress) -> None:
-    """Writes those of `shards` that are not finished in `out`, one after the other."""
+def write_shards(
+    out: Path,
+    shards: Sequence[Shard],
+    work: Callable[[Sequence[Any]], Generator[Result, None, None]],
+    progress: Progress,
+    what: str = "features",
+) -> None:
+    """Writes those of `shards` that are not finished in `out`, one after the other.
+
+    `work` yields the result of each of the items it is given; `what` they are is for `progress`.
+    """
     todo = [shard for shard in shards if not shard.finished(out)]
     total = sum(len(shard.items) for shard in shards)
     done = total - sum(len(shard.items) for shard in todo)
-    tasks = ((u.audio, transcript, u.start, u.end) for shard in todo for u, transcript in shard.items)
-    progress(done, total, "features")
-    with contextlib.closing(listen(tasks)) as heard:
+    progress(done, total, what)
+    with contextlib.closing(work([item for shard in todo for item in shard.items])) as results:
         for shard in todo:
-            for _ in shard.write(out, heard):
+            for _ in shard.write(out, results):
                 done += 1
-                progress(done, total, "features")
+                progress(done, total, what)
+
+
+def hear(
+    items: Sequence[tuple[Utterance, str]], max_seconds: float, features: FeatureConfig, workers: int | None
+) -> Generator[Result, None, None]:
+    """Yields what utterances with their transcripts are heard as: features, or why they are left out."""
+    tasks = ((utterance.audio, transcript, utterance.start, utterance.end) for utterance, transcript in items)
+    with contextlib.closing(filters.listen_all(tasks, max_seconds, features, workers)) as heard:
+        for (utterance, transcript), result in zip(items, heard, strict=True):
+            if isinstance(result, filters.Exclusion):
+                yield None, excluded_row(utterance, result)
+            else:
+                yield result.features_TxM, _kept_row(utterance, transcript, result)
 
 
 def _kept_row(utterance: Utterance, transcript: str, heard: filters.Heard) -> Row:

@@ -53,28 +53,48 @@ class Entry:
     """Seconds of audio."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is stored of an utterance of T frames: an array [ceil(T / stride), channels]."""
+
+    channels: int
+    dtype: np.dtype = np.dtype(np.float16)
+    stride: int = 1
+    layer: int = 0
+    """The network's layer whose output it is; 0 for features."""
+    repair: str = _AGAIN
+    """What to do where it is damaged."""
+
+    def rows(self, frames: int) -> int:
+        """The array's length for `frames` input frames."""
+        return -(-frames // self.stride)
+
+    def bytes(self, frames: int) -> int:
+        """The array's size for `frames` input frames."""
+        return self.rows(frames) * self.channels * self.dtype.itemsize
+
+
 class _Shards:
     """The record files of one folder, opened when first used; safe for threads, and picklable (opened anew)."""
 
-    def __init__(self, folder: Path, names: Sequence[str], mels: int):
-        self._folder, self._names, self._mels = folder, tuple(names), mels
+    def __init__(self, folder: Path, names: Sequence[str], record: Record):
+        self._folder, self._names, self.record = folder, tuple(names), record
         self._lock = threading.Lock()
         self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
     def __reduce__(self):
-        return _Shards, (self._folder, self._names, self._mels)
+        return _Shards, (self._folder, self._names, self.record)
 
     def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
-        """Returns the features [T, M] at `positions` of one shard; raises UserError where they are damaged."""
+        """Returns the arrays at `positions` of one shard; raises UserError where they are damaged."""
         path = self._folder / self._names[shard]
         try:
             records = self._reader(shard, path).read([int(position) for position in positions])
         except (RuntimeError, IndexError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {_AGAIN}") from None
-        wanted = [2 * self._mels * count for count in frames]
-        if [len(record) for record in records] != wanted:
-            raise UserError(f"{path}: damaged (records are not of the sizes the index states); {_AGAIN}")
-        return [np.frombuffer(record, np.float16).reshape(-1, self._mels) for record in records]
+            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {self.record.repair}") from None
+        if [len(record) for record in records] != [self.record.bytes(count) for count in frames]:
+            raise UserError(f"{path}: damaged (records are not of the sizes the index states); {self.record.repair}")
+        return [np.frombuffer(record, self.record.dtype).reshape(-1, self.record.channels) for record in records]
 
     def _reader(self, shard: int, path: Path) -> Any:
         with self._lock:
@@ -120,8 +140,13 @@ class Dataset:
         """The known speakers."""
         return frozenset(entry.speaker for entry in self.entries if entry.speaker)
 
+    @property
+    def record(self) -> Record:
+        """What is stored of each utterance."""
+        return self._shards.record
+
     def features_of(self, indices: Iterable[int]) -> list[np.ndarray]:
-        """Returns the features, read-only float16 [T, M] each, of `indices` in their order, in any order.
+        """Returns what is stored of `indices` (features: float16 [T, M] each), read-only, in the order asked for.
 
         Raises UserError naming the file where a shard is damaged. May be called from several threads.
         """
@@ -151,6 +176,12 @@ class Dataset:
             fingerprint=digest.hexdigest(),
             _places=tuple(self._places[index] for index in indices),
         )
+
+    def stored_as(
+        self, record: Record, folder: Path, names: Sequence[str], places: Sequence[tuple[int, int]]
+    ) -> "Dataset":
+        """Returns the same utterances with other arrays, at `places` (shard, position) of the shards `names`."""
+        return dataclasses.replace(self, folder=folder, _places=tuple(places), _shards=_Shards(folder, names, record))
 
     def subset(self, hours: float, seed: int = 0) -> "Dataset":
         """Returns a random selection of at most `hours` (at least one utterance), in the dataset's order.
@@ -187,7 +218,7 @@ def open_dataset(folder: str | Path) -> Dataset:
         if path.stat().st_size != size:
             raise UserError(f"{path}: has {path.stat().st_size} bytes, not the {size} written; {_AGAIN}")
     entries, places = _read_index(folder / INDEX, meta)
-    reader = _Shards(folder, tuple(sizes), features.mels)
+    reader = _Shards(folder, tuple(sizes), Record(features.mels))
     return Dataset(folder, entries, alphabet, features, language, fingerprint, excluded, places, reader)
 
 

@@ -13,17 +13,17 @@ from w2l_jax.model import LAYERS, Layer, output_frames
 from w2l_jax.training.step import TrainState
 
 
-def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: frozenset[int]) -> float:
-    """FLOPs of the convolutions of one update on a batch [rows, frames].
+def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: frozenset[int], first: int = 1) -> float:
+    """FLOPs of the convolutions of one update on a batch [rows, frames] that enters at layer `first`.
 
-    All layers run forward; each trained layer needs its weight gradient; each layer above the lowest trained one
-    passes a gradient down. Each of the three is 2 · S · kernel · C_in · C_out per utterance.
+    All layers from there run forward; each trained layer needs its weight gradient; each layer above the lowest
+    trained one passes a gradient down. Each of the three is 2 · S · kernel · C_in · C_out per utterance.
     """
     lowest = transfer.frozen_prefix(frozen) + 1
     total = 0
     for number, layer in enumerate(table, start=1):
         once = 2 * rows * output_frames(frames) * layer.kernel * layer.channels_in * layer.channels_out
-        total += once * (1 + (number not in frozen) + (number > lowest))
+        total += once * ((number >= first) + (number not in frozen) + (number > lowest))
     return float(total)
 
 
@@ -43,6 +43,8 @@ class Certificate:
     optimizer_bytes: int
     frozen_parameters: int
     trained_parameters: int
+    first_layer: int = 1
+    """Layers below it are not run: the batch holds what they give."""
     devices: int = 1
 
     def to_json(self, earlier: str = "") -> str:
@@ -57,9 +59,11 @@ class Certificate:
         mib = 2**20
         layers = ", ".join(map(str, self.frozen_layers)) or "none"
         where = f" of each of {self.devices} devices" if self.devices > 1 else ""
+        skipped = f"layers 1 to {self.first_layer - 1} are not run: their output is cached\n"
         return (
             f"frozen layers: {layers} of {LAYERS} ({self.frozen_parameters:,} parameters frozen, "
             f"{self.trained_parameters:,} trained)\n"
+            f"{skipped if self.first_layer > 1 else ''}"
             f"one update of {self.rows} utterances of up to {self.frames} frames: {self.flops / 1e9:,.1f} GFLOP, "
             f"{self.flops_share_of_k0:.1%} of training every layer\n"
             f"memory{where}: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB "
@@ -74,16 +78,17 @@ def certify(
     table: tuple[Layer, ...],
     shape: tuple[int, int],
     frozen: frozenset[int],
+    first: int = 1,
     devices: int = 1,
 ) -> Certificate:
-    """Reads the certificate of a compiled step for a batch of `shape` (rows, frames) on `devices`.
+    """Reads the certificate of a step compiled for `devices` and a batch of `shape` (rows, frames) entering at `first`.
 
     The share compares the compiled FLOPs with those the layer table predicts for the same update without freezing;
     what is not a convolution (the loss, Adam) is taken to cost the same there.
     """
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops = devices * float((cost[0] if isinstance(cost, list) else cost)["flops"])  # the compiler's are one device's
-    saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen)
+    saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen, first)
     trained, held = transfer.partition(state.params, frozen)
     return Certificate(
         rows=shape[0],
@@ -98,6 +103,7 @@ def certify(
         optimizer_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         frozen_parameters=sum(leaf.size for leaf in jax.tree.leaves(held)),
         trained_parameters=sum(leaf.size for leaf in jax.tree.leaves(trained)),
+        first_layer=first,
         devices=devices,
     )
 

@@ -12,6 +12,7 @@ import optax
 
 from w2l_jax import alphabet as alphabets
 from w2l_jax import model, transfer
+from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.corpora import manifest
@@ -25,7 +26,16 @@ from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
-from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume, unfrozen
+from w2l_jax.training.step import (
+    StepConfig,
+    TrainState,
+    init_state,
+    make_optimizer,
+    microbatches,
+    resumed,
+    to_resume,
+    unfrozen,
+)
 
 Progress = Callable[[int, int, str], None]
 
@@ -83,6 +93,10 @@ def check(options: TrainOptions) -> None:
         )
     if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
         raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
+    if options.cache_activations:
+        _check_cacheable(options, frozen)
+    elif options.activation_dtype != TrainOptions.activation_dtype:
+        raise UserError("--activation_dtype is the precision of --cache_activations: give both or none")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
 
@@ -101,6 +115,30 @@ def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
     config = dataclasses.replace(job.step_config, frozen=frozen)
     job = dataclasses.replace(job, frozen=frozen, late=late, optimizer=optimizer, step_config=config)
     return job, unfrozen(state, optimizer)
+
+
+def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
+    augment = options.augment
+    if not transfer.frozen_prefix(frozen):
+        raise UserError(
+            f"--cache_activations stores what the lowest layers give, but --frozen_layers={options.frozen_layers} "
+            "freezes no layer from the first up: freeze some, or leave --cache_activations away"
+        )
+    if augment.frequency_masks or augment.time_masks or augment.speed:
+        raise UserError(
+            "--cache_activations and --augment contradict each other: augmentation changes what the frozen layers see "
+            "at every step; leave one of the two away"
+        )
+    if options.unfreeze_after:
+        raise UserError(
+            "--cache_activations and --unfreeze_after contradict each other: what is stored holds while the layers "
+            "are frozen; leave one of the two away"
+        )
+    if options.model.dropout:
+        raise UserError(
+            "--cache_activations and --model.dropout contradict each other: dropout changes what the frozen layers "
+            "give at every step; leave one of the two away"
+        )
 
 
 def create(options: TrainOptions, report: Report = print, progress: Progress | None = None) -> Job:
@@ -159,6 +197,9 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     else:
         params, remap = _initial_params(options, base, alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
+    if options.cache_activations:
+        train, dev, step_config = _cached(options, state.params, train, dev, step_config, report, progress)
+    if not options.resume:
         if remap:
             report(remap.text())
         if devices.first:
@@ -230,6 +271,25 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
     if not options.reinitialize:
         return carried, remap
     return transfer.reinitialize(carried, fresh, frozen), remap if LAYERS in frozen else None
+
+
+def _cached(
+    options: TrainOptions,
+    params: model.Params,
+    train: Source,
+    dev: Source | None,
+    config: StepConfig,
+    report: Report,
+    progress: Progress | None,
+) -> tuple[Source, Source | None, StepConfig]:
+    """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
+    k = transfer.frozen_prefix(config.frozen)
+    layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
+    rows = options.batch_size
+    rows //= microbatches(rows, train.buckets[-1].frames, options.max_microbatch_frames)
+    sources = [train, dev] if dev else [train]
+    train, *rest = on_activations(sources, layers, options.data.cache, rows, report, progress)
+    return train, rest[0] if rest else None, dataclasses.replace(config, first_layer=k + 1)
 
 
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:

@@ -115,7 +115,8 @@ class _Trainer:
                 started = time.perf_counter()
             self.state, scalars = step_of(self.state, batch)
             self.position.step += 1
-            self.pending.append((self.position.step, batch.features_BxTxM.shape[1], scalars))
+            frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
+            self.pending.append((self.position.step, frames, scalars))
             logs, evaluates, saves = self._due(self.position.step)
             # Several processes must stop at the same step: they ask each other where all come by.
             if not (logs or evaluates or saves or (signals.received and self.devices.alone)):
@@ -234,10 +235,11 @@ class _Trainer:
     def _certify(self, step_of: CompiledStep) -> None:
         """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
-        mels, shape, count = self.options.features.mels, (rows, bucket.frames), self.devices.count
-        batch = self.devices.place(empty_batch(len(self.devices.own(range(rows))), bucket, mels))
-        table = model.layers(self.options.model, job.alphabet.size, mels)
-        certificate = certify(step_of.compiled(self.state, batch), self.state, table, shape, job.frozen, count)
+        shape, count = (rows, bucket.frames), self.devices.count
+        batch = self.devices.place(empty_batch(len(self.devices.own(range(rows))), bucket, job.train.dataset.record))
+        table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
+        compiled, first = step_of.compiled(self.state, batch), job.step_config.first_layer
+        certificate = certify(compiled, self.state, table, shape, job.frozen, first, count)
         path = job.run.folder / "certificate.json"
         if self.devices.first:
             earlier = path.read_text() if job.late and path.is_file() else ""

@@ -82,6 +82,10 @@ class TrainOptions:
     """Configuration that trains `init` where it is missing."""
     frozen_layers: str = "0"
     """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
+    cache_activations: bool = False
+    """Compute what the frozen layers give once, store it below `data.cache`, and train the layers above on that."""
+    activation_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Precision of these stored activations; float16 is the most exact for its size but ends at 65,504."""
     reinitialize: bool = False
     """Start the layers that are not frozen afresh instead of from `init`'s weights."""
     unfreeze_after: int = 0

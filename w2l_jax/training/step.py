@@ -40,6 +40,8 @@ class StepConfig:
 
     model: ModelConfig
     frozen: frozenset[int] = frozenset()
+    first_layer: int = 1
+    """Where the batch enters: 1 with features, k + 1 with the activations of layer k, the highest of the prefix."""
     dtype: Any = jnp.float32
     seed: int = 0
     max_microbatch_frames: int = 0
@@ -134,8 +136,10 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
     k = transfer.frozen_prefix(config.frozen)
     common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
     x = batch.features_BxTxM
-    if k:
-        x = lax.stop_gradient(model.apply(params, x, batch.frames_B, config.model, last=k, **common))
+    if k >= config.first_layer:
+        x = lax.stop_gradient(
+            model.apply(params, x, batch.frames_B, config.model, first=config.first_layer, last=k, **common)
+        )
     return model.apply(params, x, batch.frames_B, config.model, first=k + 1, last=LAYERS, **common)
 
 
@@ -163,7 +167,8 @@ def make_step(
         return losses.ctc_loss(logits_BxSxV, *target).sum(), losses.feasible(*target).sum()
 
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
-        rows, frames = batch.features_BxTxM.shape[:2]
+        rows, length = batch.features_BxTxM.shape[:2]
+        frames = length if config.first_layer == 1 else model.STRIDE * length
         parts = microbatches(rows // devices, frames, config.max_microbatch_frames)
         value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
         if parts == 1:

@@ -1,0 +1,333 @@
+"""The activation cache: what it holds, that training on it is the same training, and that nothing stale is read."""
+
+import collections
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.conftest import ROOT
+from w2l_jax import activations, model, training, transfer
+from w2l_jax.activations import FrozenLayers, on_activations
+from w2l_jax.checkpoint import Run
+from w2l_jax.dataset.batches import Bucket, empty_batch
+from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.certificate import certify, predicted_flops
+from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+from w2l_jax.training.step import StepConfig, init_state, make_optimizer, make_step
+
+TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
+
+
+@pytest.fixture(scope="module")
+def base(tones, cache, tmp_path_factory):
+    """An English run of a few updates."""
+    data = DataOptions(train=str(tones / "train.jsonl"), cache=str(cache), buckets=2, workers=1)
+    folder = tmp_path_factory.mktemp("base") / "run"
+    options = TrainOptions(run=str(folder), steps=4, batch_size=8, learning_rate=3e-3, model=TINY, data=data)
+    training.train(training.create(options, lambda _: None), lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def options(tones, cache, base, tmp_path):
+    """Adapting it to German, with prepared features as the cache has them and an empty cache of activations."""
+    paths = {}
+    for side, name in (("train", "german"), ("dev", "german_dev")):
+        paths[side] = str(
+            prepare_cached(tones / f"{name}.jsonl", cache, PrepareConfig(language="german"), workers=1).folder
+        )
+    data = DataOptions(**paths, cache=str(tmp_path / "cache"), buckets=2, workers=1)
+    return TrainOptions(
+        run=str(tmp_path / "run"), init=str(base), frozen_layers="9", steps=6, batch_size=8, learning_rate=3e-3,
+        eval_every=4, checkpoint_every=4, log_every=2, cache_activations=True, data=data,
+    )  # fmt: skip
+
+
+def create(options, **changes):
+    said = []
+    job = training.create(dataclasses.replace(options, **changes), said.append)
+    return job, said
+
+
+def uncached(options, **changes):
+    return create(options, cache_activations=False, activation_dtype="float16", run=options.run + "_plain", **changes)
+
+
+def stored(options):
+    return sorted((Path(options.data.cache) / "activations").glob("*/shard-*.array_record"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_it_holds_what_each_utterance_alone_gives(options, dtype):
+    plain, _ = uncached(options)
+    job, said = create(options, activation_dtype=dtype)
+    params = job.state.params
+    for there, features in ((job.train, plain.train), (job.dev, plain.dev)):
+        assert [entry.id for entry in there.dataset.entries] == [entry.id for entry in features.dataset.entries]
+        indices = [7, 0, 11]
+        for index, item_SxC in zip(indices, there.dataset.features_of(indices), strict=True):
+            (x_TxM,) = features.dataset.features_of([index])
+            alone = model.apply(params, x_TxM[None], jnp.array([len(x_TxM)]), TINY, last=9)[0]
+            assert item_SxC.dtype == jnp.dtype(dtype) and item_SxC.shape == alone.shape
+            rounding = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 0}[dtype]
+            np.testing.assert_allclose(np.float32(item_SxC), alone, rtol=rounding, atol=1e-5 * abs(alone).max())
+    hours = job.train.dataset.hours
+    kilobytes = hours * 3600 * 62.5 * 24 * jnp.dtype(dtype).itemsize / 1e3
+    assert activations.size(job.train.dataset, layers_of(job, dtype)) / 1e3 == pytest.approx(kilobytes, rel=0.02)
+    assert sum("to be computed" in line for line in said) == 2
+
+
+def layers_of(job, dtype="float16"):
+    return FrozenLayers(job.state.params, job.options.model, job.step_config.first_layer - 1, jnp.float32, dtype)
+
+
+def first_update(job, batch):
+    """Loss and gradient: with α = 1 the update of plain gradient descent is the gradient itself."""
+    sgd = optax.sgd(1.0)
+    before = jax.device_get(job.state.params)
+    state = init_state(jax.tree.map(jnp.array, before), sgd, job.frozen)
+    after, metrics = make_step(sgd, job.step_config)(state, batch)
+    moved = jax.tree.map(lambda a, b: a - np.asarray(b), before, jax.device_get(after.params))
+    return float(metrics["loss"]), transfer.partition(moved, job.frozen)[0]
+
+
+@pytest.mark.parametrize(("layers", "prefix"), [("1", 1), ("9", 9), ("10", 10), ("1-3,9", 3)])
+def test_loss_and_gradient_of_the_first_update_are_the_same(options, layers, prefix):
+    job, said = create(options, frozen_layers=layers, activation_dtype="float32", max_microbatch_frames=4 * 300)
+    plain, _ = uncached(options, frozen_layers=layers, max_microbatch_frames=4 * 300)
+    assert job.step_config.first_layer == prefix + 1
+    assert any(f"activations of layer {prefix} for 24 utterances" in line for line in said)
+    indices = job.order.batch(0)
+    batch, features = job.train.batch(indices, 8), plain.train.batch(indices, 8)
+    assert batch.features_BxTxM.shape == (8, features.features_BxTxM.shape[1] // 2, 16 if prefix < 9 else 24)
+    np.testing.assert_array_equal(batch.frames_B, features.frames_B)
+    np.testing.assert_array_equal(batch.labels_BxL, features.labels_BxL)
+    (loss, gradient), (expected, expected_gradient) = first_update(job, batch), first_update(plain, features)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert gradient.keys() == expected_gradient.keys()
+    for found, wanted in zip(*map(jax.tree.leaves, (gradient, expected_gradient)), strict=True):
+        assert np.linalg.norm(found - wanted) <= 1e-5 * np.linalg.norm(wanted)
+
+
+def losses(options):
+    lines = (Path(options.run) / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return {kind: [r["loss"] for r in records if r["kind"] == kind] for kind in ("train", "dev")}
+
+
+def train(options):
+    return training.train(training.create(options, lambda _: None), lambda _: None)
+
+
+def test_the_loss_curve_stays_with_the_uncached_one(options):
+    cached = dataclasses.replace(options, steps=200, eval_every=100, log_every=100)
+    plain = dataclasses.replace(cached, cache_activations=False, run=options.run + "_plain")
+    train(cached), train(plain)
+    for kind, wanted in losses(plain).items():
+        np.testing.assert_allclose(losses(cached)[kind], wanted, rtol=0.005)
+    assert losses(plain)["train"][-1] < 0.8 * losses(plain)["train"][0]
+
+
+def test_resumed_is_bit_identical_and_computes_nothing_again(options, tmp_path):
+    whole = dataclasses.replace(options, steps=10, average_decay=0.9)
+    train(whole)
+    written = {path: path.stat().st_mtime_ns for path in stored(options)}
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+
+    def interrupt(line):
+        if line.startswith("step 4"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    first = training.train(training.create(parts, lambda _: None), interrupt)
+    assert "SIGTERM" in first.reason
+    job, said = create(parts, resume=True)
+    assert sum("stored already" in line for line in said) == 2
+    training.train(job, lambda _: None)
+    a, b = (Run.open(x.run).restore_params("last") for x in (whole, parts))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+    assert losses(whole) == losses(parts)
+    assert len(written) == 2 and written == {path: path.stat().st_mtime_ns for path in stored(options)}
+    with pytest.raises(UserError, match="cache_activations was True"):
+        create(parts, resume=True, cache_activations=False)
+
+
+def flip(params, name):
+    """The lowest bit of one weight."""
+    kernel = np.array(params[name]["kernel"])
+    kernel.view(np.uint32).flat[7] ^= 1
+    return {**params, name: {**params[name], "kernel": kernel}}
+
+
+def test_nothing_stale_is_ever_found(options):
+    job, _ = create(options)
+    data, layers = job.train.dataset, layers_of(job)
+    params, config = layers.params, layers.config
+    other = [
+        dataclasses.replace(layers, params=flip(params, "layer_01")),
+        dataclasses.replace(layers, params=flip(params, "layer_09")),
+        dataclasses.replace(layers, count=8),
+        dataclasses.replace(layers, config=dataclasses.replace(config, activation="relu")),
+        dataclasses.replace(layers, stored_dtype="bfloat16"),
+        dataclasses.replace(layers, compute_dtype=jnp.bfloat16),
+    ]
+    keys = [layers.fingerprint(data), *(changed.fingerprint(data) for changed in other)]
+    keys += [layers.fingerprint(part) for part in (data.select(range(9)), data.subset(0.003), job.dev.dataset)]
+    assert len(set(keys)) == 10
+    # What is trained, or is the same but for its place in memory, changes nothing.
+    same = dataclasses.replace(layers, params=flip(jax.tree.map(jnp.copy, params), "layer_10"))
+    assert same.fingerprint(data) == keys[0]
+    # And it is computed anew, not only named anew.
+    plain, _ = uncached(options)
+    params = jax.tree.map(np.asarray, params)
+    doubled = {**params, "layer_09": jax.tree.map(lambda x: 2 * x, params["layer_09"])}
+    changed = dataclasses.replace(layers, params=doubled, config=dataclasses.replace(config, activation="relu"))
+    before = on_activations([plain.train], dataclasses.replace(layers, config=changed.config), options.data.cache, 8)
+    after = on_activations([plain.train], changed, options.data.cache, 8)
+    for a, b in zip(before[0].dataset.features_of(range(24)), after[0].dataset.features_of(range(24)), strict=True):
+        np.testing.assert_allclose(2 * np.float32(a), np.float32(b), rtol=2e-3, atol=1e-4)
+
+
+FILL = """
+import json, os, signal, sys
+from w2l_jax import activations, training
+from w2l_jax.config import from_table
+from w2l_jax.training.options import TrainOptions
+activations._SHARD = 8
+options, die_at = from_table(TrainOptions, json.loads(sys.argv[1]), "test"), int(sys.argv[2])
+computed = 0
+def progress(done, total, what):
+    global computed
+    if what.startswith("layers"):
+        computed += 1
+        if done == die_at: os.kill(os.getpid(), signal.SIGKILL)
+training.create(options, lambda line: None, progress)
+print(computed)
+"""
+
+
+def fill(options, die_at=-1):
+    command = [sys.executable, "-c", FILL, json.dumps(dataclasses.asdict(options)), str(die_at)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_filling_that_was_killed_goes_on_and_two_at_once_take_turns(options, monkeypatch):
+    process = fill(options, die_at=19)  # in the third of three shards
+    assert process.wait(120) == -signal.SIGKILL
+    assert not Run.exists(options.run)
+    written = {path.name: path.stat().st_mtime_ns for path in stored(options)}
+    assert set(written) == {"shard-00000-of-00003.array_record", "shard-00001-of-00003.array_record"}
+    both = [fill(dataclasses.replace(options, run=options.run + name)) for name in "ab"]
+    out = [process.communicate(timeout=240) for process in both]
+    assert all(process.returncode == 0 for process in both), out
+    # Each time one call states where it stands, then one for each utterance: 8 of train and 12 of dev were missing.
+    assert sum(int(stdout) for stdout, _ in out) <= 8 + 12 + 4
+    now = {path.name: path.stat().st_mtime_ns for path in stored(options)}
+    assert written.items() <= now.items() and len(now) == 5
+    monkeypatch.setattr(activations, "_SHARD", 8)
+    job, said = create(options)
+    assert sum("stored already" in line for line in said) == 2
+    shutil.rmtree(Path(options.data.cache) / "activations")
+    again, _ = create(options, run=options.run + "_again")
+    for source, other in ((job.train, again.train), (job.dev, again.dev)):
+        everything = range(len(source.dataset))
+        for a, b in zip(source.dataset.features_of(everything), other.dataset.features_of(everything), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_damaged_cache_is_filled_again_or_named(options):
+    create(options)
+    shard = max(stored(options), key=lambda path: path.stat().st_size)
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    _, said = create(options, run=options.run + "2")
+    assert sum("to be computed" in line for line in said) == 1 and shard.read_bytes() == content
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    shard.write_bytes(flipped)
+    job, _ = create(options, run=options.run + "3")
+    with pytest.raises(UserError, match=rf"{shard.name}: damaged .*delete the folder and run the same command again"):
+        job.train.dataset.features_of(range(24))
+
+
+def test_a_disk_without_room_is_refused_before_any_work(options, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 20_000))
+    with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free there: .*--data\.cache"):
+        create(options)
+    assert not stored(options) and not Run.exists(options.run)
+    monkeypatch.undo()
+    create(options)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
+    create(options, run=options.run + "2")  # what is stored needs no room
+
+
+def test_what_the_stored_precision_cannot_hold_is_refused(options):
+    plain, _ = uncached(options)
+    params = jax.tree.map(np.asarray, plain.state.params)
+    loud = {**params, "layer_09": jax.tree.map(lambda x: 1e6 * x, params["layer_09"])}
+    layers = FrozenLayers(loud, TINY, 9, jnp.float32, "float16")
+    with pytest.raises(
+        UserError, match=r"utterance german_0\d\d: .* float16 ends at 65,504: .*--activation_dtype=bfloat16"
+    ):
+        on_activations([plain.train], layers, options.data.cache, 8)
+    assert not stored(options)
+    wide = dataclasses.replace(layers, stored_dtype="bfloat16")
+    (source,) = on_activations([plain.train], wide, options.data.cache, 8)
+    values = np.concatenate(source.dataset.features_of(range(24))).astype(np.float32)
+    assert np.isfinite(values).all() and values.max() > 65504
+    broken = {**loud, "layer_08": jax.tree.map(lambda x: 1e38 * x, params["layer_08"])}
+    with pytest.raises(UserError, match=r"german_0\d\d: .*(inf|nan).*take this recording out"):
+        on_activations([plain.train], dataclasses.replace(wide, params=broken), options.data.cache, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frozen_layers": "0"}, "freezes no layer from the first up"),
+        ({"frozen_layers": "2-9"}, "freezes no layer from the first up"),
+        ({"augment": AugmentOptions(time_masks=1)}, "--augment"),
+        ({"augment": AugmentOptions(frequency_masks=1)}, "--augment"),
+        ({"augment": AugmentOptions(speed=0.1)}, "--augment"),
+        ({"model": ModelConfig(dropout=0.1)}, "--model.dropout"),
+        ({"cache_activations": False, "activation_dtype": "float32"}, "--activation_dtype"),
+    ],
+)
+def test_contradictions_stop_before_any_work(options, changes, message):
+    with pytest.raises(UserError, match=message):
+        create(options, **changes)
+    assert not stored(options) and not Run.exists(options.run)
+
+
+@pytest.mark.parametrize("k", [8, 9, 10])
+def test_flops_of_the_cached_step_are_those_of_the_layers_above(k):
+    """Full width, compiled, not run; the frozen layers' forward is not in it."""
+    rows, frames, frozen = 2, 1500, frozenset(range(1, k + 1))
+    optimizer, table = make_optimizer(TrainOptions()), model.layers(ModelConfig(), 33)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), ModelConfig(), 33))
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, frozen), params)
+    record = FrozenLayers(params, ModelConfig(), k, jnp.float32, "float16").record
+    batch = empty_batch(rows, Bucket(frames, 150), record)
+    compiled = make_step(optimizer, StepConfig(ModelConfig(), frozen, k + 1)).lower(state, batch).compile()
+    found = certify(compiled, state, table, (rows, frames), frozen, k + 1)
+    forward = sum(2 * rows * 750 * x.kernel * x.channels_in * x.channels_out for x in table[:k])
+    expected = predicted_flops(table, rows, frames, frozen, k + 1)
+    assert expected == predicted_flops(table, rows, frames, frozen) - forward
+    print(k, found.flops, expected, found.flops / expected, found)
+    assert found.flops == pytest.approx(expected, rel=0.03)
+    assert found.first_layer == k + 1 and f"layers 1 to {k} are not run" in found.text()
+    assert found.flops_share_of_k0 == pytest.approx(
+        expected / predicted_flops(table, rows, frames, frozenset()), rel=0.03
+    )

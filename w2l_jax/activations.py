@@ -1,0 +1,194 @@
+"""What frozen layers compute, stored once per utterance, so that training runs only the layers above (§7's idea).
+
+A dataset's activations are shards as those of its features, in a folder named after everything that decides their
+content: other weights, another setting or other data make another folder, so nothing stale can be read. Each shard is
+written whole or not at all; filling that was killed goes on with the first one that is missing.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from w2l_jax import model
+from w2l_jax.dataset.batches import Source, prefetch
+from w2l_jax.dataset.folder import writing
+from w2l_jax.dataset.shards import Progress, Result, Shard, plan, write_shards
+from w2l_jax.dataset.store import Dataset, Record
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig, Params, layer_name
+
+FORMAT = 1  # rises whenever the same layers give something else
+_SHARD = 256  # utterances, a power of two: 0.8 GB at full width
+_REPAIR = "delete the folder and run the same command again, it fills it anew"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrozenLayers:
+    """Layers 1 … `count` of `params`, the precision they are computed in and the one in which their output is kept."""
+
+    params: Params
+    config: ModelConfig
+    count: int
+    compute_dtype: Any
+    stored_dtype: Any
+
+    @property
+    def prefix(self) -> Params:
+        """The layers' parameters alone."""
+        return {layer_name(number): self.params[layer_name(number)] for number in range(1, self.count + 1)}
+
+    @property
+    def record(self) -> Record:
+        """What is stored of each utterance: [S, C]."""
+        channels = self.params[layer_name(self.count)]["bias"].shape[0]
+        return Record(channels, jnp.dtype(self.stored_dtype), model.STRIDE, self.count, _REPAIR)
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        dtypes = [str(jnp.dtype(dtype)) for dtype in (self.compute_dtype, self.stored_dtype)]
+        settings = [FORMAT, self.count, dataclasses.asdict(self.config), *dtypes]
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for name, layer in sorted(self.prefix.items()):
+            for leaf, values in sorted(layer.items()):
+                digest.update(f"{name}/{leaf} {values.dtype} {values.shape}".encode())
+                digest.update(np.ascontiguousarray(values).data)
+        return digest.hexdigest()
+
+    def fingerprint(self, dataset: Dataset) -> str:
+        """A key of all that decides what these layers give for `dataset`: weights, settings, precisions, features."""
+        return hashlib.sha256(f"{self._digest} {dataset.fingerprint}".encode()).hexdigest()
+
+
+def on_activations(
+    sources: Sequence[Source],
+    layers: FrozenLayers,
+    cache: str | Path,
+    rows: int,
+    report: Callable[[str], None] = print,
+    progress: Progress | None = None,
+) -> list[Source]:
+    """Returns `sources` whose batches hold what `layers` give, [B, S, C], computing what is not stored yet.
+
+    It lies in `cache`/activations/<fingerprint>. At most `rows` utterances are computed at once. Processes that fill
+    one folder take turns. Raises UserError where the disk has not room for all of it (before any work) and for an
+    utterance whose activations the stored precision cannot hold.
+    """
+    places = [Path(cache) / "activations" / layers.fingerprint(source.dataset)[:16] for source in sources]
+    plans = [_plan(source.dataset, layers) for source in sources]
+    todo = [[s for s in shards if not s.finished(place)] for place, shards in zip(places, plans, strict=True)]
+    for source, place, missing in zip(sources, places, todo, strict=True):
+        state = "to be computed" if missing else "stored already"
+        report(
+            f"activations of layer {layers.count} for {len(source.dataset)} utterances: "
+            f"{_readable(size(source.dataset, layers))} ({_per_hour(layers)} per hour of speech), {state}: {place}"
+        )
+    needed = sum(
+        size(source.dataset, layers, [index for shard in missing for index in shard.items])
+        for source, missing in zip(sources, todo, strict=True)
+    )
+    _check_room(Path(cache), needed, layers)
+    filled = []
+    for source, place, shards, missing in zip(sources, places, plans, todo, strict=True):
+        if missing:
+            _fill(place, source, layers, shards, rows, progress or (lambda *_: None))
+        filled.append(dataclasses.replace(source, dataset=_open(place, source.dataset, layers, shards)))
+    return filled
+
+
+def size(dataset: Dataset, layers: FrozenLayers, indices: Sequence[int] | None = None) -> int:
+    """Bytes that the activations of `dataset`, or of its utterances `indices`, take on disk, but for a few each."""
+    chosen = range(len(dataset)) if indices is None else indices
+    return sum(layers.record.bytes(dataset.entries[index].frames) for index in chosen)
+
+
+def _per_hour(layers: FrozenLayers) -> str:
+    return _readable(layers.record.bytes(3600 * 125))  # a frame is 8 ms
+
+
+def _readable(count: float) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
+
+
+def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:
+    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{cache}: the activations of layer {layers.count} need {_readable(needed)} more "
+            f"({_per_hour(layers)} per hour of speech), {_readable(free)} are free there: make room (other "
+            "folders in its activations/ may be deleted), give --data.cache=<folder on another disk>, train on fewer "
+            "--data.train_hours, or leave --cache_activations away"
+        )
+
+
+def _plan(dataset: Dataset, layers: FrozenLayers) -> list[Shard]:
+    """The shards of a dataset's activations: their items are indices, shortest utterance first within each."""
+    indices: list[int] = []
+    for start in range(0, len(dataset), _SHARD):
+        part = range(start, min(start + _SHARD, len(dataset)))
+        indices += sorted(part, key=lambda index: dataset.entries[index].frames)
+    key = layers.fingerprint(dataset)
+    return plan(indices, _SHARD, lambda part: hashlib.sha256(f"{key} {part}".encode()).hexdigest())
+
+
+def _open(place: Path, dataset: Dataset, layers: FrozenLayers, shards: Sequence[Shard]) -> Dataset:
+    places = {index: (shard.number, i) for shard in shards for i, index in enumerate(shard.items)}
+    names = [shard.name for shard in shards]
+    return dataset.stored_as(layers.record, place, names, [places[index] for index in range(len(dataset))])
+
+
+def _fill(
+    place: Path, source: Source, layers: FrozenLayers, shards: Sequence[Shard], rows: int, progress: Progress
+) -> None:
+    # A power of two divides the shards' size: what is computed together does not depend on where filling began.
+    rows = min(1 << (max(rows, 1).bit_length() - 1), _SHARD)
+    work = functools.partial(_outputs, source=source, layers=layers, rows=rows)
+    with writing(place, shards, shards, option="--data.cache", size=_per_hour(layers)):
+        write_shards(place, shards, work, progress, f"layers 1 to {layers.count}")
+
+
+def _outputs(indices: Sequence[int], source: Source, layers: FrozenLayers, rows: int) -> Generator[Result, None, None]:
+    """Yields what the layers give for each of the utterances `indices`."""
+    prefix = jax.device_put(layers.prefix)
+    groups = [indices[start : start + rows] for start in range(0, len(indices), rows)]
+    batches = ((group, jax.device_put(source.batch(group, rows))) for group in groups)
+    with contextlib.closing(prefetch(batches)) as stream:
+        for group, batch in stream:
+            out_BxSxC, largest_B = jax.device_get(
+                _run(prefix, batch.features_BxTxM, batch.frames_B, layers.config, layers.count,
+                     layers.compute_dtype, layers.record.dtype)
+            )  # fmt: skip
+            for row, index in enumerate(group):
+                entry = source.dataset.entries[index]
+                _check_range(entry.id, float(largest_B[row]), layers)
+                yield out_BxSxC[row, : layers.record.rows(entry.frames)], {"id": entry.id}
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _run(prefix: Params, features_BxTxM, frames_B, config: ModelConfig, last: int, dtype: Any, stored: Any):
+    """The output of layer `last` in the stored precision, and the largest magnitude in each row before rounding."""
+    out_BxSxC = model.apply(prefix, features_BxTxM, frames_B, config, last=last, dtype=dtype)
+    return out_BxSxC.astype(stored), jnp.abs(out_BxSxC).max(axis=(1, 2)).astype(jnp.float32)
+
+
+def _check_range(utterance: str, largest: float, layers: FrozenLayers) -> None:
+    limit = float(jnp.finfo(layers.stored_dtype).max)
+    if largest <= limit:
+        return
+    what = f"utterance {utterance}: the frozen layers give {largest:.3g}"
+    if not np.isfinite(largest):
+        raise UserError(f"{what}, which is no number to train on: take this recording out of the data")
+    raise UserError(
+        f"{what}, {jnp.dtype(layers.stored_dtype).name} ends at {limit:,.0f}: use --activation_dtype=bfloat16 (same "
+        "size, fewer digits) or float32 (twice the size)"
+    )
