@@ -23,6 +23,7 @@ from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.batches import Bucket, empty_batch
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
 from w2l_jax.errors import UserError
+from w2l_jax.losses import ctc_loss
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import certify, predicted_flops
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
@@ -132,6 +133,7 @@ def train(options):
     return training.train(training.create(options, lambda _: None), lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_loss_curve_stays_with_the_uncached_one(options):
     cached = dataclasses.replace(options, steps=200, eval_every=100, log_every=100)
     plain = dataclasses.replace(cached, cache_activations=False, run=options.run + "_plain")
@@ -320,14 +322,22 @@ def test_flops_of_the_cached_step_are_those_of_the_layers_above(k):
     state = jax.eval_shape(lambda p: init_state(p, optimizer, frozen), params)
     record = FrozenLayers(params, ModelConfig(), k, jnp.float32, "float16").record
     batch = empty_batch(rows, Bucket(frames, 150), record)
-    compiled = make_step(optimizer, StepConfig(ModelConfig(), frozen, k + 1)).lower(state, batch).compile()
+    compiled = make_step(optimizer, StepConfig(ModelConfig(), frozen, first_layer=k + 1)).lower(state, batch).compile()
     found = certify(compiled, state, table, (rows, frames), frozen, k + 1)
     forward = sum(2 * rows * 750 * x.kernel * x.channels_in * x.channels_out for x in table[:k])
     expected = predicted_flops(table, rows, frames, frozen, k + 1)
+    whole = predicted_flops(table, rows, frames, frozenset())
     assert expected == predicted_flops(table, rows, frames, frozen) - forward
-    print(k, found.flops, expected, found.flops / expected, found)
-    assert found.flops == pytest.approx(expected, rel=0.03)
+    # Beside layer 11 alone the loss is no longer small; the cast of its input is then 3 % more.
+    loss = loss_flops(rows, frames // 2, 33, 150)
+    assert found.flops == pytest.approx(expected + loss, rel=0.04)
+    assert found.flops_share_of_k0 == pytest.approx((expected + loss) / (whole + loss), rel=0.04)
     assert found.first_layer == k + 1 and f"layers 1 to {k} are not run" in found.text()
-    assert found.flops_share_of_k0 == pytest.approx(
-        expected / predicted_flops(table, rows, frames, frozenset()), rel=0.03
-    )
+
+
+def loss_flops(rows, frames, outputs, labels):
+    shape = jax.ShapeDtypeStruct
+    numbers = [shape(s, jnp.int32) for s in ((rows,), (rows, labels), (rows,))]
+    gradient = jax.jit(jax.value_and_grad(lambda *target: ctc_loss(*target).sum()))
+    cost = gradient.lower(shape((rows, frames, outputs), jnp.float32), *numbers).compile().cost_analysis()
+    return (cost[0] if isinstance(cost, list) else cost)["flops"]

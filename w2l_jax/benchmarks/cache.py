@@ -108,7 +108,7 @@ def _updates(
     cached = source.dataset.record.layer > 0
     frozen = frozenset(range(1, k + 1))
     optimizer = make_optimizer(TrainOptions())
-    step = CompiledStep(make_step(optimizer, StepConfig(config, frozen, source.dataset.record.layer + 1)))
+    step = CompiledStep(make_step(optimizer, StepConfig(config, frozen, first_layer=source.dataset.record.layer + 1)))
     states = [init_state(jax.tree.map(jnp.array, params), optimizer, frozen)]
     rng = np.random.default_rng(0)
 
