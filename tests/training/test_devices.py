@@ -1,5 +1,6 @@
 """Updates shared by devices and by processes: the same as those of one device, and one writer."""
 
+import dataclasses
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import certify
 from w2l_jax.training.devices import Devices, joined
-from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.options import AugmentOptions, TrainOptions
 from w2l_jax.training.step import StepConfig, cut, init_state, make_step
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -42,12 +43,15 @@ def batch() -> Batch:
     return Batch(features_BxTxM, *(x.astype(np.int32) for x in (frames_B, labels_BxL, lengths_B)))
 
 
-def first_update(count: int, k: int = 0, limit: int = 0) -> dict:
+def first_update(count: int, k: int = 0, limit: int = 0, random: bool = False) -> dict:
     """Loss, gradient (by a step of SGD) and compiled program of the first update on `count` devices."""
+    config = dataclasses.replace(CONFIG, dropout=0.2 if random else 0.0)
+    augment = AugmentOptions(frequency_masks=1, frequency_width=3, time_masks=1) if random else AugmentOptions()
     devices, frozen, optimizer = Devices.choose(count, ROWS), frozenset(range(1, k + 1)), optax.sgd(1.0)
     before = model.init(jax.random.key(0), CONFIG, 7, MELS)
     state, placed = devices.replicate(init_state(before, optimizer, frozen)), devices.place(batch())
-    step = make_step(optimizer, StepConfig(CONFIG, frozen, max_microbatch_frames=limit, mesh=devices.mesh))
+    step_config = StepConfig(config, frozen, max_microbatch_frames=limit, augment=augment, mesh=devices.mesh)
+    step = make_step(optimizer, step_config)
     compiled = step.lower(state, placed).compile()
     cost = certify(compiled, state, model.layers(CONFIG, 7, MELS), (ROWS, FRAMES), frozen, devices.count)
     after, metrics = compiled(state, placed)
@@ -74,7 +78,8 @@ def chosen(wanted: int, rows: int) -> list[str]:
 
 def on_eight(path: str) -> None:
     """Writes what eight devices compute; to be run in a process that has them."""
-    parts = {"one": first_update(1), "eight": first_update(8), "cut": first_update(0, k=8, limit=FRAMES)}
+    parts = {"one": first_update(1, random=True), "eight": first_update(8, random=True)}
+    parts |= {"frozen": first_update(1, k=8), "cut": first_update(0, k=8, limit=FRAMES)}
     choices = [chosen(*case) for case in ((0, 16), (0, 12), (0, 7), (5, 16), (9, 18), (3, 6))]
     Path(path).write_text(json.dumps({**parts, "choices": choices}))
 
@@ -101,6 +106,7 @@ def assert_same_update(found: dict, expected: dict, layers: range):
 
 
 def test_eight_devices_give_the_update_of_one(computed):
+    """Dropout and masks included: what is drawn for an utterance is no matter of where it lies."""
     one, eight = computed["one"], computed["eight"]
     assert one["metrics"]["infeasible"] == 3
     assert_same_update(eight, one, range(1, 12))
@@ -117,7 +123,7 @@ def test_devices_exchange_sums_alone(computed):
 
 def test_microbatches_on_eight_devices(computed):
     """Each device has two utterances, of which the limit admits one at a time; what is frozen does not move."""
-    assert_same_update(computed["cut"], computed["one"], range(9, 12))
+    assert_same_update(computed["cut"], computed["frozen"], range(9, 12))
     for number in range(1, 9):
         assert not any(computed["cut"]["gradient"][model.layer_name(number)]["kernel"])
 
@@ -152,6 +158,12 @@ def test_processes_share_the_rows(monkeypatch):
 @pytest.mark.parametrize("text", ["yes", "0/2", "2@host:1", "0/2@host"])
 def test_malformed_process(text):
     with pytest.raises(UserError, match="i/n@host:port"), joined(text):
+        pass
+
+
+def test_processes_that_nobody_describes():
+    jax.devices()  # too late, too
+    with pytest.raises(UserError, match=r"do not come together .* i/n@host:port"), joined("auto"):
         pass
 
 
