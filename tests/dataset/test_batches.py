@@ -113,6 +113,17 @@ def test_batches_hold_the_stored_utterances(source):
     assert batch.frames_B[2:].tolist() == [0, 0] == batch.label_lengths_B[2:].tolist()
 
 
+def test_a_part_of_a_batch_has_the_shape_of_all(source):
+    by_length = np.argsort([entry.frames for entry in source.dataset.entries])
+    indices = [by_length[0], by_length[1], by_length[-2], by_length[-1]]
+    shape = source.shape(indices, [source.dataset.entries[i].frames for i in indices])
+    whole, parts = source.batch(indices, 4), [source.batch(part, 2, shape=shape) for part in (indices[:2], indices[2:])]
+    assert source.batch(indices[:2], 2).features_BxTxM.shape[1] < shape.frames
+    for name in whole._fields:
+        together = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(together, getattr(whole, name))
+
+
 def test_evaluation_sees_every_utterance_once(source):
     seen = np.concatenate([indices for indices, _ in source.in_order_of_length(7)])
     assert sorted(seen.tolist()) == list(range(len(source.dataset.entries)))

@@ -43,7 +43,8 @@ class Devices:
         there, processes = min(map(len, everyone)), len(everyone)
         each = " in each process" if processes > 1 else ""
         if wanted > there:
-            raise UserError(f"--devices={wanted}: there are {there}{each} ({jax.devices()[0].device_kind})")
+            kind = jax.devices()[0].device_kind
+            raise UserError(f"--devices={wanted}: there are {there}{each} ({kind}); 0 takes all there are")
         even = [n for n in range(1, there + 1) if batch_size % (processes * n) == 0]
         if wanted and wanted not in even:
             raise UserError(
@@ -132,7 +133,10 @@ def joined(text: str) -> Iterator[None]:
     try:
         jax.distributed.initialize(**options)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise UserError(f"--distributed={text}: the processes do not come together: {error}") from None
+        raise UserError(
+            f"--distributed={text}: the processes do not come together ({error}); where nothing but you knows of the "
+            "others, give each i/n@host:port, i from 0 to n-1 and the rest the same"
+        ) from None
     # JAX has put SIGTERM to a use of its own, after which the process would not end by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.ExitStack() as stack:

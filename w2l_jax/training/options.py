@@ -110,7 +110,7 @@ class TrainOptions:
     """Cut each update into equal microbatches of at most this many padded frames on each device: less memory, same
     update (0: no)."""
     devices: int = 0
-    """Devices of this machine that share every update (0: all)."""
+    """Devices of each process that share every update (0: all, or as many as share batch_size evenly)."""
     distributed: str = ""
     """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
     learning_rate: float = 1e-4
