@@ -64,6 +64,9 @@ class _Shards:
     def __reduce__(self):
         return _Shards, (self._folder, self._names, self._mels)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
     def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
         """Returns the features [T, M] at `positions` of one shard; raises UserError where they are damaged."""
         path = self._folder / self._names[shard]
@@ -75,6 +78,11 @@ class _Shards:
         if [len(record) for record in records] != wanted:
             raise UserError(f"{path}: damaged (records are not of the sizes the index states); {_AGAIN}")
         return [np.frombuffer(record, np.float16).reshape(-1, self._mels) for record in records]
+
+    def followed_by(self, other: "_Shards") -> "_Shards":
+        """The files of both, `other`'s numbered after these."""
+        names = [str((shards._folder / name).absolute()) for shards in (self, other) for name in shards._names]
+        return _Shards(self._folder, names, self._mels)
 
     def _reader(self, shard: int, path: Path) -> Any:
         with self._lock:
@@ -150,6 +158,17 @@ class Dataset:
             entries=tuple(self.entries[index] for index in indices),
             fingerprint=digest.hexdigest(),
             _places=tuple(self._places[index] for index in indices),
+        )
+
+    def followed_by(self, other: "Dataset") -> "Dataset":
+        """Returns both as one dataset, `other`'s utterances (of the same features) after these; it shares the files."""
+        offset = len(self._shards)
+        return dataclasses.replace(
+            self,
+            entries=self.entries + other.entries,
+            fingerprint=hashlib.sha256(json.dumps([self.fingerprint, other.fingerprint]).encode()).hexdigest(),
+            _places=self._places + tuple((shard + offset, position) for shard, position in other._places),
+            _shards=self._shards.followed_by(other._shards),
         )
 
     def subset(self, hours: float, seed: int = 0) -> "Dataset":

@@ -16,6 +16,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
+from w2l_jax.dataset.mixing import MixedOrder
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
@@ -23,6 +24,7 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
+from w2l_jax.training.old_language import parse_share, writable
 from w2l_jax.training.options import DataOptions, TrainOptions
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume, unfrozen
 
@@ -48,7 +50,8 @@ class Job:
     alphabet: Alphabet
     train: Source
     dev: Source | None
-    order: Order
+    old_dev: Source | None
+    order: Order | MixedOrder
     frozen: frozenset[int]
     late: frozenset[int]
     optimizer: optax.GradientTransformation
@@ -81,6 +84,10 @@ def check(options: TrainOptions) -> None:
         )
     if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
         raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
+    if options.keep_old_language:
+        parse_share(options.keep_old_language)
+        if options.data.sorted_first_epoch:
+            raise UserError("--data.sorted_first_epoch orders one language's data: not with --keep_old_language")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
 
@@ -127,12 +134,21 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         train_data = train_data.subset(options.data.train_hours, options.seed)
     alphabet = train_data.alphabet
     dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    overlap = check_speakers(train_data, dev_data, options.allow_speaker_overlap) if dev_data else ()
+    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
+    olds = (old_path, options.data.old_dev)
+    old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
+    overlap = ()
+    for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
+        if ours and theirs:
+            overlap += check_speakers(ours, theirs, options.allow_speaker_overlap)
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
     rows, speed = options.batch_size, options.augment.speed
-    train = Source.create(train_data, alphabet, options.data.buckets, rows, speed)
-    dev = Source.create(dev_data, alphabet, options.data.buckets, rows) if dev_data else None
+    all_data = train_data.followed_by(old_data) if old_data else train_data
+    train = Source.create(all_data, alphabet, options.data.buckets, rows, speed)
+    dev, old_dev = (
+        Source.create(data, alphabet, options.data.buckets, rows) if data else None for data in (dev_data, old_dev_data)
+    )
 
     done = Run.open(folder).pointers().get("meta", {}).get("step", 0) if options.resume else 0
     frozen, late = phase(options, done)
@@ -146,9 +162,11 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         average_decay=options.average_decay,
         augment=options.augment,
     )
-    lengths = tuple(entry.frames for entry in train_data.entries)
-    order = Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)
-    data = {"train": train_data.fingerprint, "dev": dev_data.fingerprint if dev_data else ""}
+    order = _order(train_data, options)
+    if old_data:
+        order = MixedOrder(order, _order(old_data, options), share)
+    used = {"train": train_data, "dev": dev_data, "keep_old_language": old_data, "old_dev": old_dev_data}
+    data = {name: dataset.fingerprint if dataset else "" for name, dataset in used.items()}
     if options.resume:
         run, state, meta = _resumed(options, frozen, optimizer, data)
     else:
@@ -162,7 +180,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
             remember(run.folder, params, frozen)
         write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
     state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
-    return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, state, meta)
+    return Job(options, run, alphabet, train, dev, old_dev, order, frozen, late, optimizer, step_config, state, meta)
 
 
 def _language(data: DataOptions) -> str:
@@ -186,6 +204,18 @@ def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet:
     )
     workers = options.data.workers or None
     return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)
+
+
+def _open_old(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet, report: Report):
+    """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
+    data = dataclasses.replace(options.data, language=_language(DataOptions(train=path)))
+    dataset = _open(path, dataclasses.replace(options, data=data), progress, alphabet)
+    return writable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
+
+
+def _order(dataset: Dataset, options: TrainOptions) -> Order:
+    lengths = tuple(entry.frames for entry in dataset.entries)
+    return Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)
 
 
 def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | FeatureConfig:
@@ -238,7 +268,7 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
                 raise UserError(f"{run.folder}: {option} was {old.get(name)!r} when the run began and is {value!r} now")
     stored = json.loads((run.folder / "data.json").read_text())
     for name, fingerprint in data.items():
-        if stored[name] != fingerprint:
+        if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
     # What may change when a run goes on, such as its steps, is what it was trained with in the end.
     write_atomically(run.folder / "config.toml", to_toml(dataclasses.replace(options, resume=False)))

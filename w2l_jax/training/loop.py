@@ -11,11 +11,11 @@ import jax
 
 from w2l_jax import model
 from w2l_jax.checkpoint import write_atomically
-from w2l_jax.dataset.batches import Batch, empty_batch, prefetch
+from w2l_jax.dataset.batches import Batch, Source, empty_batch, prefetch
 from w2l_jax.errors import UserError
 from w2l_jax.training.augment import change_speed, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
-from w2l_jax.training.evaluation import evaluate
+from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
@@ -115,7 +115,7 @@ class _Trainer:
             reason = self._reason_to_stop(signals)
             if saves or evaluates or reason:
                 self._verify_frozen()
-            if self.job.dev and (evaluates or reason) and not signals.received:
+            if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not signals.received:
                 self._evaluate()
                 reason = self._reason_to_stop(signals)
             if saves or evaluates or reason:
@@ -166,19 +166,31 @@ class _Trainer:
         return values
 
     def _evaluate(self) -> None:
-        position, job = self.position, self.job
-        params, size, dtype = self.state.best_params, self.options.batch_size, job.step_config.dtype
-        result = evaluate(params, job.dev, job.alphabet, self.options.model, batch_size=size, dtype=dtype)
+        if self.job.dev:
+            self._judge(self.job.dev)
+        if self.job.old_dev:
+            result, _ = self._measure("old_dev", self.job.old_dev)
+            self.report(f"step {self.position.step}: old_dev {_rates(result)}")
+
+    def _measure(self, kind: str, source: Source) -> tuple[Evaluation, dict[str, Any]]:
+        """Evaluates the current weights on `source` and logs it as `kind`."""
+        params, size, dtype = self.state.best_params, self.options.batch_size, self.job.step_config.dtype
+        result = evaluate(params, source, self.job.alphabet, self.options.model, batch_size=size, dtype=dtype)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
-        self.evaluation = {**values, "seconds": round(position.seconds, 3)}
-        self.log.write("dev", position.step, {**self.evaluation, "samples": result.samples})
+        values["seconds"] = round(self.position.seconds, 3)
+        self.log.write(kind, self.position.step, {**values, "samples": result.samples})
+        return result, values
+
+    def _judge(self, dev: Source) -> None:
+        """Decides by the dev data whether these weights are the best so far."""
+        position = self.position
+        result, self.evaluation = self._measure("dev", dev)
         found = (result.rates.ler, result.loss)  # the loss decides among equals, such as 100 % at the start
         better = position.best_step is None or found < (position.best_ler, position.best_loss)
         if better:
             position.best_step, (position.best_ler, position.best_loss) = position.step, found
         position.without_gain = 0 if better else position.without_gain + 1
-        rates = f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
-        self.report(f"step {position.step}: dev {rates}{' (best so far)' if better else ''}")
+        self.report(f"step {position.step}: dev {_rates(result)}{' (best so far)' if better else ''}")
         for sample in result.samples:
             self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
@@ -223,6 +235,10 @@ class _Trainer:
         earlier = path.read_text() if job.late and path.is_file() else ""
         write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
+
+
+def _rates(result: Evaluation) -> str:
+    return f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
 
 
 class _Signals:
