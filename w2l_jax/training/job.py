@@ -2,33 +2,26 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from w2l_jax import alphabet as alphabets
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
-from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
 from w2l_jax.dataset.mixing import MixedOrder
-from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
-from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.data import Progress, language_of, open_data
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
-from w2l_jax.training.old_language import parse_share, writable
-from w2l_jax.training.options import DataOptions, TrainOptions
+from w2l_jax.training.old_language import parse_share
+from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume, unfrozen
-
-Progress = Callable[[int, int, str], None]
 
 # Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
 _FREE_ON_RESUME = {
@@ -115,7 +108,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     anything that does not fit together.
     """
     check(options)
-    options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=_language(options.data)))
+    options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=language_of(options.data)))
     folder = options.run or f"runs/{options.data.language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
     options = dataclasses.replace(options, run=str(folder))
     if Run.exists(folder) and not options.resume:
@@ -129,27 +122,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
             options, model=_same(options, known, "model"), features=_same(options, known, "features")
         )
 
-    train_data = _open(options.data.train, options, progress)
-    if options.data.train_hours:
-        train_data = train_data.subset(options.data.train_hours, options.seed)
-    alphabet = train_data.alphabet
-    dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
-    olds = (old_path, options.data.old_dev)
-    old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
-    overlap = ()
-    for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
-        if ours and theirs:
-            overlap += check_speakers(ours, theirs, options.allow_speaker_overlap)
-    if overlap:
-        report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
-    rows, speed = options.batch_size, options.augment.speed
-    all_data = train_data.followed_by(old_data) if old_data else train_data
-    train = Source.create(all_data, alphabet, options.data.buckets, rows, speed)
-    dev, old_dev = (
-        Source.create(data, alphabet, options.data.buckets, rows) if data else None for data in (dev_data, old_dev_data)
-    )
-
+    data = open_data(options, report, progress)
     done = Run.open(folder).pointers().get("meta", {}).get("step", 0) if options.resume else 0
     frozen, late = phase(options, done)
     optimizer = make_optimizer(options, frozen, late)
@@ -162,60 +135,21 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         average_decay=options.average_decay,
         augment=options.augment,
     )
-    order = _order(train_data, options)
-    if old_data:
-        order = MixedOrder(order, _order(old_data, options), share)
-    used = {"train": train_data, "dev": dev_data, "keep_old_language": old_data, "old_dev": old_dev_data}
-    data = {name: dataset.fingerprint if dataset else "" for name, dataset in used.items()}
     if options.resume:
-        run, state, meta = _resumed(options, frozen, optimizer, data)
+        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints)
     else:
-        params, remap = _initial_params(options, base, alphabet, frozen)
+        params, remap = _initial_params(options, base, data.alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
-        run, meta = Run.create(folder, options, alphabet), {}
+        run, meta = Run.create(folder, options, data.alphabet), {}
         if remap:
             write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
             report(remap.text())
         if options.verify_frozen:
             remember(run.folder, params, frozen)
-        write_atomically(run.folder / "data.json", json.dumps({**data, "speaker_overlap": overlap}))
+        write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
     state = jax.tree.map(jnp.array, state)  # fresh buffers: the step donates them
-    return Job(options, run, alphabet, train, dev, old_dev, order, frozen, late, optimizer, step_config, state, meta)
-
-
-def _language(data: DataOptions) -> str:
-    if data.language:
-        return alphabets.language_name(data.language)
-    if Path(data.train).is_dir():
-        return open_dataset(data.train).language
-    found = {utterance.language for utterance in manifest.read(data.train)}
-    if len(found) != 1 or not all(found):
-        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give --data.language")
-    return alphabets.language_name(found.pop())
-
-
-def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet | None = None) -> Dataset:
-    config = PrepareConfig(
-        language=options.data.language,
-        max_seconds=options.data.max_seconds,
-        unknown_characters=options.data.unknown_characters,
-        features=options.features,
-        alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
-    )
-    workers = options.data.workers or None
-    return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)
-
-
-def _open_old(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet, report: Report):
-    """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
-    data = dataclasses.replace(options.data, language=_language(DataOptions(train=path)))
-    dataset = _open(path, dataclasses.replace(options, data=data), progress, alphabet)
-    return writable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
-
-
-def _order(dataset: Dataset, options: TrainOptions) -> Order:
-    lengths = tuple(entry.frames for entry in dataset.entries)
-    return Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)
+    sources = (data.train, data.dev, data.old_dev, data.order)
+    return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, state, meta)
 
 
 def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | FeatureConfig:

@@ -1,8 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
 import dataclasses
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +17,7 @@ from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.signals import Signals
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
 
@@ -90,13 +89,13 @@ class _Trainer:
         self.log = MetricsLog(self.job.run.folder, self.position.step)
         stream = prefetch(batches(self.job, self.position.step), jax.device_put)
         try:
-            with _Signals() as signals:
+            with Signals() as signals:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
         finally:
             stream.close()
             self.log.close()
 
-    def _steps(self, stream: Iterator[Batch], signals: "_Signals") -> str:
+    def _steps(self, stream: Iterator[Batch], signals: Signals) -> str:
         """Runs steps until there is a reason to stop, which is returned."""
         step_of = None
         for batch in stream:
@@ -133,7 +132,7 @@ class _Trainer:
         # Before layers are unfrozen the clock is read, too: compiling for them is no training.
         return step % options.log_every == 0 or step in (options.steps, options.unfreeze_after), evaluates, saves
 
-    def _reason_to_stop(self, signals: "_Signals") -> str:
+    def _reason_to_stop(self, signals: Signals) -> str:
         options, position = self.options, self.position
         if position.step >= options.steps:
             return f"{options.steps} steps are done"
@@ -239,26 +238,3 @@ class _Trainer:
 
 def _rates(result: Evaluation) -> str:
     return f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
-
-
-class _Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first."""
-
-    def __init__(self):
-        self.received = ""
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._remember)
-        return self
-
-    def _remember(self, number, _frame):
-        if self.received:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
