@@ -112,7 +112,7 @@ class _Trainer:
             self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
             reason = self._reason_to_stop(signals)
-            if saves or evaluates or reason:
+            if saves or evaluates or reason or self._unfreezes:
                 self._verify_frozen()
             if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not signals.received:
                 self._evaluate()
@@ -216,7 +216,6 @@ class _Trainer:
     def _begin_phase(self) -> CompiledStep:
         """The step, compiled for the largest bucket and certified, of the updates to come."""
         if self._unfreezes:
-            self._verify_frozen()
             self.job, self.state = unfreeze(self.job, self.state)
             self.report(f"step {self.position.step}: every layer trains from here on")
         step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
