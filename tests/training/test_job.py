@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -13,10 +14,13 @@ import orbax.checkpoint as ocp
 import pytest
 
 from w2l_jax import config, model, training
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import loop
+from w2l_jax.training.evaluation import evaluate
+from w2l_jax.training.old_language import parse_share, writable
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
@@ -262,6 +266,96 @@ def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
     assert [record["step"] for record in lines(Path(adapted.run), "frozen")] == [1]
 
 
+def keeping_english(options, **changes):
+    """German, adapted from the English run, with a quarter of English in every batch."""
+    folder = Path(options.data.train).parent
+    kept = german(options, options.run, frozen_layers="8", keep_old_language=f"{folder}/train.jsonl,0.25", **changes)
+    return dataclasses.replace(kept, data=dataclasses.replace(kept.data, old_dev=str(folder / "dev.jsonl"), buckets=2))
+
+
+def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
+    run(options)
+    said = []
+    job, result = run(keeping_english(options), said.append)
+    entries = job.train.dataset.entries
+    for step, batch in enumerate(loop.batches(job, 0)):
+        chosen = [entries[i] for i in job.order.batch(step)]
+        assert [entry.language for entry in chosen].count("en") == 2 and len(chosen) == 8
+        texts = [job.alphabet.decode(ids[:n]) for ids, n in zip(batch.labels_BxL, batch.label_lengths_B, strict=True)]
+        assert texts == [entry.transcript for entry in chosen]
+        assert batch.features_BxTxM.shape[1] in {bucket.frames for bucket in job.train.buckets}
+    assert step == 5 and len(job.train.buckets) <= 2
+    dev, old = lines(job.run.folder, "dev"), lines(job.run.folder, "old_dev")
+    assert [r["step"] for r in dev] == [r["step"] for r in old] == [4, 6]
+    assert dev[-1]["ler"] == result.evaluation["ler"]
+    assert job.run.pointers()["meta"]["best_loss"] in [r["loss"] for r in dev]
+    # What is logged is the English data's rate, as an evaluation of the kept weights gives it.
+    params = job.run.restore_params("last")
+    alone = evaluate(params, job.old_dev, job.alphabet, TINY, batch_size=3, dtype=jnp.float32)
+    assert old[-1]["loss"] == pytest.approx(alone.loss, rel=1e-5) and old[-1]["ler"] == alone.rates.ler
+    assert {entry.language for entry in job.old_dev.dataset.entries} == {"en"}
+    assert any(line.startswith("step 6: old_dev loss") for line in said)
+
+
+def test_forgetting_is_measured_without_keeping_or_dev_data(options):
+    run(options)
+    kept = dataclasses.replace(keeping_english(options), keep_old_language="")
+    kept = dataclasses.replace(kept, data=dataclasses.replace(kept.data, dev=""))
+    job, result = run(kept)
+    assert len(job.train.dataset) == 24 and result.evaluation is None
+    assert [r["step"] for r in lines(job.run.folder, "old_dev")] == [4, 6]
+    assert job.run.pointers()["best"] == job.run.pointers()["last"]
+
+
+def test_mixed_training_resumes_bit_identically_and_only_with_the_same_old_data(options, tmp_path):
+    run(options)
+    whole = keeping_english(options)
+    run(whole)
+    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    run(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
+    path = Path(parts.run) / "data.json"
+    stored = json.loads(path.read_text())
+    for name in ("keep_old_language", "old_dev"):
+        path.write_text(json.dumps({**stored, name: "other"}))
+        with pytest.raises(UserError, match=f"the {name} data changed"):
+            run(dataclasses.replace(parts, resume=True))
+    path.write_text(json.dumps(stored))
+    run(dataclasses.replace(parts, resume=True))
+    assert equal(Run.open(whole.run).restore_params("last"), Run.open(parts.run).restore_params("last"))
+
+
+def test_speakers_of_the_old_training_and_dev_data(options):
+    run(options)
+    kept = keeping_english(options)
+    kept = dataclasses.replace(kept, data=dataclasses.replace(kept.data, old_dev=options.data.train))
+    with pytest.raises(UserError, match="train-0"):
+        training.create(kept)
+
+
+def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
+    data = training.create(options).train.dataset
+    said = []
+    with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance leaves them out"):
+        writable(data, Alphabet("abc '"), False, said.append)
+    left = writable(data, Alphabet("abc '"), True, said.append)
+    assert {entry.id for entry in left.entries} == {e.id for e in data.entries if "d" not in e.transcript}
+    assert 0 < len(left) < len(data) and f"left out {len(data) - len(left)} utterances" in said[0]
+    with pytest.raises(UserError, match="48 of 48 transcripts"):
+        writable(data, Alphabet("xyz"), True, said.append)
+    assert writable(data, data.alphabet, False, said.append) is data and len(said) == 1
+
+
+@pytest.mark.parametrize("text", ["data", "data,", ",0.5", "data,1", "data,0", "data,-0.1", "data,x", "data,1/0"])
+def test_shares_that_make_no_sense(text):
+    with pytest.raises(UserError, match=r"keep_old_language=.*between 0 and 1"):
+        parse_share(text)
+
+
+def test_shares():
+    assert parse_share("data/english/train,0.25") == ("data/english/train", Fraction(1, 4))
+    assert parse_share("a,b.jsonl, 1/3") == ("a,b.jsonl", Fraction(1, 3))
+
+
 def test_finished_run_can_go_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
@@ -302,6 +396,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
         ({"data": DataOptions()}, "--data.train"),
+        ({"keep_old_language": "x"}, "between 0 and 1"),
         ({"verify_frozen": True}, "nothing to check"),
         ({"unfreeze_after": 3}, "needs --frozen_layers"),
         ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),

@@ -14,7 +14,7 @@ from w2l_jax.errors import UserError
 
 _FRAME_STEP, _LABEL_STEP = 16, 8
 # Batches whose utterances are sorted together by length; enough to save padding, few enough to stay random.
-_CHUNK = 16
+CHUNK = 16
 
 
 class Batch(NamedTuple):
@@ -63,7 +63,7 @@ def make_buckets(
     rng = np.random.default_rng(0)
     order = rng.permutation(len(frames_N))
     stretched_N = frames_N / rng.uniform(1 - speed, 1 + speed, len(frames_N))
-    chunks = np.split(order, range(_CHUNK * rows, len(order), _CHUNK * rows))
+    chunks = np.split(order, range(CHUNK * rows, len(order), CHUNK * rows))
     sorted_chunks = [chunk[np.argsort(frames_N[chunk])] for chunk in chunks]
     batches = [chunk[i : i + rows] for chunk in sorted_chunks for i in range(0, len(chunk), rows)]
     longest = round(frames_N.max() / (1 - speed))
@@ -144,13 +144,21 @@ class Order:
         head = self._sorted_batches
         if step < head:
             return self._stream(step * size, (step + 1) * size)
-        chunk, position = divmod(step - head, _CHUNK)
-        start = (head + chunk * _CHUNK) * size
-        indices = self._stream(start, start + _CHUNK * size)
+        chunk, position = divmod(step - head, CHUNK)
+        first = head + chunk * CHUNK
+        return self.part([i * size for i in range(first, first + CHUNK + 1)], chunk, position)
+
+    def part(self, starts: Sequence[int], chunk: int, position: int) -> np.ndarray:
+        """The indices for the batch at `position` of the 16 of a `chunk` that share the utterances sorted by length.
+
+        Batch i takes as many as lie between `starts[i]` and `starts[i + 1]`, counted from the first of all epochs.
+        """
+        sizes = np.diff(starts)
+        indices = self._stream(starts[0], starts[-1]) if sizes.any() else np.zeros(0, int)
         by_length = indices[np.argsort(np.asarray(self.lengths)[indices], kind="stable")]
-        shuffled = np.random.default_rng((self.seed, 1, chunk)).permutation(_CHUNK)
-        first = shuffled[position] * size
-        return by_length[first : first + size]
+        ranks = np.random.default_rng((self.seed, 1, chunk)).permutation(CHUNK)
+        stop = np.cumsum(sizes[np.argsort(ranks)])[ranks[position]]
+        return by_length[stop - sizes[position] : stop]
 
 
 @dataclasses.dataclass(frozen=True)

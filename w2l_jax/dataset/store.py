@@ -85,6 +85,9 @@ class _Shards:
     def __reduce__(self):
         return _Shards, (self._folder, self._names, self.record)
 
+    def __len__(self) -> int:
+        return len(self._names)
+
     def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
         """Returns the arrays at `positions` of one shard; raises UserError where they are damaged."""
         path = self._folder / self._names[shard]
@@ -95,6 +98,11 @@ class _Shards:
         if [len(record) for record in records] != [self.record.bytes(count) for count in frames]:
             raise UserError(f"{path}: damaged (records are not of the sizes the index states); {self.record.repair}")
         return [np.frombuffer(record, self.record.dtype).reshape(-1, self.record.channels) for record in records]
+
+    def followed_by(self, other: "_Shards") -> "_Shards":
+        """The files of both, `other`'s numbered after these."""
+        names = [str((shards._folder / name).absolute()) for shards in (self, other) for name in shards._names]
+        return _Shards(self._folder, names, self.record)
 
     def _reader(self, shard: int, path: Path) -> Any:
         with self._lock:
@@ -182,6 +190,17 @@ class Dataset:
     ) -> "Dataset":
         """Returns the same utterances with other arrays, at `places` (shard, position) of the shards `names`."""
         return dataclasses.replace(self, folder=folder, _places=tuple(places), _shards=_Shards(folder, names, record))
+
+    def followed_by(self, other: "Dataset") -> "Dataset":
+        """Returns both as one dataset, `other`'s utterances (of the same features) after these; it shares the files."""
+        offset = len(self._shards)
+        return dataclasses.replace(
+            self,
+            entries=self.entries + other.entries,
+            fingerprint=hashlib.sha256(json.dumps([self.fingerprint, other.fingerprint]).encode()).hexdigest(),
+            _places=self._places + tuple((shard + offset, position) for shard, position in other._places),
+            _shards=self._shards.followed_by(other._shards),
+        )
 
     def subset(self, hours: float, seed: int = 0) -> "Dataset":
         """Returns a random selection of at most `hours` (at least one utterance), in the dataset's order.

@@ -1,6 +1,7 @@
 """The jitted step, the loop around it, and the certificate of what a step costs."""
 
-from w2l_jax.training.job import Job, check, create
+from w2l_jax.training.checks import check
+from w2l_jax.training.job import Job, create
 from w2l_jax.training.loop import Position, Result, train
 from w2l_jax.training.options import TrainOptions
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from w2l_jax import alphabet as alphabets
 from w2l_jax import model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
-from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
-from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
-from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
+from w2l_jax.dataset.mixing import MixedOrder
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.checks import check
+from w2l_jax.training.data import Data, Progress, language_of, open_data
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
-from w2l_jax.training.options import DataOptions, TrainOptions
+from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import (
     StepConfig,
     TrainState,
@@ -36,8 +34,6 @@ from w2l_jax.training.step import (
     to_resume,
     unfrozen,
 )
-
-Progress = Callable[[int, int, str], None]
 
 # Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
 _FREE_ON_RESUME = {
@@ -59,7 +55,8 @@ class Job:
     alphabet: Alphabet
     train: Source
     dev: Source | None
-    order: Order
+    old_dev: Source | None
+    order: Order | MixedOrder
     frozen: frozenset[int]
     late: frozenset[int]
     optimizer: optax.GradientTransformation
@@ -67,38 +64,6 @@ class Job:
     devices: Devices
     state: TrainState
     meta: dict[str, Any]
-
-
-def check(options: TrainOptions) -> None:
-    """Refuses contradictions before any work (UserError)."""
-    frozen = transfer.parse_layers(options.frozen_layers)
-    if options.from_scratch and options.init:
-        raise UserError("--from_scratch and --init contradict each other: give one")
-    if options.from_scratch and frozen:
-        raise UserError("--from_scratch trains every layer: leave --frozen_layers away")
-    if frozen and not options.init:
-        raise UserError(
-            f"--frozen_layers={options.frozen_layers} needs --init=<run>, the network whose layers are kept"
-        )
-    if options.reinitialize and not frozen:
-        raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
-    if options.verify_frozen and not frozen:
-        raise UserError("--verify_frozen has nothing to check: give --frozen_layers")
-    if options.unfreeze_after and not frozen:
-        raise UserError(f"--unfreeze_after={options.unfreeze_after} needs --frozen_layers, those to train from then on")
-    if options.unfreeze_after >= options.steps:
-        raise UserError(
-            f"--unfreeze_after={options.unfreeze_after} is never reached with --steps={options.steps}: lower it, or "
-            "leave it away to keep the layers frozen"
-        )
-    if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
-        raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
-    if options.cache_activations:
-        _check_cacheable(options, frozen)
-    elif options.activation_dtype != TrainOptions.activation_dtype:
-        raise UserError("--activation_dtype is the precision of --cache_activations: give both or none")
-    if not options.data.train:
-        raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
 
 
 def phase(options: TrainOptions, step: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -117,30 +82,6 @@ def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
     return job, unfrozen(state, optimizer)
 
 
-def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
-    augment = options.augment
-    if not transfer.frozen_prefix(frozen):
-        raise UserError(
-            f"--cache_activations stores what the lowest layers give, but --frozen_layers={options.frozen_layers} "
-            "freezes no layer from the first up: freeze some, or leave --cache_activations away"
-        )
-    if augment.frequency_masks or augment.time_masks or augment.speed:
-        raise UserError(
-            "--cache_activations and --augment contradict each other: augmentation changes what the frozen layers see "
-            "at every step; leave one of the two away"
-        )
-    if options.unfreeze_after:
-        raise UserError(
-            "--cache_activations and --unfreeze_after contradict each other: what is stored holds while the layers "
-            "are frozen; leave one of the two away"
-        )
-    if options.model.dropout:
-        raise UserError(
-            "--cache_activations and --model.dropout contradict each other: dropout changes what the frozen layers "
-            "give at every step; leave one of the two away"
-        )
-
-
 def create(options: TrainOptions, report: Report = print, progress: Progress | None = None) -> Job:
     """Opens the data (manifests are prepared first), the network to adapt, and the run folder, new or to go on with.
 
@@ -148,7 +89,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     anything that does not fit together.
     """
     check(options)
-    options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=_language(options.data)))
+    options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=language_of(options.data)))
     folder = options.run or f"runs/{options.data.language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
     options = dataclasses.replace(options, run=str(folder))
     if Run.exists(folder) and not options.resume:
@@ -164,18 +105,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
             options, model=_same(options, known, "model"), features=_same(options, known, "features")
         )
 
-    train_data = _open(options.data.train, options, progress)
-    if options.data.train_hours:
-        train_data = train_data.subset(options.data.train_hours, options.seed)
-    alphabet = train_data.alphabet
-    dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    overlap = check_speakers(train_data, dev_data, options.allow_speaker_overlap) if dev_data else ()
-    if overlap:
-        report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
-    rows, speed = options.batch_size, options.augment.speed
-    train = Source.create(train_data, alphabet, options.data.buckets, rows, speed)
-    dev = Source.create(dev_data, alphabet, options.data.buckets, rows) if dev_data else None
-
+    data = open_data(options, report, progress)
     done = Run.open(folder).pointers().get("meta", {}).get("step", 0) if options.resume else 0
     frozen, late = phase(options, done)
     optimizer = make_optimizer(options, frozen, late)
@@ -189,57 +119,32 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         augment=options.augment,
         mesh=devices.mesh,
     )
-    lengths = tuple(entry.frames for entry in train_data.entries)
-    order = Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)
-    data = {"train": train_data.fingerprint, "dev": dev_data.fingerprint if dev_data else ""}
     if options.resume:
-        run, state, meta = _resumed(options, frozen, optimizer, data)
+        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints)
     else:
-        params, remap = _initial_params(options, base, alphabet, frozen)
+        params, remap = _initial_params(options, base, data.alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
     if options.cache_activations:
-        train, dev, step_config = _cached(options, state.params, train, dev, step_config, report, progress)
+        data, step_config = _cached(options, state.params, data, step_config, report, progress)
     if not options.resume:
         if remap:
             report(remap.text())
         if devices.first:
-            _write_run(options, alphabet, remap, {**data, "speaker_overlap": overlap})
+            _write_run(options, data, remap)
             if options.verify_frozen:
                 remember(Path(folder), params, frozen)
         devices.agreed()
         run, meta = Run.open(folder), {}
     state = devices.replicate(state)
-    return Job(options, run, alphabet, train, dev, order, frozen, late, optimizer, step_config, devices, state, meta)
+    sources = (data.train, data.dev, data.old_dev, data.order)
+    return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta)
 
 
-def _write_run(options: TrainOptions, alphabet: Alphabet, remap: transfer.Remap | None, data: dict[str, Any]) -> None:
-    run = Run.create(options.run, options, alphabet)
+def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) -> None:
+    run = Run.create(options.run, options, data.alphabet)
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
-    write_atomically(run.folder / "data.json", json.dumps(data))
-
-
-def _language(data: DataOptions) -> str:
-    if data.language:
-        return alphabets.language_name(data.language)
-    if Path(data.train).is_dir():
-        return open_dataset(data.train).language
-    found = {utterance.language for utterance in manifest.read(data.train)}
-    if len(found) != 1 or not all(found):
-        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give --data.language")
-    return alphabets.language_name(found.pop())
-
-
-def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet | None = None) -> Dataset:
-    config = PrepareConfig(
-        language=options.data.language,
-        max_seconds=options.data.max_seconds,
-        unknown_characters=options.data.unknown_characters,
-        features=options.features,
-        alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
-    )
-    workers = options.data.workers or None
-    return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)
+    write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
 
 
 def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | FeatureConfig:
@@ -276,20 +181,20 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
 def _cached(
     options: TrainOptions,
     params: model.Params,
-    train: Source,
-    dev: Source | None,
+    data: Data,
     config: StepConfig,
     report: Report,
     progress: Progress | None,
-) -> tuple[Source, Source | None, StepConfig]:
+) -> tuple[Data, StepConfig]:
     """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
     k = transfer.frozen_prefix(config.frozen)
     layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
     rows = options.batch_size
-    rows //= microbatches(rows, train.buckets[-1].frames, options.max_microbatch_frames)
-    sources = [train, dev] if dev else [train]
-    train, *rest = on_activations(sources, layers, options.data.cache, rows, report, progress)
-    return train, rest[0] if rest else None, dataclasses.replace(config, first_layer=k + 1)
+    rows //= microbatches(rows, data.train.buckets[-1].frames, options.max_microbatch_frames)
+    sources = {name: getattr(data, name) for name in ("train", "dev", "old_dev") if getattr(data, name)}
+    stored = on_activations(list(sources.values()), layers, options.data.cache, rows, report, progress)
+    data = dataclasses.replace(data, **dict(zip(sources, stored, strict=True)))
+    return data, dataclasses.replace(config, first_layer=k + 1)
 
 
 def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:
@@ -311,7 +216,7 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
                 raise UserError(f"{run.folder}: {option} was {old.get(name)!r} when the run began and is {value!r} now")
     stored = json.loads((run.folder / "data.json").read_text())
     for name, fingerprint in data.items():
-        if stored[name] != fingerprint:
+        if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
     if jax.process_index() == 0:
         # What may change when a run goes on, such as its steps, is what it was trained with in the end.

@@ -1,8 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
 import dataclasses
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,14 +9,17 @@ import jax
 
 from w2l_jax import model
 from w2l_jax.checkpoint import write_atomically
-from w2l_jax.dataset.batches import Batch, empty_batch, prefetch
+from w2l_jax.dataset.batches import Batch, Source, empty_batch, prefetch
 from w2l_jax.errors import UserError
+from w2l_jax.model import Params
 from w2l_jax.training.augment import change_speed, changed_frames, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
-from w2l_jax.training.evaluation import evaluate
+from w2l_jax.training.devices import Devices
+from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.signals import Signals
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
 
@@ -100,13 +101,13 @@ class _Trainer:
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
         stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:
-            with _Signals() as signals:
+            with Signals() as signals:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
         finally:
             stream.close()
             self.log.close()
 
-    def _steps(self, stream: Iterator[Batch], signals: "_Signals") -> str:
+    def _steps(self, stream: Iterator[Batch], signals: Signals) -> str:
         """Runs steps until there is a reason to stop, which is returned."""
         step_of = None
         for batch in stream:
@@ -125,9 +126,9 @@ class _Trainer:
             self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
             self.progress(self.position, self._flush())
             asked, reason = self._reason_to_stop(signals)
-            if saves or evaluates or reason:
+            if saves or evaluates or reason or self._unfreezes:
                 self._verify_frozen()
-            if self.job.dev and (evaluates or reason) and not asked:
+            if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not asked:
                 self._evaluate()
                 asked, reason = self._reason_to_stop(signals)
             if (saves or evaluates or reason) and self.devices.first:
@@ -145,7 +146,7 @@ class _Trainer:
         # Before layers are unfrozen the clock is read, too: compiling for them is no training.
         return step % options.log_every == 0 or step in (options.steps, options.unfreeze_after), evaluates, saves
 
-    def _reason_to_stop(self, signals: "_Signals") -> tuple[str, str]:
+    def _reason_to_stop(self, signals: Signals) -> tuple[str, str]:
         """The signal that asks to stop, and the reason to do so, in whichever process: empty where there is none."""
         asked = self.devices.agreed(signals.received)
         return asked, self.devices.agreed(self._own_reason_to_stop(asked))
@@ -183,20 +184,32 @@ class _Trainer:
         return values
 
     def _evaluate(self) -> None:
-        position, job = self.position, self.job
         local, params = self.devices.local(self.state.best_params)
-        size, dtype, network = self.options.batch_size, job.step_config.dtype, self.options.model
-        result = evaluate(params, job.dev, job.alphabet, network, batch_size=size, dtype=dtype, place=local.place)
+        if self.job.dev:
+            self._judge(params, self.job.dev, local)
+        if self.job.old_dev:
+            result, _ = self._measure("old_dev", params, self.job.old_dev, local)
+            self.report(f"step {self.position.step}: old_dev {_rates(result)}")
+
+    def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
+        """Evaluates `params` on `source` and logs it as `kind`."""
+        size, dtype, network = self.options.batch_size, self.job.step_config.dtype, self.options.model
+        result = evaluate(params, source, self.job.alphabet, network, batch_size=size, dtype=dtype, place=on.place)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
-        self.evaluation = {**values, "seconds": round(position.seconds, 3)}
-        self.log.write("dev", position.step, {**self.evaluation, "samples": result.samples})
+        values["seconds"] = round(self.position.seconds, 3)
+        self.log.write(kind, self.position.step, {**values, "samples": result.samples})
+        return result, values
+
+    def _judge(self, params: Params, dev: Source, on: Devices) -> None:
+        """Decides by the dev data whether these weights are the best so far."""
+        position = self.position
+        result, self.evaluation = self._measure("dev", params, dev, on)
         found = (result.rates.ler, result.loss)  # the loss decides among equals, such as 100 % at the start
         better = position.best_step is None or found < (position.best_ler, position.best_loss)
         if better:
             position.best_step, (position.best_ler, position.best_loss) = position.step, found
         position.without_gain = 0 if better else position.without_gain + 1
-        rates = f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
-        self.report(f"step {position.step}: dev {rates}{' (best so far)' if better else ''}")
+        self.report(f"step {position.step}: dev {_rates(result)}{' (best so far)' if better else ''}")
         for sample in result.samples:
             self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
@@ -223,7 +236,6 @@ class _Trainer:
     def _begin_phase(self) -> CompiledStep:
         """The step, compiled for the largest bucket and certified, of the updates to come."""
         if self._unfreezes:
-            self._verify_frozen()
             self.job, state = unfreeze(self.job, self.state)
             self.state = self.devices.replicate(state)
             self.report(f"step {self.position.step}: every layer trains from here on")
@@ -247,24 +259,5 @@ class _Trainer:
         self.report(certificate.text())
 
 
-class _Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first."""
-
-    def __init__(self):
-        self.received = ""
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._remember)
-        return self
-
-    def _remember(self, number, _frame):
-        if self.received:  # asked twice: at once
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-
-    def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _rates(result: Evaluation) -> str:
+    return f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"

@@ -18,6 +18,8 @@ class DataOptions:
     """Training data."""
     dev: str = ""
     """Data for evaluation during training; without any, the last checkpoint counts as the best."""
+    old_dev: str = ""
+    """Data of the language that `init` was trained for, evaluated beside dev to show what is forgotten."""
     language: str = ""
     """Language of the transcripts, which decides the alphabet (default: the manifest's `lang`)."""
     train_hours: float = 0.0
@@ -98,6 +100,8 @@ class TrainOptions:
     (ä of a, é of e, ß of s)."""
     from_scratch: bool = False
     """Train a fresh network, ignoring the configuration's `init`."""
+    keep_old_language: str = ""
+    """Old training data and its share of every batch, against forgetting: data/english/train,0.25."""
     steps: int = 100_000
     """Updates."""
     max_hours: float = 0.0

@@ -1,0 +1,102 @@
+"""From options to the data of a training job: sources of batches in one alphabet, and the order to train on them."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from w2l_jax import alphabet as alphabets
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.corpora import manifest
+from w2l_jax.dataset.batches import Order, Source
+from w2l_jax.dataset.mixing import MixedOrder
+from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
+from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
+from w2l_jax.errors import UserError
+from w2l_jax.training.log import Report
+from w2l_jax.training.old_language import parse_share, writable
+from w2l_jax.training.options import DataOptions, TrainOptions
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a job trains on and is measured by. `train` holds the old language's utterances after the new one's.
+
+    `fingerprints` are of all data used, by option; `overlap` names speakers in both training and dev data.
+    """
+
+    alphabet: Alphabet
+    train: Source
+    dev: Source | None
+    old_dev: Source | None
+    order: Order | MixedOrder
+    fingerprints: dict[str, str]
+    overlap: tuple[str, ...]
+
+
+def open_data(options: TrainOptions, report: Report, progress: Progress | None) -> Data:
+    """Opens all data, manifests prepared first; raises UserError for what does not fit together."""
+    train_data = _open(options.data.train, options, progress)
+    if options.data.train_hours:
+        train_data = train_data.subset(options.data.train_hours, options.seed)
+    alphabet = train_data.alphabet
+    dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
+    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
+    olds = (old_path, options.data.old_dev)
+    old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
+    overlap = ()
+    for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
+        if ours and theirs:
+            overlap += check_speakers(ours, theirs, options.allow_speaker_overlap)
+    if overlap:
+        report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
+    rows, speed = options.batch_size, options.augment.speed
+    all_data = train_data.followed_by(old_data) if old_data else train_data
+    train = Source.create(all_data, alphabet, options.data.buckets, rows, speed)
+    dev, old_dev = (
+        Source.create(data, alphabet, options.data.buckets, rows) if data else None for data in (dev_data, old_dev_data)
+    )
+
+    order = _order(train_data, options)
+    if old_data:
+        order = MixedOrder(order, _order(old_data, options), share)
+    used = {"train": train_data, "dev": dev_data, "keep_old_language": old_data, "old_dev": old_dev_data}
+    fingerprints = {name: dataset.fingerprint if dataset else "" for name, dataset in used.items()}
+    return Data(alphabet, train, dev, old_dev, order, fingerprints, overlap)
+
+
+def language_of(data: DataOptions) -> str:
+    """The language of the training data as a preset's name, from the option, the prepared folder or the manifest."""
+    if data.language:
+        return alphabets.language_name(data.language)
+    if Path(data.train).is_dir():
+        return open_dataset(data.train).language
+    found = {utterance.language for utterance in manifest.read(data.train)}
+    if len(found) != 1 or not all(found):
+        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give --data.language")
+    return alphabets.language_name(found.pop())
+
+
+def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet | None = None) -> Dataset:
+    config = PrepareConfig(
+        language=options.data.language,
+        max_seconds=options.data.max_seconds,
+        unknown_characters=options.data.unknown_characters,
+        features=options.features,
+        alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
+    )
+    workers = options.data.workers or None
+    return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)
+
+
+def _open_old(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet, report: Report):
+    """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
+    data = dataclasses.replace(options.data, language=language_of(DataOptions(train=path)))
+    dataset = _open(path, dataclasses.replace(options, data=data), progress, alphabet)
+    return writable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
+
+
+def _order(dataset: Dataset, options: TrainOptions) -> Order:
+    lengths = tuple(entry.frames for entry in dataset.entries)
+    return Order(lengths, options.batch_size, options.seed, options.data.sorted_first_epoch)

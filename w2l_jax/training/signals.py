@@ -1,0 +1,28 @@
+"""Stopping when asked to, at a moment at which nothing is lost."""
+
+import signal
+import threading
+from typing import Any
+
+
+class Signals:
+    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first."""
+
+    def __init__(self):
+        self.received = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def _remember(self, number, _frame):
+        if self.received:  # asked twice: at once
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
