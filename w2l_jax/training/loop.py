@@ -191,7 +191,8 @@ class _Trainer:
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
         batch = empty_batch(rows, bucket, self.options.features.mels)
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
-        certificate = certify(step_of.compiled(self.state, batch), self.state, table, (rows, bucket.frames), job.frozen)
+        shape = (rows, bucket.frames)
+        certificate = certify(step_of.compiled(self.state, batch), self.state, table, shape, job.step_config)
         write_atomically(job.run.folder / "certificate.json", certificate.to_json())
         self.report(certificate.text())
 

@@ -95,6 +95,8 @@ class TrainOptions:
     """Utterances per update."""
     max_microbatch_frames: int = 0
     """Cut each update into equal microbatches of at most this many padded frames: less memory, same update (0: no)."""
+    remat: bool = False
+    """Compute the wide layers 9 to 11 a second time instead of keeping their activations: less memory, same update."""
     learning_rate: float = 1e-4
     """Adam's α."""
     beta1: float = 0.9
@@ -107,6 +109,8 @@ class TrainOptions:
     """Updates over which the learning rate rises from 0."""
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate falls to 0 at `steps`."""
+    weight_decay: float = 0.0
+    """Share of each trained kernel, times the learning rate, taken away at every update (AdamW; 0: none)."""
     clip_norm: float = 0.0
     """Largest norm of the gradient of the trained layers (0: no clipping)."""
     average_decay: float = 0.0
@@ -136,6 +140,8 @@ class TrainOptions:
         for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise UserError(f"--weight_decay must be at least 0, not {self.weight_decay}")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
         for name in ("learning_rate", "epsilon"):

@@ -12,7 +12,7 @@ from jax import lax
 
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import LAYERS, ModelConfig, Params
+from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
 from w2l_jax.training.augment import spec_augment
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 
@@ -42,6 +42,7 @@ class StepConfig:
     dtype: Any = jnp.float32
     seed: int = 0
     max_microbatch_frames: int = 0
+    remat: bool = False
     average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
 
@@ -61,9 +62,19 @@ def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
 
 
 def make_optimizer(options: TrainOptions) -> optax.GradientTransformation:
-    """The paper's Adam (§3), after clipping by the norm of the trained layers' gradient where asked for."""
-    adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
+    """The paper's Adam (§3), after clipping by the norm of the trained layers' gradient where asked for.
+
+    With weight decay it is AdamW (Loshchilov and Hutter 2019) on kernels; biases do not decay.
+    """
+    settings = learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon
+    adam = optax.adam(*settings)
+    if options.weight_decay > 0:
+        adam = optax.adamw(*settings, weight_decay=options.weight_decay, mask=_is_kernel)
     return optax.chain(optax.clip_by_global_norm(options.clip_norm), adam) if options.clip_norm > 0 else adam
+
+
+def _is_kernel(params: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def init_state(
@@ -97,14 +108,38 @@ def microbatches(rows: int, frames: int, limit: int) -> int:
     return next((m for m in divisors if rows // m * frames <= limit), rows)
 
 
+def remat_chunks(rows: int) -> int:
+    """Into how many equal parts `remat` cuts `rows`: 8, or as few more as divide them; more would save little."""
+    return next((m for m in range(8, rows) if rows % m == 0), rows)
+
+
+def _cut(tree: Any, parts: int) -> Any:
+    """Arrays [B, …] as [parts, B / parts, …]."""
+    return jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), tree)
+
+
 def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.Array | None = None) -> jax.Array:
-    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom."""
+    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom.
+
+    With `remat` the trained ones of the wide layers run on a few utterances at a time, forward and, again, backward.
+    """
+
+    def run(x, frames_B, first, last):
+        common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
+        return model.apply(params, x, frames_B, config.model, first=first, last=last, **common)
+
     k = transfer.frozen_prefix(config.frozen)
-    common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
-    x = batch.features_BxTxM
+    x, frames_B = batch.features_BxTxM, batch.frames_B
     if k:
-        x = lax.stop_gradient(model.apply(params, x, batch.frames_B, config.model, last=k, **common))
-    return model.apply(params, x, batch.frames_B, config.model, first=k + 1, last=LAYERS, **common)
+        x = lax.stop_gradient(run(x, frames_B, 1, k))
+    if not config.remat:
+        return run(x, frames_B, k + 1, LAYERS)
+    if k + 1 < WIDE:
+        x = run(x, frames_B, k + 1, WIDE - 1)
+    # A loop, because XLA merges a plain second computation with the first on CPU and frees nothing.
+    wide = jax.checkpoint(lambda part: run(*part, max(k + 1, WIDE), LAYERS), prevent_cse=False)
+    logits = lax.map(wide, _cut((x, frames_B), remat_chunks(len(frames_B))))
+    return logits.reshape(-1, *logits.shape[2:])
 
 
 def make_step(
@@ -133,7 +168,7 @@ def make_step(
         if parts == 1:
             (loss, count), grads = value_and_grad(trained, frozen, batch, rng)
         else:
-            pieces = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+            pieces = _cut(batch, parts)
 
             def add(total, piece):
                 part, i = piece
