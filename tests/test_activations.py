@@ -317,13 +317,14 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 def test_flops_of_the_cached_step_are_those_of_the_layers_above(k):
     """Full width, compiled, not run; the frozen layers' forward is not in it."""
     rows, frames, frozen = 2, 1500, frozenset(range(1, k + 1))
-    optimizer, table = make_optimizer(TrainOptions()), model.layers(ModelConfig(), 33)
+    optimizer, table = make_optimizer(TrainOptions(), frozen), model.layers(ModelConfig(), 33)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), ModelConfig(), 33))
     state = jax.eval_shape(lambda p: init_state(p, optimizer, frozen), params)
     record = FrozenLayers(params, ModelConfig(), k, jnp.float32, "float16").record
     batch = empty_batch(rows, Bucket(frames, 150), record)
-    compiled = make_step(optimizer, StepConfig(ModelConfig(), frozen, first_layer=k + 1)).lower(state, batch).compile()
-    found = certify(compiled, state, table, (rows, frames), frozen, k + 1)
+    config = StepConfig(ModelConfig(), frozen, first_layer=k + 1)
+    compiled = make_step(optimizer, config).lower(state, batch).compile()
+    found = certify(compiled, state, table, (rows, frames), config)
     forward = sum(2 * rows * 750 * x.kernel * x.channels_in * x.channels_out for x in table[:k])
     expected = predicted_flops(table, rows, frames, frozen, k + 1)
     whole = predicted_flops(table, rows, frames, frozenset())

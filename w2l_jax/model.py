@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from w2l_jax.errors import UserError
 
 LAYERS = 11
+WIDE = 9  # the lowest layer of `top_width` channels
 STRIDE = 2  # of layer 1: one output frame is two input frames, 16 ms
 
 Params = dict[str, dict[str, jax.Array]]
@@ -118,7 +119,7 @@ class _Wav2Letter(nn.Module):
         # Between layers frames_B counts output frames already: layer 1 alone has a stride.
         x_BxTxC = _masked(x_BxTxC, frames_B)
         for number, layer in enumerate(self.table[first - 1 : last], start=first):
-            if number <= 8:
+            if number < WIDE:
                 x_BxTxC = nn.Dropout(self.config.dropout, deterministic=deterministic)(x_BxTxC)
             x_BxTxC = nn.Conv(
                 layer.channels_out,
@@ -127,6 +128,7 @@ class _Wav2Letter(nn.Module):
                 padding="SAME",
                 dtype=self.dtype,
                 precision=self.precision,
+                conv_general_dilated=_convolve,
                 kernel_init=kernel_init,
                 name=layer.name,
             )(x_BxTxC)
@@ -136,6 +138,14 @@ class _Wav2Letter(nn.Module):
                 x_BxTxC = activation(x_BxTxC)
             x_BxTxC = _masked(x_BxTxC, frames_B)
         return x_BxTxC
+
+
+def _convolve(x_BxTxC, kernel_KxCxD, strides, padding, *, precision, **options):
+    # One frame wide, a convolution is a matrix product, and as such its weight gradient needs no transposed copy of
+    # the 2000 input channels.
+    if kernel_KxCxD.shape[0] == 1:
+        return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
+    return jax.lax.conv_general_dilated(x_BxTxC, kernel_KxCxD, strides, padding, precision=precision, **options)
 
 
 def _masked(x_BxTxC, frames_B):

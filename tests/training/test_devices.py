@@ -53,7 +53,7 @@ def first_update(count: int, k: int = 0, limit: int = 0, random: bool = False) -
     step_config = StepConfig(config, frozen, max_microbatch_frames=limit, augment=augment, mesh=devices.mesh)
     step = make_step(optimizer, step_config)
     compiled = step.lower(state, placed).compile()
-    cost = certify(compiled, state, model.layers(CONFIG, 7, MELS), (ROWS, FRAMES), frozen, devices.count)
+    cost = certify(compiled, state, model.layers(CONFIG, 7, MELS), (ROWS, FRAMES), step_config)
     after, metrics = compiled(state, placed)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params)[2 * k :])  # donated
     gradient = jax.tree.map(lambda a, b: (np.asarray(a) - np.asarray(b)).ravel().tolist(), before, after.params)

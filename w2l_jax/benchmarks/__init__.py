@@ -15,7 +15,7 @@ from typing import Any
 from w2l_jax.errors import UserError
 
 Report = Callable[[str], None]
-SUBJECTS = ("cache",)
+SUBJECTS = ("memory", "step", "cache")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,12 +75,12 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def interleaved(variants: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
+def interleaved(variants: Mapping[Any, Callable[[], Any]], repetitions: int) -> dict[Any, float]:
     """Median seconds of each variant, run in turns so that a noisy machine disturbs all alike.
 
     Each is called once beforehand (compilation, caches) and must wait for its own result.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    seconds: dict[Any, list[float]] = {name: [] for name in variants}
     for call in variants.values():
         call()
     for name, call in itertools.chain.from_iterable(itertools.repeat(tuple(variants.items()), repetitions)):

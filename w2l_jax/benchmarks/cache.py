@@ -107,7 +107,7 @@ def _updates(
     """A call that makes a few updates on `source` with k layers frozen and waits for the weights."""
     cached = source.dataset.record.layer > 0
     frozen = frozenset(range(1, k + 1))
-    optimizer = make_optimizer(TrainOptions())
+    optimizer = make_optimizer(TrainOptions(), frozen)
     step = CompiledStep(make_step(optimizer, StepConfig(config, frozen, first_layer=source.dataset.record.layer + 1)))
     states = [init_state(jax.tree.map(jnp.array, params), optimizer, frozen)]
     rng = np.random.default_rng(0)

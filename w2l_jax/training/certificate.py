@@ -6,25 +6,39 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from w2l_jax import transfer
-from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import LAYERS, Layer, output_frames
-from w2l_jax.training.step import TrainState
+from w2l_jax import model, transfer
+from w2l_jax.dataset.batches import Batch, Bucket
+from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
+from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
 
 
-def predicted_flops(table: tuple[Layer, ...], rows: int, frames: int, frozen: frozenset[int], first: int = 1) -> float:
+def predicted_flops(
+    table: tuple[Layer, ...],
+    rows: int,
+    frames: int,
+    frozen: frozenset[int],
+    first: int = 1,
+    *,
+    remat: bool = False,
+    loops: bool = True,
+) -> float:
     """FLOPs of the convolutions of one update on a batch [rows, frames] that enters at layer `first`.
 
     All layers from there run forward; each trained layer needs its weight gradient; each layer above the lowest
-    trained one passes a gradient down. Each of the three is 2 · S · kernel · C_in · C_out per utterance.
+    trained one passes a gradient down; with `remat` the wide layers above the frozen ones run forward twice. Each of
+    these is 2 · S · kernel · C_in · C_out per utterance. Without `loops` the loop of `remat` counts as if it ran once.
     """
     lowest = transfer.frozen_prefix(frozen) + 1
-    total = 0
+    total = 0.0
     for number, layer in enumerate(table, start=1):
         once = 2 * rows * output_frames(frames) * layer.kernel * layer.channels_in * layer.channels_out
-        total += once * ((number >= first) + (number not in frozen) + (number > lowest))
-    return float(total)
+        looped = remat and number >= max(lowest, WIDE)
+        times = (number >= first) + (number not in frozen) + (number > lowest) + looped
+        total += once * times / (remat_chunks(rows) if looped and not loops else 1)
+    return total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,22 +87,23 @@ class Certificate:
 
 
 def certify(
-    compiled: Any,
-    state: TrainState,
-    table: tuple[Layer, ...],
-    shape: tuple[int, int],
-    frozen: frozenset[int],
-    first: int = 1,
-    devices: int = 1,
+    compiled: Any, state: TrainState, table: tuple[Layer, ...], shape: tuple[int, int], config: StepConfig
 ) -> Certificate:
-    """Reads the certificate of a step compiled for `devices` and a batch of `shape` (rows, frames) entering at `first`.
+    """Reads the certificate of the step that `config` describes, compiled for a batch of `shape` (rows, frames).
 
-    The share compares the compiled FLOPs with those the layer table predicts for the same update without freezing;
+    The compiler counts the body of a loop once: what microbatches and `remat` repeat is added from the layer table.
+    The share compares the FLOPs with those the layer table predicts for the same update without freezing or `remat`;
     what is not a convolution (the loss, Adam) is taken to cost the same there.
     """
+    frozen, (rows, frames) = config.frozen, shape
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    flops = devices * float((cost[0] if isinstance(cost, list) else cost)["flops"])  # the compiler's are one device's
-    saved = predicted_flops(table, *shape, frozenset()) - predicted_flops(table, *shape, frozen, first)
+    predicted = predicted_flops(table, *shape, frozen, config.first_layer, remat=config.remat)
+    share = rows // config.devices
+    part = share // microbatches(share, frames, config.max_microbatch_frames)
+    counted = predicted_flops(table, part, frames, frozen, config.first_layer, remat=config.remat, loops=False)
+    found = float((cost[0] if isinstance(cost, list) else cost)["flops"])  # one device's
+    flops = predicted + config.devices * (found - counted)
+    saved = predicted_flops(table, *shape, frozenset()) - predicted
     trained, held = transfer.partition(state.params, frozen)
     return Certificate(
         rows=shape[0],
@@ -103,9 +118,39 @@ def certify(
         optimizer_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state)),
         frozen_parameters=sum(leaf.size for leaf in jax.tree.leaves(held)),
         trained_parameters=sum(leaf.size for leaf in jax.tree.leaves(trained)),
-        first_layer=first,
-        devices=devices,
+        first_layer=config.first_layer,
+        devices=config.devices,
     )
+
+
+def compile_step(
+    optimizer: optax.GradientTransformation,
+    config: StepConfig,
+    rows: int,
+    bucket: Bucket,
+    outputs: int,
+    mels: int = 128,
+) -> tuple[Any, Certificate]:
+    """Compiles an update for `rows` utterances padded to `bucket`; allocates and runs nothing.
+
+    `outputs` counts labels and blank; where the batch enters above layer 1 it holds float16 activations. Returns the
+    executable `(state, batch) → (state, metrics)` and its certificate.
+    """
+    array = jax.ShapeDtypeStruct
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), config.model, outputs, mels))
+    state = jax.eval_shape(lambda p: init_state(p, optimizer, config.frozen, config.average_decay > 0), params)
+    table = model.layers(config.model, outputs, mels)
+    entering = (bucket.frames, mels)
+    if config.first_layer > 1:
+        entering = (output_frames(bucket.frames), table[config.first_layer - 2].channels_out)
+    batch = Batch(
+        array((rows, *entering), jnp.float16),
+        array((rows,), jnp.int32),
+        array((rows, bucket.labels), jnp.int32),
+        array((rows,), jnp.int32),
+    )
+    compiled = make_step(optimizer, config).lower(state, batch).compile()
+    return compiled, certify(compiled, state, table, (rows, bucket.frames), config)
 
 
 class CompiledStep:

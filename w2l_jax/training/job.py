@@ -115,6 +115,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         dtype=jnp.dtype(options.compute_dtype),
         seed=options.seed,
         max_microbatch_frames=options.max_microbatch_frames,
+        remat=options.remat,
         average_decay=options.average_decay,
         augment=options.augment,
         mesh=devices.mesh,

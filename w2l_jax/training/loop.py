@@ -247,11 +247,10 @@ class _Trainer:
     def _certify(self, step_of: CompiledStep) -> None:
         """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
         job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
-        shape, count = (rows, bucket.frames), self.devices.count
+        shape = (rows, bucket.frames)
         batch = self.devices.place(empty_batch(len(self.devices.own(range(rows))), bucket, job.train.dataset.record))
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
-        compiled, first = step_of.compiled(self.state, batch), job.step_config.first_layer
-        certificate = certify(compiled, self.state, table, shape, job.frozen, first, count)
+        certificate = certify(step_of.compiled(self.state, batch), self.state, table, shape, job.step_config)
         path = job.run.folder / "certificate.json"
         if self.devices.first:
             earlier = path.read_text() if job.late and path.is_file() else ""

@@ -113,6 +113,8 @@ class TrainOptions:
     max_microbatch_frames: int = 0
     """Cut each update into equal microbatches of at most this many padded frames on each device: less memory, same
     update (0: no)."""
+    remat: bool = False
+    """Compute the wide layers 9 to 11 a second time instead of keeping their activations: less memory, same update."""
     devices: int = 0
     """Devices of each process that share every update (0: all, or as many as share batch_size evenly)."""
     distributed: str = ""
@@ -129,6 +131,8 @@ class TrainOptions:
     """Updates over which the learning rate rises from 0."""
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate falls to 0 at `steps`."""
+    weight_decay: float = 0.0
+    """Share of each trained kernel, times the learning rate, taken away at every update (AdamW; 0: none)."""
     clip_norm: float = 0.0
     """Largest norm of the gradient of the trained layers (0: no clipping)."""
     average_decay: float = 0.0
@@ -162,6 +166,8 @@ class TrainOptions:
             raise UserError(f"--unfreeze_after must not be negative, but it is {self.unfreeze_after}")
         if self.devices < 0:
             raise UserError(f"--devices must be a number of devices, or 0 for all, not {self.devices}")
+        if self.weight_decay < 0:
+            raise UserError(f"--weight_decay must be at least 0, not {self.weight_decay}")
         if not 0 <= self.average_decay < 1:
             raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
         for name in ("learning_rate", "epsilon"):

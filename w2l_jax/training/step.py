@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import LAYERS, ModelConfig, Params
+from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
 from w2l_jax.training.augment import spec_augment
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 
@@ -45,10 +45,16 @@ class StepConfig:
     dtype: Any = jnp.float32
     seed: int = 0
     max_microbatch_frames: int = 0
+    remat: bool = False
     average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
     mesh: Mesh | None = None
     """The devices that share the rows of a batch (none: the one on which it lies)."""
+
+    @property
+    def devices(self) -> int:
+        """How many share them."""
+        return self.mesh.size if self.mesh else 1
 
 
 def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
@@ -71,11 +77,19 @@ def make_optimizer(
     """The paper's Adam (§3) on all but the `frozen` layers, on the `late` ones with moments and a count of their own.
 
     Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
-    here), after it the learning rate, which is the same for all.
+    here), after it the learning rate, which is the same for all. With weight decay it is AdamW (Loshchilov and Hutter
+    2019) on the trained kernels; biases do not decay.
     """
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
-    adam = transfer.optimizer(optax.scale_by_adam(options.beta1, options.beta2, options.epsilon), frozen, late)
-    return optax.chain(clip, adam, optax.scale_by_learning_rate(learning_rate_schedule(options)))
+    adam = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
+    if options.weight_decay > 0:
+        adam = optax.chain(adam, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
+    rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
+    return optax.chain(clip, transfer.optimizer(adam, frozen, late), rate)
+
+
+def _is_kernel(params: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def init_state(
@@ -118,29 +132,52 @@ def microbatches(rows: int, frames: int, limit: int) -> int:
     return next((m for m in divisors if rows // m * frames <= limit), rows)
 
 
-def cut(batch: Batch, parts: int, devices: int = 1) -> Batch:
-    """Splits every array [B, …] of a batch into [parts, B / parts, …].
+def remat_chunks(rows: int) -> int:
+    """Into how many equal parts `remat` cuts `rows`: 8, or as few more as divide them; more would save little."""
+    return next((m for m in range(8, rows) if rows % m == 0), rows)
 
-    Where its rows lie on `devices`, each part has as many of every device: none moves to another, none has to wait.
+
+def cut(tree: Any, parts: int, devices: int = 1) -> Any:
+    """Splits arrays [B, …] into [parts, B / parts, …]; `joined` puts them together again.
+
+    Where the rows lie on `devices`, each part has as many of every device: none moves to another, none has to wait.
     """
 
     def split(x: jax.Array) -> jax.Array:
         rest = x.shape[1:]
         return x.reshape(devices, parts, -1, *rest).swapaxes(0, 1).reshape(parts, -1, *rest)
 
-    return jax.tree.map(split, batch)
+    return jax.tree.map(split, tree)
+
+
+def joined(x: jax.Array, devices: int = 1) -> jax.Array:
+    """The rows [B, …] of which `cut` made [parts, B / parts, …]."""
+    parts, _, *rest = x.shape
+    return x.reshape(parts, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
 
 def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.Array | None = None) -> jax.Array:
-    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom."""
+    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom.
+
+    With `remat` the trained ones of the wide layers run on a few utterances at a time, forward and, again, backward.
+    """
+
+    def run(x, frames_B, first, last):
+        common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
+        return model.apply(params, x, frames_B, config.model, first=first, last=last, **common)
+
     k = transfer.frozen_prefix(config.frozen)
-    common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
-    x = batch.features_BxTxM
+    x, frames_B = batch.features_BxTxM, batch.frames_B
     if k >= config.first_layer:
-        x = lax.stop_gradient(
-            model.apply(params, x, batch.frames_B, config.model, first=config.first_layer, last=k, **common)
-        )
-    return model.apply(params, x, batch.frames_B, config.model, first=k + 1, last=LAYERS, **common)
+        x = lax.stop_gradient(run(x, frames_B, config.first_layer, k))
+    if not config.remat:
+        return run(x, frames_B, k + 1, LAYERS)
+    if k + 1 < WIDE:
+        x = run(x, frames_B, k + 1, WIDE - 1)
+    # A loop, because XLA merges a plain second computation with the first on CPU and frees nothing.
+    wide = jax.checkpoint(lambda part: run(*part, max(k + 1, WIDE), LAYERS), prevent_cse=False)
+    chunks = remat_chunks(len(frames_B) // config.devices)
+    return joined(lax.map(wide, cut((x, frames_B), chunks, config.devices)), config.devices)
 
 
 def make_step(
@@ -155,7 +192,6 @@ def make_step(
     and frozen arrays pass through untouched.
     """
 
-    devices = config.mesh.size if config.mesh else 1
     out_shardings = NamedSharding(config.mesh, PartitionSpec()) if config.mesh else None
 
     def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
@@ -169,12 +205,12 @@ def make_step(
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         rows, length = batch.features_BxTxM.shape[:2]
         frames = length if config.first_layer == 1 else model.STRIDE * length
-        parts = microbatches(rows // devices, frames, config.max_microbatch_frames)
+        parts = microbatches(rows // config.devices, frames, config.max_microbatch_frames)
         value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
         if parts == 1:
             (loss, count), grads = value_and_grad(trained, frozen, batch, rng)
         else:
-            pieces = cut(batch, parts, devices)
+            pieces = cut(batch, parts, config.devices)
 
             def add(total, piece):
                 part, i = piece
