@@ -23,6 +23,7 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.log import Report
 from w2l_jax.training.options import DataOptions, TrainOptions
+from w2l_jax.training.profile import traced_updates
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_optimizer, resumed, to_resume
 
 Progress = Callable[[int, int, str], None]
@@ -30,7 +31,7 @@ Progress = Callable[[int, int, str], None]
 # Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
 _FREE_ON_RESUME = {
     "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
-    "log_every", "init", "init_config",
+    "log_every", "profile", "init", "init_config",
 }  # fmt: skip
 _FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 
@@ -67,6 +68,9 @@ def check(options: TrainOptions) -> frozenset[int]:
         raise UserError("--reinitialize keeps the frozen layers only: give --frozen_layers (or use --from_scratch)")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
+    traced = traced_updates(options.profile)
+    if traced and traced[-1] > options.steps:
+        raise UserError(f"--profile={options.profile} traces up to update {traced[-1]}, but --steps={options.steps}")
     return frozen
 
 

@@ -18,6 +18,7 @@ from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.job import Job
 from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
 
@@ -87,12 +88,15 @@ class _Trainer:
             reason = f"trained for {self.position.step} steps already; raise --steps to go on"
             return Result(self.position, reason, None)
         self.log = MetricsLog(self.job.run.folder, self.position.step)
+        traced = traced_updates(self.options.profile, self.position.step)
+        self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
         stream = prefetch(batches(self.job, self.position.step), jax.device_put)
         try:
             with _Signals() as signals:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
         finally:
             stream.close()
+            self.profiler.close()
             self.log.close()
 
     def _steps(self, stream: Iterator[Batch], signals: "_Signals") -> str:
@@ -102,8 +106,8 @@ class _Trainer:
         step_of.take_compile_seconds()
         started = time.perf_counter()
         for batch in stream:
-            self.state, scalars = step_of(self.state, batch)
             self.position.step += 1
+            self.state, scalars = self.profiler.run(self.position.step, step_of, self.state, batch)
             self.pending.append((self.position.step, batch.features_BxTxM.shape[1], scalars))
             logs, evaluates, saves = self._due(self.position.step)
             if not (logs or evaluates or saves or signals.received):
