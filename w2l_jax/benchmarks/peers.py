@@ -90,7 +90,7 @@ def random_batch(rows: int, frames: int, labels: int, outputs: int = _OUTPUTS, m
 
 def torch_update(params: Params, config: ModelConfig, k: int, batch: Batch, compiled: bool = False) -> Update:
     """One update of Adam above `k` frozen layers in PyTorch, as a function that returns the loss before it."""
-    device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
+    device = _device()
     network = Network(params, config).to(device)
     options = TrainOptions()
     betas = (options.beta1, options.beta2)
@@ -106,6 +106,15 @@ def torch_update(params: Params, config: ModelConfig, k: int, batch: Batch, comp
         return value.item()
 
     return update
+
+
+def _device() -> torch.device:
+    """Where JAX computes, too."""
+    if jax.default_backend() == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("--what=peers: this PyTorch has no GPU to compare with; JAX_PLATFORMS=cpu compares on the CPU")
+    return torch.device("cuda")
 
 
 def jax_update(params: Params, config: ModelConfig, k: int, batch: Batch) -> Update:
@@ -142,9 +151,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         apart = (max(firsts.values()) - min(firsts.values())) / firsts["w2l_jax"]
         rows.append((k, ours, plain, compiled, plain / ours, compiled / ours, apart))
     columns = ("k", "w2l_jax s", "PyTorch s", "torch.compile s", "PyTorch ÷ w2l_jax", "torch.compile ÷ w2l_jax")
-    title = (
-        f"An update of {options.batch_size} × {frames} frames, {config.width} and {config.top_width} channels, float32"
-    )
+    title = f"An update of {options.batch_size} × {frames} frames, {config.width}/{config.top_width} channels, float32"
     note = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads; Adam, CTC, the lowest k layers frozen."
     return [Table(title, (*columns, "first losses apart"), tuple(rows), note)]
 
