@@ -22,6 +22,7 @@ ratios, and compare only what one command printed.
 
 def main(argv: list[str] | None = None) -> None:
     options = config.parse(BenchmarkOptions, argv, description=DESCRIPTION)
+    config.use_compilation_cache()
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
     tables = []
     for name in options.subjects:

@@ -1,5 +1,6 @@
 import dataclasses
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,3 +85,17 @@ def test_lists_of_tables_belong_to_files(capsys):
     with pytest.raises(SystemExit):
         config.parse(TrainOptions, [f"--config={path}", "--help"])
     assert "corpora" not in capsys.readouterr().out
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+        config.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        config.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "w2l_jax" / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 ORDER = [
     {"errors"},
     {"alphabet", "audio", "processes"},
-    {"features", "model", "losses", "metrics"},
+    {"features", "features_jax", "model", "losses", "metrics"},
     {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
     {"config", "terminal"},

@@ -14,7 +14,7 @@ from w2l_jax.errors import UserError
 HOP = 128
 WINDOW = 512
 FRAME_SECONDS = HOP / SAMPLE_RATE
-_FLOOR_DB = -150.0
+FLOOR_DB = -150.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ def frame_count(samples: int) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def _filters_MxF(mels: int) -> np.ndarray:
+def filters_MxF(mels: int) -> np.ndarray:
+    """Slaney's mel filters over the 257 bins of the power spectrum, float32."""
     import librosa
 
     return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=mels).astype(np.float32)
@@ -60,9 +61,9 @@ def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig())
         stft_FxT = librosa.stft(padded_N, n_fft=WINDOW, hop_length=HOP, center=False)
         power_FxT = np.square(stft_FxT.real) + np.square(stft_FxT.imag)
         if config.order == "mel_of_db":
-            features_TxM = _decibel(power_FxT).T @ _filters_MxF(config.mels).T
+            features_TxM = _decibel(power_FxT).T @ filters_MxF(config.mels).T
         else:
-            features_TxM = _decibel(_filters_MxF(config.mels) @ power_FxT).T
+            features_TxM = _decibel(filters_MxF(config.mels) @ power_FxT).T
     return _normalized(features_TxM)
 
 
@@ -72,7 +73,7 @@ def compute(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig()) -> 
 
 
 def _decibel(power: np.ndarray) -> np.ndarray:
-    return np.maximum(10.0 * np.log10(power), np.float32(_FLOOR_DB))
+    return np.maximum(10.0 * np.log10(power), np.float32(FLOOR_DB))
 
 
 def _normalized(features_TxM: np.ndarray) -> np.ndarray:

@@ -58,9 +58,8 @@ def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
 @functools.cache  # both subjects want the same executables
 def _compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certificate]:
     config = step_config(options, variant)
-    return compile_step(
-        make_optimizer(TrainOptions(), config.frozen), config, options.batch_size, bucket(options), OUTPUTS
-    )
+    optimizer = make_optimizer(TrainOptions(), config.frozen)
+    return compile_step(optimizer, config, options.batch_size, bucket(options), OUTPUTS)
 
 
 def compiled_variants(options: BenchmarkOptions, report: Report) -> Iterator[tuple[Variant, Any, Certificate]]:

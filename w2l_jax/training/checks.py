@@ -5,6 +5,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS
 from w2l_jax.training.old_language import parse_share
 from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.profile import traced_updates
 
 
 def check(options: TrainOptions) -> None:
@@ -41,6 +42,9 @@ def check(options: TrainOptions) -> None:
             raise UserError("--data.sorted_first_epoch orders one language's data: not with --keep_old_language")
     if not options.data.train:
         raise UserError("no training data: --data.train=<manifest.jsonl or prepared folder>")
+    traced = traced_updates(options.profile)
+    if traced and traced[-1] > options.steps:
+        raise UserError(f"--profile={options.profile} traces up to update {traced[-1]}, but --steps={options.steps}")
 
 
 def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:

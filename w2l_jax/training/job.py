@@ -38,7 +38,7 @@ from w2l_jax.training.step import (
 # Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
 _FREE_ON_RESUME = {
     "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
-    "log_every", "init", "init_config", "devices",
+    "log_every", "profile", "init", "init_config", "devices",
 }  # fmt: skip
 _FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 

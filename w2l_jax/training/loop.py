@@ -19,6 +19,7 @@ from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.signals import Signals
 from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
 
@@ -99,12 +100,15 @@ class _Trainer:
             reason = f"trained for {self.position.step} steps already; raise --steps to go on"
             return Result(self.position, reason, None)
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
+        traced = traced_updates(self.options.profile, self.position.step)
+        self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
         stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:
             with Signals() as signals:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
         finally:
             stream.close()
+            self.profiler.close()
             self.log.close()
 
     def _steps(self, stream: Iterator[Batch], signals: Signals) -> str:
@@ -114,8 +118,8 @@ class _Trainer:
             if step_of is None or self._unfreezes:
                 step_of = self._begin_phase()
                 started = time.perf_counter()
-            self.state, scalars = step_of(self.state, batch)
             self.position.step += 1
+            self.state, scalars = self.profiler.run(self.position.step, step_of, self.state, batch)
             frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
             self.pending.append((self.position.step, frames, scalars))
             logs, evaluates, saves = self._due(self.position.step)

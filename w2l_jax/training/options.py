@@ -151,6 +151,8 @@ class TrainOptions:
     """Checkpoints to keep for good, such as 100,1000."""
     log_every: int = 10
     """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
+    profile: str = ""
+    """Updates to trace for TensorBoard's profiler and Perfetto, such as 100-104; or how many, soon after the start."""
     allow_speaker_overlap: bool = False
     """Accept speakers that are in both training and dev data (every report then says so)."""
     data: DataOptions = DataOptions()

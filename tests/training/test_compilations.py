@@ -1,0 +1,48 @@
+"""How often a training run compiles: once for each padded shape, and no more once it has seen them."""
+
+import jax
+import pytest
+
+from w2l_jax import training
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.loop import batches
+from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+
+COMPILED: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """The names of the programs compiled so far, those read from the persistent cache included."""
+
+    def listen(event, _seconds, **details):
+        if event == "/jax/core/compile/backend_compile_duration":
+            COMPILED.append(details["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return COMPILED
+
+
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, buckets):
+    data = DataOptions(
+        train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=buckets, workers=1
+    )
+    options = TrainOptions(
+        run=str(tmp_path / "run"), steps=24, batch_size=4, eval_every=8, checkpoint_every=8, log_every=1, data=data,
+        model=ModelConfig(width=8, top_width=8 + buckets), augment=AugmentOptions(time_masks=1),
+    )  # fmt: skip
+    job = training.create(options, lambda line: None)
+    shapes = [batch.features_BxTxM.shape for batch in batches(job, 0)]
+    dev_shapes = {batch.features_BxTxM.shape for _, batch in job.dev.in_order_of_length(options.batch_size)}
+    assert len(set(shapes)) == len(job.train.buckets) == buckets
+    # The first evaluation after every shape has been seen is the last moment at which anything is new.
+    settled = max(8, -(-max(shapes.index(shape) + 1 for shape in shapes) // 8) * 8)
+    assert settled < options.steps
+
+    compiled.clear()
+    by_step = {}
+    training.train(job, lambda line: None, lambda position, _: by_step.update({position.step: len(compiled)}))
+    assert compiled.count("jit(step)") == buckets
+    assert compiled.count("jit(forward)") == len(dev_shapes)
+    assert by_step[settled + 1] == by_step[options.steps], compiled[by_step[settled + 1] :]
