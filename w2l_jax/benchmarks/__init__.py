@@ -15,7 +15,7 @@ from typing import Any
 from w2l_jax.errors import UserError
 
 Report = Callable[[str], None]
-SUBJECTS = ()
+SUBJECTS = ("losses",)
 
 
 @dataclasses.dataclass(frozen=True)
