@@ -120,7 +120,7 @@ def _device() -> torch.device:
 def jax_update(params: Params, config: ModelConfig, k: int, batch: Batch) -> Update:
     """One update as training makes it, as a function that returns the loss before it."""
     frozen = transfer.parse_layers(k)
-    optimizer = make_optimizer(TrainOptions())
+    optimizer = make_optimizer(TrainOptions(), frozen)
     state = init_state(jax.tree.map(jnp.array, params), optimizer, frozen)  # the step donates its state
     step, placed = make_step(optimizer, StepConfig(config, frozen)), jax.device_put(batch)
 

@@ -1,0 +1,219 @@
+"""CTC against brute force (every path that collapses to the target), a float64 recursion and optax."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from w2l_jax import losses
+
+
+def brute_force(logits_SxV, labels):
+    logp = logits_SxV - np.logaddexp.reduce(logits_SxV, axis=1, keepdims=True)
+    total = -np.inf
+    for path in itertools.product(range(logits_SxV.shape[1]), repeat=len(logits_SxV)):
+        collapsed = [label for label, _ in itertools.groupby(path) if label != 0]
+        if collapsed == list(labels):
+            total = np.logaddexp(total, sum(logp[s, label] for s, label in enumerate(path)))
+    return -total
+
+
+IMPLEMENTATIONS = ("fused", "optax")
+implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+def total(logits, *target, implementation="fused"):
+    return losses.ctc_loss(logits, *target, implementation=implementation).sum()
+
+
+differentiated = jax.jit(jax.value_and_grad(total), static_argnames="implementation")
+
+
+def value_and_gradient(*arguments, implementation="fused"):
+    return jax.tree.map(np.asarray, differentiated(*arguments, implementation=implementation))
+
+
+def float64_recursion(logits_SxV, labels):
+    """Loss and gradient by forward and backward sums of logarithms (Graves et al. 2006, eq. 6 to 16)."""
+    logp = logits_SxV.astype(np.float64)
+    logp = logp - np.logaddexp.reduce(logp, axis=1, keepdims=True)
+    states = np.zeros(2 * len(labels) + 1, int)
+    states[1::2] = labels
+    emit = logp[:, states]
+
+    def sums(emit, states):
+        skips = np.zeros(len(states), bool)
+        skips[2:] = (states[2:] != 0) & (states[2:] != states[:-2])
+        rows = [np.where(np.arange(len(states)) < 2, emit[0], -np.inf)]
+        for frame in emit[1:]:
+            one, two = np.r_[-np.inf, rows[-1]][: len(states)], np.r_[-np.inf, -np.inf, rows[-1]][: len(states)]
+            two = np.where(skips, two, -np.inf)
+            rows.append(np.logaddexp(np.logaddexp(rows[-1], one), two) + frame)
+        return np.array(rows)
+
+    alpha, beta = sums(emit, states), sums(emit[::-1, ::-1], states[::-1])[::-1, ::-1]
+    total = np.logaddexp.reduce(alpha[-1, -2:])
+    occupancy = np.exp(alpha + beta - emit - total)
+    return -total, np.exp(logp) - occupancy @ np.eye(logits_SxV.shape[1])[states]
+
+
+def random_case(seed, frames, length, size, scale):
+    rng = np.random.default_rng(seed)
+    logits = np.float32(rng.standard_normal((frames, size)) * scale)
+    return np.clip(logits, -80, 80), rng.integers(1, size, length)
+
+
+def batch_of_one(logits_SxV, labels):
+    return jnp.array(logits_SxV)[None], jnp.array([len(logits_SxV)]), jnp.array([labels], int), jnp.array([len(labels)])
+
+
+@implementations
+@given(st.integers(1, 5), st.lists(st.integers(1, 3), max_size=4), st.integers(0, 2**31 - 1), st.floats(0.1, 20))
+@settings(max_examples=60, deadline=None)
+def test_equals_brute_force(implementation, frames, labels, seed, scale):
+    logits = np.random.default_rng(seed).standard_normal((frames, 4)) * scale
+    expected = brute_force(logits, labels)
+    # Padded by other numbers, which must not matter.
+    padded = np.full((1, 6, 4), 3.0, np.float32)
+    padded[0, :frames] = logits
+    target = np.array([labels + [2] * (5 - len(labels))])
+    arguments = jnp.array(padded), jnp.array([frames]), jnp.array(target), jnp.array([len(labels)])
+    possible = bool(losses.feasible(*arguments[1:])[0])
+    assert possible == np.isfinite(expected)
+    loss, _ = value_and_gradient(*arguments, implementation=implementation)
+    assert loss == pytest.approx(expected if possible else 0.0, rel=1e-4, abs=2e-4)
+
+
+@given(st.integers(1, 12), st.integers(0, 6), st.floats(0.1, 160), st.integers(0, 2**31 - 1))
+@settings(max_examples=100, deadline=None)
+def test_loss_and_gradient_equal_float64(frames, length, scale, seed):
+    logits, labels = random_case(seed, frames, length, 4, scale)
+    # Padded by numbers that must not matter, some of them no labels at all.
+    padded = np.full((1, 12, 4), 7, np.float32)
+    padded[0, :frames] = logits
+    target = jnp.array([frames]), jnp.array([[*labels, -1, 99, 2, 2, 0, 1, 3][:7]]), jnp.array([length])
+    value, gradient = value_and_gradient(padded, *target)
+    expected, expected_gradient = 0.0, np.zeros_like(logits)
+    if losses.feasible(*target)[0]:
+        expected, expected_gradient = float64_recursion(logits, labels)
+    assert value == pytest.approx(expected, rel=1e-5, abs=2e-5)
+    np.testing.assert_allclose(gradient[0, :frames], expected_gradient, atol=1e-5)
+    assert not gradient[0, frames:].any()
+
+
+@pytest.mark.parametrize("certainty", [0.0, 12.0, 80.0])
+def test_long_utterances_keep_their_digits(certainty):
+    # A network that says blank almost everywhere: the target's paths are e^-1300 and less of the best state's weight.
+    logits, labels = random_case(1, 600, 120, 33, 2.0)
+    logits[:, 0] += certainty
+    expected, expected_gradient = float64_recursion(logits, labels)
+    errors = {}
+    for implementation in IMPLEMENTATIONS:
+        value, gradient = value_and_gradient(*batch_of_one(logits, labels), implementation=implementation)
+        assert value == pytest.approx(expected, rel=1e-5)
+        errors[implementation] = np.abs(gradient[0] - expected_gradient).max()
+    assert errors["fused"] < 1e-5
+    assert errors["fused"] < errors["optax"] / 20
+
+
+def test_memory_is_less_than_what_optax_needs():
+    shapes = [((64, 750, 33), jnp.float32), ((64,), jnp.int32), ((64, 150), jnp.int32), ((64,), jnp.int32)]
+    arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+
+    def temporaries(implementation):
+        compiled = differentiated.lower(*arguments, implementation=implementation).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries("fused") < 0.2 * temporaries("optax")
+
+
+def test_vmap_and_bfloat16():
+    rng = np.random.default_rng(0)
+    logits = jnp.array(rng.standard_normal((3, 2, 9, 4)), jnp.bfloat16)
+    target = jnp.array([[9, 6]] * 3), jnp.array(rng.integers(1, 4, (3, 2, 4))), jnp.array([[3, 2]] * 3)
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(total)))(logits, *target)
+    assert mapped[1].dtype == jnp.bfloat16
+    for i in range(3):
+        value, each = value_and_gradient(logits[i].astype(jnp.float32), *(x[i] for x in target))
+        assert mapped[0][i] == pytest.approx(float(value), rel=1e-5)
+        np.testing.assert_allclose(mapped[1][i].astype(jnp.float32), each, rtol=1e-2, atol=1e-5)
+
+
+def test_not_a_number_is_not_hidden():
+    value, gradient = value_and_gradient(*batch_of_one(np.float32([[0, 1], [0, np.nan]]), [1]))
+    assert np.isnan(value) and np.isnan(gradient).any()
+
+
+def test_hand_computed():
+    # Two frames, uniform over blank and 'a': aa, a-, -a give 'a' with probability 3/4.
+    loss, _ = value_and_gradient(jnp.zeros((1, 2, 2)), jnp.array([2]), jnp.array([[1]]), jnp.array([1]))
+    assert loss == pytest.approx(-np.log(3 / 4), rel=1e-5)
+
+
+def test_infeasible_targets_cost_nothing_and_are_counted():
+    labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 3], [0, 0, 0]])
+    lengths, frames = jnp.array([2, 2, 3, 0]), jnp.array([2, 2, 2, 0])
+    np.testing.assert_array_equal(losses.required_frames(labels, lengths), [3, 2, 3, 0])
+    np.testing.assert_array_equal(losses.feasible(frames, labels, lengths), [False, True, False, False])
+    logits = jnp.array(np.random.default_rng(0).standard_normal((4, 2, 4)), jnp.float32)
+    loss = jax.jit(losses.ctc_loss)(logits, frames, labels, lengths)
+    np.testing.assert_array_equal(np.asarray(loss) > 0, [False, True, False, False])
+    _, gradient = value_and_gradient(logits, frames, labels, lengths)
+    assert not gradient[jnp.array([0, 2, 3])].any() and gradient[1].any()
+
+
+def test_no_gradient_reaches_padding():
+    logits = jnp.array(np.random.default_rng(0).standard_normal((1, 9, 4)), jnp.float32)
+    arguments = jnp.array([5]), jnp.array([[1, 2, 3]]), jnp.array([2])
+    _, gradient = value_and_gradient(logits, *arguments)
+    assert not gradient[0, 5:].any()
+    # Over each valid frame softmax minus occupation sums to 0 (Graves et al. 2006, eq. 16).
+    np.testing.assert_allclose(gradient[0, :5].sum(axis=-1), 0, atol=1e-5)
+
+
+@implementations
+def test_minus_infinity_and_huge_logits_stay_finite(implementation):
+    logits = jnp.zeros((1, 4, 3)).at[0, 1, 2].set(-jnp.inf).at[0, 2, 1].set(80.0)
+    arguments = jnp.array([4]), jnp.array([[1]]), jnp.array([1])
+    value, gradient = value_and_gradient(logits, *arguments, implementation=implementation)
+    assert np.isfinite(value) and value >= 0 and np.isfinite(gradient).all()
+
+
+def test_a_target_ruled_out_by_minus_infinity_stays_finite():
+    logits = jnp.zeros((1, 4, 3)).at[0, :, 1].set(-jnp.inf)
+    value, gradient = value_and_gradient(logits, jnp.array([4]), jnp.array([[1]]), jnp.array([1]))
+    assert value > 9e4 and np.isfinite(gradient).all()
+
+
+@implementations
+def test_certain_target_is_never_negative(implementation):
+    logits = jnp.full((1, 3, 3), -80.0).at[0, jnp.arange(3), jnp.array([1, 0, 2])].set(80.0)
+    arguments = jnp.array([3]), jnp.array([[1, 2]]), jnp.array([2])
+    assert 0 <= value_and_gradient(logits, *arguments, implementation=implementation)[0] < 1e-3
+
+
+def test_a_batch_spread_over_devices_needs_no_communication():
+    script = """if True:
+        import jax, jax.numpy as jnp, numpy as np
+        from w2l_jax import losses
+        rng = np.random.default_rng(0)
+        target = np.array([9, 7, 5, 9]), rng.integers(1, 5, (4, 3)), np.ones(4, int)
+        arrays = rng.standard_normal((4, 9, 5), np.float32), *target
+        gradient = jax.jit(lambda x, *target: jax.grad(lambda x: losses.ctc_loss(x, *target).sum())(x))
+        mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+        spread = jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
+        np.testing.assert_allclose(gradient(*spread), gradient(*arrays), atol=1e-6)
+        text = gradient.lower(*spread).compile().as_text()
+        print(jax.device_count(), any(word in text for word in ("all-gather", "all-reduce", "permute", "all-to-all")))
+    """
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.stdout.split() == ["2", "False"], done.stderr
