@@ -1,10 +1,12 @@
 """The tables of cost: well-formed, relative to k = 0, and falling with k."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import launch
+from w2l_jax import benchmarks
 from w2l_jax.benchmarks import SUBJECTS, BenchmarkOptions, memory
 
 TINY = {"batch_size": 8, "seconds": 1, "labels": 8, "width": 4, "top_width": 64}
@@ -25,6 +27,7 @@ def tables(tmp_path_factory):
     return written
 
 
+@pytest.mark.slow
 def test_every_setting_has_its_row(tables):
     for table in tables:
         assert "8 utterances of 1 s, 8 labels, width 4 and 64" in table["title"]
@@ -33,6 +36,7 @@ def test_every_setting_has_its_row(tables):
         assert len(table["rows"]) == 20
 
 
+@pytest.mark.slow
 def test_ratios_are_to_k_0_of_the_same_settings(tables):
     for table, value in zip(tables, ("GFLOP", "seconds"), strict=True):
         at, ratio = table["columns"].index(value), table["columns"].index("to k = 0")
@@ -42,6 +46,7 @@ def test_ratios_are_to_k_0_of_the_same_settings(tables):
             assert row[at] > 0
 
 
+@pytest.mark.slow
 def test_costs_fall_with_k(tables):
     table = tables[0]
     for name in ("GFLOP", "temporary MiB", "updated MiB"):
@@ -53,4 +58,5 @@ def test_costs_fall_with_k(tables):
 
 
 def test_subjects():
-    assert BenchmarkOptions(what=" memory, step").subjects == SUBJECTS == ("memory", "step")
+    assert BenchmarkOptions(what=" memory, step").subjects == ("memory", "step")
+    assert set(SUBJECTS) == {path.stem for path in Path(benchmarks.__file__).parent.glob("[a-z]*.py")}

@@ -57,53 +57,6 @@ def test_freezing_through_the_command_line(place, german):
     assert (place / "runs" / "latest").resolve() == german.resolve()
 
 
-def test_training_on_cached_activations(place, tones, cache):
-    command = (
-        f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
-        "--init=runs/english", "--cache_activations", "--steps=20", "--run=runs/cached", *SMALL[3:],
-    )  # fmt: skip
-    refused = launch("train.py", *command, "--frozen_layers=0", cwd=place)
-    assert refused.returncode == 1 and "freezes no layer from the first up" in refused.stderr
-    done = launch("train.py", *command, "--frozen_layers=9", cwd=place)
-    assert done.returncode == 0, done.stderr
-    assert "activations of layer 9 for 24 utterances: 0.0" in done.stdout
-    assert "layers 1 to 9 are not run: their output is cached" in done.stdout
-    assert "step 20: dev loss" in done.stdout
-    assert json.loads((place / "runs" / "cached" / "certificate.json").read_text())["first_layer"] == 10
-    # The run is like any other: complete parameters, decoded from audio.
-    before, after = (Run.open(place / "runs" / name).restore_params("best") for name in ("english", "cached"))
-    same = {number for number in range(1, 12) for name in [f"layer_{number:02d}"]
-            if before[name]["bias"].tobytes() == after[name]["bias"].tobytes()}  # fmt: skip
-    assert same == set(range(1, 10))
-    done = launch("decode.py", "--run=runs/cached", "--lm=none", cwd=place)
-    assert done.returncode == 0, done.stderr
-
-
-def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache):
-    arguments = [
-        f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
-        f"--data.old_dev={tones}/dev.jsonl", f"--keep_old_language={tones}/train.jsonl,0.25", "--init=runs/english",
-        "--frozen_layers=1-3,9", "--unfreeze_after=10", "--verify_frozen", "--new_characters=copy", "--run=runs/both",
-        *SMALL[3:4], "--eval_every=10", *SMALL[5:],
-    ]  # fmt: skip
-    done = launch("train.py", *arguments, "--steps=20", cwd=place)
-    assert done.returncode == 0, done.stderr
-    for line in (
-        "new ä (copied from a) ö (copied from o) ü (copied from u) ß (copied from s), dropped none",
-        "step 10: all 8 frozen arrays are what training began with, bit for bit",
-        "step 10: every layer trains from here on",
-        "frozen layers: none of 11",
-        "step 20: old_dev loss",
-    ):
-        assert line in done.stdout, line
-    longer = launch("train.py", "--run=runs/both", "--resume", "--steps=25", cwd=place)
-    assert longer.returncode == 0 and "25 steps are done" in longer.stdout, longer.stderr
-    records = [json.loads(line) for line in (place / "runs" / "both" / "metrics.jsonl").open()]
-    assert [r["step"] for r in records if r["kind"] == "old_dev"] == [10, 20, 25]
-    certificate = json.loads((place / "runs" / "both" / "certificate.json").read_text())
-    assert certificate["frozen_layers"] == [] and certificate["before_unfreezing"]["frozen_layers"] == [1, 2, 3, 9]
-
-
 def test_decode_with_the_runs_own_language_model(place, german, tones):
     done = launch("decode.py", cwd=place)  # runs/latest, its dev data, a language model of its transcripts
     assert done.returncode == 0, done.stderr
@@ -263,3 +216,50 @@ def test_help_teaches(script, tmp_path):
     done = launch(script, "--help", cwd=tmp_path, env={"COLUMNS": "200", **os.environ})
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 8
+
+
+def test_training_on_cached_activations(place, tones, cache):
+    command = (
+        f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
+        "--init=runs/english", "--cache_activations", "--steps=20", "--run=runs/cached", *SMALL[3:],
+    )  # fmt: skip
+    refused = launch("train.py", *command, "--frozen_layers=0", cwd=place)
+    assert refused.returncode == 1 and "freezes no layer from the first up" in refused.stderr
+    done = launch("train.py", *command, "--frozen_layers=9", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "activations of layer 9 for 24 utterances: 0.0" in done.stdout
+    assert "layers 1 to 9 are not run: their output is cached" in done.stdout
+    assert "step 20: dev loss" in done.stdout
+    assert json.loads((place / "runs" / "cached" / "certificate.json").read_text())["first_layer"] == 10
+    # The run is like any other: complete parameters, decoded from audio.
+    before, after = (Run.open(place / "runs" / name).restore_params("best") for name in ("english", "cached"))
+    same = {number for number in range(1, 12) for name in [f"layer_{number:02d}"]
+            if before[name]["bias"].tobytes() == after[name]["bias"].tobytes()}  # fmt: skip
+    assert same == set(range(1, 10))
+    done = launch("decode.py", "--run=runs/cached", "--lm=none", cwd=place)
+    assert done.returncode == 0, done.stderr
+
+
+def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache):
+    arguments = [
+        f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
+        f"--data.old_dev={tones}/dev.jsonl", f"--keep_old_language={tones}/train.jsonl,0.25", "--init=runs/english",
+        "--frozen_layers=1-3,9", "--unfreeze_after=10", "--verify_frozen", "--new_characters=copy", "--run=runs/both",
+        *SMALL[3:4], "--eval_every=10", *SMALL[5:],
+    ]  # fmt: skip
+    done = launch("train.py", *arguments, "--steps=20", cwd=place)
+    assert done.returncode == 0, done.stderr
+    for line in (
+        "new ä (copied from a) ö (copied from o) ü (copied from u) ß (copied from s), dropped none",
+        "step 10: all 8 frozen arrays are what training began with, bit for bit",
+        "step 10: every layer trains from here on",
+        "frozen layers: none of 11",
+        "step 20: old_dev loss",
+    ):
+        assert line in done.stdout, line
+    longer = launch("train.py", "--run=runs/both", "--resume", "--steps=25", cwd=place)
+    assert longer.returncode == 0 and "25 steps are done" in longer.stdout, longer.stderr
+    records = [json.loads(line) for line in (place / "runs" / "both" / "metrics.jsonl").open()]
+    assert [r["step"] for r in records if r["kind"] == "old_dev"] == [10, 20, 25]
+    certificate = json.loads((place / "runs" / "both" / "certificate.json").read_text())
+    assert certificate["frozen_layers"] == [] and certificate["before_unfreezing"]["frozen_layers"] == [1, 2, 3, 9]

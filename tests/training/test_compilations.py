@@ -23,7 +23,7 @@ def compiled():
     return COMPILED
 
 
-@pytest.mark.parametrize("buckets", [1, 3])
+@pytest.mark.parametrize("buckets", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, buckets):
     data = DataOptions(
         train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=buckets, workers=1

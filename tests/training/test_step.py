@@ -94,8 +94,7 @@ def test_microbatches_give_the_same_update(k):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("k", [0, 3, 9, 10])
-@pytest.mark.parametrize("limit", [0, 2 * 48])
+@pytest.mark.parametrize(("k", "limit"), [(0, 0), (9, 0), (3, 2 * 48)])
 def test_remat_gives_the_same_update(k, limit):
     sgd = optax.sgd(1.0)
     batch = random_batch(rows=8)._replace(label_lengths_B=jnp.array([5, 0, 3, 1, 4, 2, 5, 5]))
@@ -118,7 +117,7 @@ def test_weight_decay_takes_from_trained_kernels_alone():
     after = []
     for weight_decay in (0.0, 0.1):
         options = TrainOptions(learning_rate=1e-2, weight_decay=weight_decay)
-        before, state, step = setup(8, make_optimizer(options))
+        before, state, step = setup(8, make_optimizer(options, frozenset(range(1, 9))))
         after.append(jax.device_get(step(state, random_batch())[0].params))
     for name, layer in before.items():
         share = 1e-2 * 0.1 if name in ("layer_09", "layer_10", "layer_11") else 0.0
