@@ -12,7 +12,10 @@ from w2l_jax.training.loop import Position
 from w2l_jax.training.options import TrainOptions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-ADAPTING = {"init", "frozen_layers", "reinitialize", "new_characters", "unfreeze_after", "verify_frozen"}
+ADAPTING = {
+    "init", "frozen_layers", "reinitialize", "new_characters", "unfreeze_after", "verify_frozen", "cache_activations",
+    "activation_dtype",
+}  # fmt: skip
 DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
 
 With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is spoken and its

@@ -27,10 +27,14 @@ from w2l_jax.training.options import DataOptions, TrainOptions
 @pytest.fixture(scope="module")
 def trained(tones, cache, tmp_path_factory):
     """A run of twelve updates."""
-    data = DataOptions(str(tones / "train.jsonl"), str(tones / "dev.jsonl"), cache=str(cache), buckets=1, workers=1)
+    old = str(tones / "dev.jsonl")
+    data = DataOptions(str(tones / "train.jsonl"), old, old_dev=old, cache=str(cache), buckets=1, workers=1)
     size = model.ModelConfig(width=16, top_width=24)
     folder = tmp_path_factory.mktemp("runs") / "small"
-    options = TrainOptions(run=str(folder), steps=12, batch_size=8, eval_every=12, data=data, model=size)
+    options = TrainOptions(
+        run=str(folder), steps=12, batch_size=8, eval_every=12, data=data, model=size, keep_old_language=f"{old},0.25",
+        allow_speaker_overlap=True,
+    )  # fmt: skip
     train(create(options, lambda _: None), lambda _: None)
     return Run.open(folder)
 
@@ -47,7 +51,8 @@ def test_an_exported_run_has_the_rounded_weights_and_no_paths(trained, tmp_path)
     for path in out.folder.rglob("*"):
         assert path.is_dir() or str(trained.folder.parent).encode() not in path.read_bytes(), path
     kept = [json.loads(line) for line in (out.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["kind"], record["step"]) for record in kept] == [("train", 10), ("dev", 12)]
+    assert [(record["kind"], record["step"]) for record in kept] == [("train", 10), ("dev", 12), ("old_dev", 12)]
+    assert out.config()["keep_old_language"] == "dev.jsonl,0.25"
 
 
 def test_exporting_elsewhere_only(trained, tmp_path):

@@ -173,6 +173,10 @@ class Run:
                 f'{self._pointer}: damaged; write {{"last": <step>}} with one of the steps beside it'
             ) from None
 
+    def position(self) -> dict[str, Any]:
+        """What was stored beside the last checkpoint, at least its `step`."""
+        return self.pointers().get("meta") or {"step": self.step_of("last")}
+
     def save(
         self,
         step: int,

@@ -21,8 +21,9 @@ from w2l_jax.errors import UserError
 T = TypeVar("T")
 
 _OUT_OF_MEMORY = (
-    "out of device memory: lower --max_microbatch_frames (the update stays the same, cut into smaller pieces), then "
-    "--batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, and frozen layers need none"
+    "out of device memory: lower --max_microbatch_frames (the update stays the same, cut into smaller pieces) or give "
+    "--remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, and "
+    "frozen layers need none"
 )
 
 

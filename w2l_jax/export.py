@@ -79,7 +79,7 @@ def _texts(run: Run) -> dict[str, str]:
 def _thinned(metrics: Path) -> str:
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     records = [(json.loads(line), line) for line in lines]
-    return "".join(line for record, line in records if record["kind"] == "dev" or record["step"] % 10 == 0)
+    return "".join(line for record, line in records if record["kind"] != "train" or record["step"] % 10 == 0)
 
 
 def _public(config: dict[str, Any]) -> str:
@@ -91,9 +91,11 @@ def _public(config: dict[str, Any]) -> str:
         options.data,
         train=Path(options.data.train).name,
         dev="",
+        old_dev="",
         cache=type(options.data).cache,
         synthesize="",
         lm_text="",
     )
-    names = {name: Path(getattr(options, name)).name for name in ("config", "run", "init", "init_config")}
+    paths = ("config", "run", "init", "init_config", "keep_old_language")
+    names = {name: Path(getattr(options, name)).name for name in paths}
     return to_toml(dataclasses.replace(options, data=data, **names))

@@ -373,6 +373,23 @@ def test_a_run_older_than_an_option_can_go_on(options):
     assert result.position.step == options.steps + 4
 
 
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(options, tmp_path):
+    training.create(options, lambda line: None)  # and killed
+    said = []
+    again, _ = run(dataclasses.replace(options, resume=True), said.append)
+    assert any("begins again" in line for line in said)
+    plain, _ = run(dataclasses.replace(options, run=str(tmp_path / "plain")))
+    assert equal(again.run.restore_params("last"), plain.run.restore_params("last"))
+
+
+def test_a_resumed_run_may_be_cut_into_other_pieces(options):
+    run(options)
+    frames = 4 * training.create(dataclasses.replace(options, resume=True, steps=8)).train.buckets[-1].frames
+    pieces = {"max_microbatch_frames": frames, "remat": True}
+    _, result = run(dataclasses.replace(options, resume=True, steps=8, **pieces))
+    assert result.position.step == 8
+
+
 def test_resume_with_other_options_is_refused(options):
     run(options)
     with pytest.raises(UserError, match=r"learning_rate was 0\.003"):

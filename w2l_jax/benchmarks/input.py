@@ -88,7 +88,7 @@ def _host(jobs: dict[str, Job], options: BenchmarkOptions) -> tuple[tuple[str, f
 def _waits(job: Job, steps: int) -> tuple[list[float], list[float]]:
     """Seconds that each of `steps` updates waited for its batch, and seconds that it took then."""
     step, state, clock = make_step(job.optimizer, job.step_config), job.state, []
-    stream = prefetch(batches(job, 0), jax.device_put)
+    stream = prefetch(batches(job, 0), job.devices.place)
     for _ in range(_AHEAD + steps):
         clock.append(time.perf_counter())
         batch = next(stream)

@@ -35,10 +35,10 @@ class Decoded:
     @property
     def seconds(self) -> float:
         """Training time without evaluation, checkpoints and compilation."""
-        return max(line["seconds"] for line in self.metrics)
+        return max(line["seconds"] for line in self.metrics if "seconds" in line)
 
     def curve(self, kind: str) -> list[dict[str, Any]]:
-        """The lines of `kind`, train or dev."""
+        """The lines of `kind`, such as train or dev."""
         return [line for line in self.metrics if line["kind"] == kind]
 
 

@@ -37,12 +37,15 @@ class Data:
 
 def open_data(options: TrainOptions, report: Report, progress: Progress | None) -> Data:
     """Opens all data, manifests prepared first; raises UserError for what does not fit together."""
+    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
+    for path in filter(None, (options.data.dev, old_path, options.data.old_dev)):
+        if not Path(path).exists():
+            raise UserError(f"{path}: no such manifest or prepared folder")
     train_data = _open(options.data.train, options, progress)
     if options.data.train_hours:
         train_data = train_data.subset(options.data.train_hours, options.seed)
     alphabet = train_data.alphabet
     dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
     olds = (old_path, options.data.old_dev)
     old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
     overlap = ()

@@ -35,10 +35,11 @@ from w2l_jax.training.step import (
     unfrozen,
 )
 
-# Options that may change when a run goes on: they decide how long, how often and where, not what is computed.
+# Options that may change when a run goes on: they decide how long, how often, where and in which pieces, not what is
+# computed.
 _FREE_ON_RESUME = {
     "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
-    "log_every", "profile", "init", "init_config", "devices",
+    "log_every", "profile", "init", "init_config", "devices", "max_microbatch_frames", "remat",
 }  # fmt: skip
 _FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 
@@ -96,6 +97,9 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run=<folder>")
     if options.resume and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; leave --resume away to start it")
+    if options.resume and not Run.open(folder).pointers():
+        report(f"{folder}: stopped before its first checkpoint, so it begins again")
+        options = dataclasses.replace(options, resume=False)
     devices = Devices.choose(options.devices, options.batch_size, report)
     devices.agreed()  # every process has looked before the first one makes the run
     base = Run.open(options.init) if options.init and not options.resume else None
@@ -106,8 +110,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         )
 
     data = open_data(options, report, progress)
-    done = Run.open(folder).pointers().get("meta", {}).get("step", 0) if options.resume else 0
-    frozen, late = phase(options, done)
+    frozen, late = phase(options, Run.open(folder).position()["step"] if options.resume else 0)
     optimizer = make_optimizer(options, frozen, late)
     step_config = StepConfig(
         model=options.model,
@@ -121,7 +124,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         mesh=devices.mesh,
     )
     if options.resume:
-        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints)
+        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices)
     else:
         params, remap = _initial_params(options, base, data.alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.average_decay > 0)
@@ -142,7 +145,8 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
 
 
 def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) -> None:
-    run = Run.create(options.run, options, data.alphabet)
+    (Path(options.run) / "run.json").unlink(missing_ok=True)  # of one that has no checkpoint
+    run = Run.create(options.run, dataclasses.replace(options, profile=""), data.alphabet)
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
     write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
@@ -190,7 +194,7 @@ def _cached(
     """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
     k = transfer.frozen_prefix(config.frozen)
     layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
-    rows = options.batch_size
+    rows = options.batch_size // config.devices
     rows //= microbatches(rows, data.train.buckets[-1].frames, options.max_microbatch_frames)
     sources = {name: getattr(data, name) for name in ("train", "dev", "old_dev") if getattr(data, name)}
     stored = on_activations(list(sources.values()), layers, options.data.cache, rows, report, progress)
@@ -198,7 +202,9 @@ def _cached(
     return data, dataclasses.replace(config, first_layer=k + 1)
 
 
-def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> tuple[Run, TrainState, dict[str, Any]]:
+def _resumed(
+    options: TrainOptions, frozen, optimizer, data: dict[str, str], devices: Devices
+) -> tuple[Run, TrainState, dict[str, Any]]:
     run = Run.open(options.run)
     asked, before = json.loads(json.dumps(dataclasses.asdict(options))), run.config()
     defaults = json.loads(json.dumps(dataclasses.asdict(TrainOptions())))  # of options younger than the run
@@ -219,11 +225,12 @@ def _resumed(options: TrainOptions, frozen, optimizer, data: dict[str, str]) -> 
     for name, fingerprint in data.items():
         if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
-    if jax.process_index() == 0:
+    if devices.first:
         # What may change when a run goes on, such as its steps, is what it was trained with in the end.
-        write_atomically(run.folder / "config.toml", to_toml(dataclasses.replace(options, resume=False)))
+        kept = dataclasses.replace(options, resume=False, profile="")
+        write_atomically(run.folder / "config.toml", to_toml(kept))
     params = run.restore_params("last")
-    average, meta = options.average_decay > 0, run.pointers()["meta"]
+    average, meta = options.average_decay > 0, run.position()
     like = jax.eval_shape(lambda p: to_resume(init_state(p, optimizer, frozen, average), frozen), params)
     stored = run.restore_optimizer("last", like)
     return run, resumed(params, stored, meta["step"], average, frozen), meta

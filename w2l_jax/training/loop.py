@@ -100,7 +100,7 @@ class _Trainer:
             reason = f"trained for {self.position.step} steps already; raise --steps to go on"
             return Result(self.position, reason, None)
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
-        traced = traced_updates(self.options.profile, self.position.step)
+        traced = traced_updates(self.options.profile if self.devices.first else "", self.position.step)
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
         stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:

@@ -245,6 +245,7 @@ def make_step(
         if average is not None:
             # The first weights, far from where training leads, are forgotten quickly.
             decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
+            decay = jnp.where(usable, decay, 1.0)
             average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, moved)
         return TrainState({**moved, **frozen}, opt_state, state.step + 1, average), metrics
 
