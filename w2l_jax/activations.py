@@ -111,6 +111,25 @@ def size(dataset: Dataset, layers: FrozenLayers, indices: Sequence[int] | None =
     return sum(layers.record.bytes(dataset.entries[index].frames) for index in chosen)
 
 
+def compile_filling(layers: FrozenLayers, rows: int, frames: int, mels: int) -> Any:
+    """Compiles what computes the activations of `rows` utterances padded to `frames` frames, and runs nothing.
+
+    Of `layers` only the shapes matter here: they may stand for arrays.
+    """
+    array = jax.ShapeDtypeStruct
+    batch = array((rows, frames, mels), jnp.float16), array((rows,), jnp.int32)
+    settings = layers.config, layers.count, layers.compute_dtype, layers.record.dtype
+    return _run.lower(layers.prefix, *batch, *settings).compile()
+
+
+def rows_at_once(rows: int) -> int:
+    """How many utterances are computed together where at most `rows` may be: a power of two.
+
+    It divides the shards' size, so that what is computed together does not depend on where filling began.
+    """
+    return min(1 << (max(rows, 1).bit_length() - 1), _SHARD)
+
+
 def _per_hour(layers: FrozenLayers) -> str:
     return _readable(layers.record.bytes(3600 * 125))  # a frame is 8 ms
 
@@ -119,9 +138,14 @@ def _readable(count: float) -> str:
     return f"{count / 1e9:,.2f} GB" if count >= 1e7 else f"{count / 1e6:,.2f} MB"
 
 
-def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:
+def free_bytes(cache: Path) -> int:
+    """What the disk of a folder that may be yet to be made has room for."""
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    return shutil.disk_usage(there).free
+
+
+def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:
+    free = free_bytes(cache)
     if needed > free:
         raise UserError(
             f"{cache}: the activations of layer {layers.count} need {_readable(needed)} more "
@@ -150,9 +174,7 @@ def _open(place: Path, dataset: Dataset, layers: FrozenLayers, shards: Sequence[
 def _fill(
     place: Path, source: Source, layers: FrozenLayers, shards: Sequence[Shard], rows: int, progress: Progress
 ) -> None:
-    # A power of two divides the shards' size: what is computed together does not depend on where filling began.
-    rows = min(1 << (max(rows, 1).bit_length() - 1), _SHARD)
-    work = functools.partial(_outputs, source=source, layers=layers, rows=rows)
+    work = functools.partial(_outputs, source=source, layers=layers, rows=rows_at_once(rows))
     with writing(place, shards, shards, option="--data.cache", size=_per_hour(layers)):
         write_shards(place, shards, work, progress, f"layers 1 to {layers.count}")
 

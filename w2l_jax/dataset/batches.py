@@ -15,6 +15,8 @@ from w2l_jax.errors import UserError
 _FRAME_STEP, _LABEL_STEP = 16, 8
 # Batches whose utterances are sorted together by length; enough to save padding, few enough to stay random.
 CHUNK = 16
+# Batches that wait, ready for the step.
+AHEAD = 3
 
 
 class Batch(NamedTuple):
@@ -222,7 +224,9 @@ class Source:
             yield indices, self.batch(indices, rows)
 
 
-def prefetch(items: Iterable[Any], place: Callable[[Any], Any] = lambda item: item, depth: int = 3) -> Iterator[Any]:
+def prefetch(
+    items: Iterable[Any], place: Callable[[Any], Any] = lambda item: item, depth: int = AHEAD
+) -> Iterator[Any]:
     """Runs `items` and `place` (such as jax.device_put) in a thread, `depth` ahead, so that the step never waits.
 
     An exception in the thread is raised where the items are consumed; closing the iterator ends the thread.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from w2l_jax import model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
@@ -104,25 +105,12 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     devices.agreed()  # every process has looked before the first one makes the run
     base = Run.open(options.init) if options.init and not options.resume else None
     if base or options.resume:
-        known = base or Run.open(folder)
-        options = dataclasses.replace(
-            options, model=_same(options, known, "model"), features=_same(options, known, "features")
-        )
+        options = as_in(base or Run.open(folder), options)
 
     data = open_data(options, report, progress)
     frozen, late = phase(options, Run.open(folder).position()["step"] if options.resume else 0)
     optimizer = make_optimizer(options, frozen, late)
-    step_config = StepConfig(
-        model=options.model,
-        frozen=frozen,
-        dtype=jnp.dtype(options.compute_dtype),
-        seed=options.seed,
-        max_microbatch_frames=options.max_microbatch_frames,
-        remat=options.remat,
-        average_decay=options.average_decay,
-        augment=options.augment,
-        mesh=devices.mesh,
-    )
+    step_config = step_settings(options, frozen, devices.mesh)
     if options.resume:
         run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices)
     else:
@@ -142,6 +130,26 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     state = devices.replicate(state)
     sources = (data.train, data.dev, data.old_dev, data.order)
     return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta)
+
+
+def as_in(base: Run, options: TrainOptions) -> TrainOptions:
+    """`options` with the architecture and features of `base`; raises UserError where they ask for others."""
+    return dataclasses.replace(options, model=_same(options, base, "model"), features=_same(options, base, "features"))
+
+
+def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:
+    """What `options` say about the compiled step, on batches of features, with these layers frozen."""
+    return StepConfig(
+        model=options.model,
+        frozen=frozen,
+        dtype=jnp.dtype(options.compute_dtype),
+        seed=options.seed,
+        max_microbatch_frames=options.max_microbatch_frames,
+        remat=options.remat,
+        average_decay=options.average_decay,
+        augment=options.augment,
+        mesh=mesh,
+    )
 
 
 def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) -> None:

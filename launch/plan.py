@@ -1,0 +1,57 @@
+"""Plan a training run within a budget of memory and hours."""
+
+import os
+import sys
+from pathlib import Path
+
+from w2l_jax import activations, config
+from w2l_jax.planning import choice, costs, options, timing
+from w2l_jax.planning.options import GB, PlanOptions
+
+TRAIN = Path(__file__).resolve().parent / "train.py"
+DESCRIPTION = """Find out what a budget of memory and hours allows, before anything is trained.
+
+For every number k of frozen layers the update is compiled for the shapes of your data, without and with cached
+activations, in as few microbatches as fit the memory. What fits is timed for a moment. Then a table is printed, and
+the command line of the lowest k that sees all data --epochs times within the hours:
+
+  python launch/plan.py --memory=6GB --hours=2 --data=data/german/train --init=runs/english_scratch
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    plan = config.parse(PlanOptions, argv, description=DESCRIPTION)
+    memory = options.parse_size(plan.memory) if plan.memory else options.available_memory()
+    given, common = options.starting_point(plan)
+    config.use_compilation_cache()
+    work = costs.look_at(common, report)
+    utterances, room = len(work.source.dataset), activations.free_bytes(Path(common.data.cache))
+    found = costs.forecasts(plan, common, work, memory, report)
+    for i, cost in enumerate(found):
+        if cost.memory > memory:
+            continue
+        if cost.disk > room:
+            report(f"left out: {cost.text()}: {cost.disk / GB:.3g} GB of activations, {room / GB:.3g} GB are free")
+            continue
+        found[i] = timing.timed(cost, work)
+        report(f"timed: {cost.text()}: {found[i].seconds:.3g} s an update")
+    print(f"{choice.table(found, plan, memory, utterances).markdown()}\n")
+    best, most = choice.choose(found, plan, utterances)
+    seen = best.epochs(plan.hours, utterances)
+    if seen >= plan.epochs:
+        print(f"Recommended, the lowest k that sees all data {plan.epochs:g} times in {plan.hours:g} h ({seen:.3g}):\n")
+    else:
+        print(f"Nothing sees all data {plan.epochs:g} times in {plan.hours:g} h; this comes furthest ({seen:.3g}):\n")
+    script = os.path.relpath(TRAIN)
+    print(f"  {choice.command(best, plan, given, script)}\n")
+    if most != best:
+        print(f"Most updates, {most.updates(plan.hours):,} in place of {best.updates(plan.hours):,}:\n")
+        print(f"  {choice.command(most, plan, given, script)}")
+
+
+def report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    config.run(main)

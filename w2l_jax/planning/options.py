@@ -1,0 +1,124 @@
+"""The budget, and what all ways to train within it have in common."""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import jax
+
+from w2l_jax import config
+from w2l_jax.checkpoint import SHIPPED, Run
+from w2l_jax.errors import UserError
+from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.training.job import as_in
+from w2l_jax.training.options import TrainOptions
+
+GB = 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
+    """The budget, and what is to be trained."""
+
+    memory: str = ""
+    """Memory for the updates, such as 6GB or 800MiB (default: the device's, or on a CPU what is free)."""
+    hours: float = 0.0
+    """Time for training, and for computing the activations where they are cached."""
+    data: str = ""
+    """Training data: a JSON-lines manifest or a prepared folder."""
+    language: str = ""
+    """Language of the transcripts, where neither of these says."""
+    init: str = ""
+    """Run folder whose network is adapted (default: train_config's, or the English network that comes along)."""
+    from_scratch: bool = False
+    """Plan for a network of --model.* in place of init's: trained from scratch, or a run of that size adapted."""
+    train_config: str = ""
+    """TOML file that launch/train.py will be given as --config; what it says about training holds here, too."""
+    batch_size: int = 0
+    """Utterances per update (default: train_config's, or 64)."""
+    frozen_layers: str = "0,6,8,9,10"
+    """The numbers k of frozen layers to compare, or `all` from 0 to 10."""
+    compute_dtypes: str = ""
+    """Precisions to compare (default: float32,bfloat16; on a CPU, which emulates bfloat16, float32 alone)."""
+    epochs: float = 10.0
+    """Recommended is the lowest k that sees all data this often within the hours."""
+    model: ModelConfig = ModelConfig()
+
+    def __post_init__(self):
+        if not self.data:
+            raise UserError("no data: --data=<manifest.jsonl or prepared folder>")
+        for name in ("hours", "epochs"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name} must be a positive number, not {getattr(self, name)}")
+        if self.batch_size < 0:
+            raise UserError(f"--batch_size must be at least 1, not {self.batch_size}")
+        if self.init and self.from_scratch:
+            raise UserError("--from_scratch and --init contradict each other: give one")
+        _ = self.ks, self.dtypes, self.memory and parse_size(self.memory)
+
+    @property
+    def ks(self) -> tuple[int, ...]:
+        """`frozen_layers` as numbers."""
+        parts = [part.strip() for part in self.frozen_layers.split(",")]
+        if parts == ["all"]:
+            return tuple(range(LAYERS))
+        if not all(part.isdigit() and int(part) < LAYERS for part in parts):
+            raise UserError(f"--frozen_layers={self.frozen_layers}: give numbers from 0 to {LAYERS - 1}, or `all`")
+        return tuple(sorted(set(map(int, parts))))
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """`compute_dtypes`, or those that make sense here."""
+        if not self.compute_dtypes:
+            return ("float32",) if jax.default_backend() == "cpu" else ("float32", "bfloat16")
+        parts = tuple(part.strip() for part in self.compute_dtypes.split(","))
+        if not set(parts) <= {"float32", "bfloat16"}:
+            raise UserError(f"--compute_dtypes={self.compute_dtypes}: there are float32 and bfloat16")
+        return parts
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `6GB`, `800MiB` or `1.5 G`; raises UserError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT])(i?)B?", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise UserError(f"--memory={text!r}: give a number and a unit, such as 6GB, 1.5GiB or 800MB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** ("kmgt".index(match[2].lower()) + 1))
+
+
+def available_memory() -> int:
+    """Bytes that the device lets this process use, or, on a CPU, those that are free."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        raise UserError("the free memory is not known here: give --memory=<size>, such as 6GB") from None
+
+
+def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
+    """What launch/train.py would train without further options, and what all ways have in common (UserError)."""
+    given = config.load(TrainOptions, plan.train_config) if plan.train_config else TrainOptions()
+    if given.unfreeze_after:
+        raise UserError(
+            f"{plan.train_config}: unfreeze_after trains every layer in the end: plan without it for "
+            "--frozen_layers=0, which is what that needs"
+        )
+    here = str(SHIPPED.relative_to(Path.cwd()) if SHIPPED.is_relative_to(Path.cwd()) else SHIPPED)
+    data = dataclasses.replace(given.data, train=plan.data, language=plan.language or given.data.language)
+    common = dataclasses.replace(
+        given, config=plan.train_config, data=data, batch_size=plan.batch_size or given.batch_size,
+        init="" if plan.from_scratch else plan.init or given.init or here, max_microbatch_frames=0, remat=False,
+        activation_dtype=TrainOptions.activation_dtype, devices=1 if jax.device_count() > 1 else given.devices,
+    )  # fmt: skip
+    if plan.model != ModelConfig():
+        common = dataclasses.replace(common, model=plan.model)
+    if common.init:
+        base = Run.open(common.init)
+        base.restore_params(common.init_checkpoint)  # whole, before any work
+        common = as_in(base, common)
+        kept = dataclasses.replace(common.model, dropout=given.model.dropout)
+        given = dataclasses.replace(given, model=kept, features=common.features)
+    return given, common
