@@ -60,7 +60,7 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
         "minutes to fill", "GB on disk",
     )  # fmt: skip
     note = (
-        "GFLOP and seconds are of an average update (on a CPU measured on few utterances and scaled), GB of the longest: "
+        "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the longest: "
         "parameters, optimizer, temporaries and batches, or filling the cache if that takes more; not Python, JAX and "
         "the compiler, nor evaluation. Seconds leave out reading the data, which goes on beside the updates."
     )
