@@ -24,7 +24,7 @@ from w2l_jax.training.step import make_optimizer, microbatches, remat_chunks
 
 Report = Callable[[str], None]
 # Where a network to adapt has no folder yet: the command line then leaves it open.
-_SOME_RUN = "<run>"
+SOME_RUN = "<run>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def look_at(common: TrainOptions, report: Report) -> Work:
 def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
     """Every k in every precision, without and with cached activations; those that contradict the options are named."""
     for k in plan.ks:
-        init = _SOME_RUN if plan.from_scratch and k else common.init
+        init = SOME_RUN if plan.from_scratch and k else common.init
         for dtype in plan.dtypes:
             for cached in (False, True) if k else (False,):
                 way = dataclasses.replace(
