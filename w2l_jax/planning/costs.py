@@ -169,8 +169,8 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
     least = min(costs, key=lambda cost: cost.memory)
     if least.memory > memory:
         raise UserError(
-            f"nothing fits {memory / GB:.3g} GB: the least is {least.memory / GB:.3g} GB ({least.text()}, up to "
-            f"{work.frames / 125:.0f} s of speech each). Give more --memory, freeze more layers (--frozen_layers), "
+            f"nothing fits {memory / GB:.3g} GB: the least is {math.ceil(least.memory / 1e6):,} MB ({least.text()}, "
+            f"up to {work.frames / 125:.0f} s of speech each). Give more --memory, freeze more --frozen_layers, "
             "leave out the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
         )
     return costs
