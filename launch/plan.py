@@ -6,6 +6,7 @@ from pathlib import Path
 
 from w2l_jax import activations, config
 from w2l_jax.planning import choice, costs, options, timing
+from w2l_jax.planning.costs import SOME_RUN
 from w2l_jax.planning.options import GB, PlanOptions
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -39,9 +40,13 @@ def main(argv: list[str] | None = None) -> None:
     best, most = choice.choose(found, plan, utterances)
     seen = best.epochs(plan.hours, utterances)
     if seen >= plan.epochs:
-        print(f"Recommended, the lowest k that sees all data {plan.epochs:g} times in {plan.hours:g} h ({seen:.3g}):\n")
+        print(
+            f"Recommended, the lowest k that sees all data {plan.epochs:g} times in {plan.hours:g} h ({seen:,.1f}):\n"
+        )
     else:
         print(f"Nothing sees all data {plan.epochs:g} times in {plan.hours:g} h; this comes furthest ({seen:.3g}):\n")
+    if plan.from_scratch and best.k + most.k:
+        print(f"({SOME_RUN} is a run of a network of this size.)\n")
     script = os.path.relpath(TRAIN)
     print(f"  {choice.command(best, plan, given, script)}\n")
     if most != best:

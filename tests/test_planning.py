@@ -146,7 +146,7 @@ def test_nothing_fits(monkeypatch):
     monkeypatch.setattr(costs, "compiled", linear)
     common = way(0, batch_size=64, data=dataclasses.replace(TrainOptions().data, train="x"))
     plan = dataclasses.replace(PLAN, frozen_layers="0,8")
-    with pytest.raises(UserError, match=r"nothing fits 1e-07 GB: the least is 1.01e-07 GB \(k = 8.*remat"):
+    with pytest.raises(UserError, match=r"nothing fits 1e-07 GB: the least is 1 MB \(k = 8.*remat"):
         costs.forecasts(plan, common, work(), 100, lambda line: None)
 
 
@@ -156,7 +156,7 @@ def test_the_forecast_counts_everything_held_at_once():
         costs.compiled(way(10, model=network, **changes), shapes)[1]
         for changes in ({}, {"max_microbatch_frames": 400}, {"cache_activations": True})
     )
-    assert cut.microbatches == 8 and cut.memory < 0.8 * whole.memory
+    assert cut.microbatches == 8 and whole.memory - cut.memory > 7 * 200 * 96 * 4  # seven rows of one array at least
     assert cut.gflop == pytest.approx(whole.gflop, rel=0.02)
     assert cached.gflop < 0.2 * whole.gflop and whole.disk == 0
     activations = 200 * 96 * 2

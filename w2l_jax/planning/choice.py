@@ -60,9 +60,9 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
         "minutes to fill", "GB on disk",
     )  # fmt: skip
     note = (
-        "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the longest: "
-        "parameters, optimizer, temporaries and batches, or filling the cache if that takes more; not Python, JAX and "
-        "the compiler, nor evaluation. Seconds leave out reading the data, which goes on beside the updates."
+        "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
+        "longest: parameters, optimizer, temporaries and batches, or filling the cache if that takes more; not Python, "
+        "JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on beside the updates."
     )
     title = f"{plan.hours:g} hours with {memory / GB:.3g} GB: updates of {costs[0].options.batch_size} utterances"
     return Table(title, columns, tuple(rows), note)

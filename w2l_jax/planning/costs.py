@@ -24,7 +24,7 @@ from w2l_jax.training.step import make_optimizer, microbatches, remat_chunks
 
 Report = Callable[[str], None]
 # Where a network to adapt has no folder yet: the command line then leaves it open.
-_SOME_RUN = "<run>"
+SOME_RUN = "<run>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def look_at(common: TrainOptions, report: Report) -> Work:
 def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
     """Every k in every precision, without and with cached activations; those that contradict the options are named."""
     for k in plan.ks:
-        init = _SOME_RUN if plan.from_scratch and k else common.init
+        init = SOME_RUN if plan.from_scratch and k else common.init
         for dtype in plan.dtypes:
             for cached in (False, True) if k else (False,):
                 way = dataclasses.replace(
@@ -169,8 +169,8 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
     least = min(costs, key=lambda cost: cost.memory)
     if least.memory > memory:
         raise UserError(
-            f"nothing fits {memory / GB:.3g} GB: the least is {least.memory / GB:.3g} GB ({least.text()}, up to "
-            f"{work.frames / 125:.0f} s of speech each). Give more --memory, freeze more layers (--frozen_layers), "
+            f"nothing fits {memory / GB:.3g} GB: the least is {math.ceil(least.memory / 1e6):,} MB ({least.text()}, "
+            f"up to {work.frames / 125:.0f} s of speech each). Give more --memory, freeze more --frozen_layers, "
             "leave out the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
         )
     return costs
