@@ -1,5 +1,7 @@
 """The update: what freezing keeps, what it saves, and that cutting a batch changes nothing."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -304,3 +306,16 @@ def test_augmentation_depends_on_the_step_alone():
         losses.append((float(first["loss"]), float(second["loss"])))
     assert losses[0] == losses[1]
     assert losses[0][0] != losses[0][1]
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA makes of loops on a CPU")
+@pytest.mark.parametrize("settings", [{"max_microbatch_frames": 320}, {"remat": True}])
+def test_convolutions_in_loops_have_the_form_that_is_fast_on_a_cpu(settings):
+    """XLA does not transpose what stands in a loop, and any other form takes its code for odd cases: 50 × the time."""
+    optimizer = make_optimizer(TrainOptions(), frozenset())
+    state = init_state(model.init(jax.random.key(0), SMALL, 7, 6), optimizer, frozenset())
+    step = make_step(optimizer, StepConfig(SMALL, **settings))
+    program = step.lower(state, random_batch(rows=8, frames=160)).compile().as_text()
+    forms = re.findall(r" convolution\(.*?dim_labels=(\S+?),", program)
+    assert len(forms) >= 9 * 3 - 1 and set(forms) == {"b0f_0io->b0f"}
+    assert " while(" in program
