@@ -202,7 +202,7 @@ def peak(k, rows, cached):
 @pytest.mark.parametrize(
     "setting",
     [
-        (10, 64, True),
+        pytest.param((10, 64, True), marks=pytest.mark.slow),
         pytest.param((9, 64, False), marks=pytest.mark.slow),
         pytest.param((0, 32, False), marks=pytest.mark.slow),
     ],

@@ -5,6 +5,7 @@ import pytest
 from w2l_jax.benchmarks import BenchmarkOptions, cache
 
 
+@pytest.mark.slow
 def test_it_compares_updates_with_and_without(monkeypatch):
     monkeypatch.setattr(cache, "_CACHED", (10,))
     options = BenchmarkOptions(

@@ -140,8 +140,8 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
 
 
 def _following() -> int:
-    """Batches in memory beside the one of the update: those that wait, the one that comes, and on a CPU its copy."""
-    return AHEAD + 1 + (jax.default_backend() == "cpu")
+    """Batches in memory beside the update's: the one before it, those that wait, the next one, on a CPU its copy."""
+    return 1 + AHEAD + 1 + (jax.default_backend() == "cpu")
 
 
 def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
