@@ -3,26 +3,72 @@
 NumPy only: evaluation runs beside the accelerator, where few packages are installed.
 """
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 
 def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
     """The least number of insertions, deletions and substitutions between two sequences (Levenshtein)."""
+    *_, last = _distances(reference, hypothesis)
+    return int(last[-1])
+
+
+def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | None, int | None]]:
+    """A cheapest way from `reference` to `hypothesis`: pairs of positions, None where one side has no counterpart.
+
+    As many pairs are unequal as `edit_distance` counts. Of ways that cost the same, always the same is taken.
+    """
+    first = 0
+    while first < min(len(reference), len(hypothesis)) and reference[first] == hypothesis[first]:
+        first += 1
+    distances_RxH = np.stack(list(_distances(reference[first:], hypothesis[first:])))
+    pairs: list[tuple[int | None, int | None]] = []
+    i, j = distances_RxH.shape[0] - 1, distances_RxH.shape[1] - 1
+    while i or j:
+        here = distances_RxH[i, j]
+        changed = i and j and reference[first + i - 1] != hypothesis[first + j - 1]
+        if i and j and here == distances_RxH[i - 1, j - 1] + changed:
+            i, j = i - 1, j - 1
+            pairs.append((first + i, first + j))
+        elif i and here == distances_RxH[i - 1, j] + 1:
+            i -= 1
+            pairs.append((first + i, None))
+        else:
+            j -= 1
+            pairs.append((None, first + j))
+    return [(k, k) for k in range(first)] + pairs[::-1]
+
+
+def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collections.Counter[tuple[str, str]]:
+    """Counts what was said and what was heard for it, over pairs of reference and hypothesis.
+
+    "" stands for nothing: heard, it is a deletion; said, an insertion. Strings are compared by letters, lists by words.
+    """
+    found: collections.Counter[tuple[str, str]] = collections.Counter()
+    for said, heard in pairs:
+        steps = alignment(said, heard)
+        found.update(("" if i is None else said[i], "" if j is None else heard[j]) for i, j in steps)
+    return found
+
+
+def _distances(reference: Sequence, hypothesis: Sequence) -> Iterator[np.ndarray]:
+    """Yields, for each beginning of `reference`, its edit distances from every beginning of `hypothesis`."""
     ids: dict = {}
     a = np.array([ids.setdefault(item, len(ids)) for item in reference], np.int64)
     b = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], np.int64)
     positions = np.arange(len(b) + 1)
     row = positions.copy()
+    yield row
     for i, item in enumerate(a, start=1):
         best = np.empty_like(row)
         best[0] = i
         np.minimum(row[1:] + 1, row[:-1] + (b != item), out=best[1:])
         # Insertions run along the row: best[j] = min over j' ≤ j of best[j'] + (j − j').
         row = np.minimum.accumulate(best - positions) + positions
-    return int(row[-1])
+        yield row
 
 
 @dataclasses.dataclass(frozen=True)
