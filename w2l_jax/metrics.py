@@ -19,21 +19,21 @@ def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
 def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | None, int | None]]:
     """A cheapest way from `reference` to `hypothesis`: pairs of positions, None where one side has no counterpart.
 
-    As many pairs are unequal as `edit_distance` counts. Of ways that cost the same, always the same is taken.
+    As many pairs are unequal as `edit_distance` counts; of the ways with so few, one that leaves most items equal.
     """
     first = 0
     while first < min(len(reference), len(hypothesis)) and reference[first] == hypothesis[first]:
         first += 1
-    distances_RxH = np.stack(list(_distances(reference[first:], hypothesis[first:])))
+    a, b = reference[first:], hypothesis[first:]
+    gap = len(a) + len(b) + 1  # all substitutions together cost less than one edit more than they did
+    costs_RxH = np.stack(list(_distances(a, b, gap, gap + 1)))
     pairs: list[tuple[int | None, int | None]] = []
-    i, j = distances_RxH.shape[0] - 1, distances_RxH.shape[1] - 1
+    i, j = len(a), len(b)
     while i or j:
-        here = distances_RxH[i, j]
-        changed = i and j and reference[first + i - 1] != hypothesis[first + j - 1]
-        if i and j and here == distances_RxH[i - 1, j - 1] + changed:
+        if i and j and costs_RxH[i, j] == costs_RxH[i - 1, j - 1] + (a[i - 1] != b[j - 1]) * (gap + 1):
             i, j = i - 1, j - 1
             pairs.append((first + i, first + j))
-        elif i and here == distances_RxH[i - 1, j] + 1:
+        elif i and costs_RxH[i, j] == costs_RxH[i - 1, j] + gap:
             i -= 1
             pairs.append((first + i, None))
         else:
@@ -54,20 +54,20 @@ def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collecti
     return found
 
 
-def _distances(reference: Sequence, hypothesis: Sequence) -> Iterator[np.ndarray]:
-    """Yields, for each beginning of `reference`, its edit distances from every beginning of `hypothesis`."""
+def _distances(reference: Sequence, hypothesis: Sequence, gap: int = 1, change: int = 1) -> Iterator[np.ndarray]:
+    """Yields, for each beginning of `reference`, what it costs to make it each beginning of `hypothesis`."""
     ids: dict = {}
     a = np.array([ids.setdefault(item, len(ids)) for item in reference], np.int64)
     b = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], np.int64)
-    positions = np.arange(len(b) + 1)
-    row = positions.copy()
+    insertions = gap * np.arange(len(b) + 1)
+    row = insertions.copy()
     yield row
     for i, item in enumerate(a, start=1):
         best = np.empty_like(row)
-        best[0] = i
-        np.minimum(row[1:] + 1, row[:-1] + (b != item), out=best[1:])
-        # Insertions run along the row: best[j] = min over j' ≤ j of best[j'] + (j − j').
-        row = np.minimum.accumulate(best - positions) + positions
+        best[0] = gap * i
+        np.minimum(row[1:] + gap, row[:-1] + change * (b != item), out=best[1:])
+        # Insertions run along the row: best[j] = min over j' ≤ j of best[j'] + gap · (j − j').
+        row = np.minimum.accumulate(best - insertions) + insertions
         yield row
 
 
