@@ -12,6 +12,7 @@ from w2l_jax.features import FRAME_SECONDS
 
 OUTPUT_SECONDS = 2 * FRAME_SECONDS
 """An output frame of the network: layer 1 takes every second frame of features."""
+_LATE = 5  # frames from the beginning of a word to its first letter
 _BLANK, _CHARACTER = range(2)
 _STAYED = 0  # what a state follows: itself, or one of the other kind or place, its kind + 1
 
@@ -25,7 +26,10 @@ class WordSpan(NamedTuple):
 
 
 def align(logits_SxV: np.ndarray, text: str, alphabet: Alphabet) -> list[WordSpan]:
-    """Returns when each word of `text` was said, from the first frame of its first letter to the last of its last.
+    """Returns when each word of `text` was said: until the last frame of its last letter, from 80 ms before its first.
+
+    That is how long after the beginning of a word networks emit its first letter (70 to 110 ms, median, of words whose
+    beginnings are known); no word begins before the one before it has ended.
 
     The logits [S, V] may be normalised or not. Exact: no alignment of the text has a higher probability. Takes time
     proportional to S · L and memory to √S · L for L characters: an hour of speech against its whole transcript about
@@ -34,9 +38,9 @@ def align(logits_SxV: np.ndarray, text: str, alphabet: Alphabet) -> list[WordSpa
     """
     text = clean(text)
     first_L, last_L = _frames(np.asarray(logits_SxV), text, alphabet)
-    spans, position = [], 0
+    spans, position, end = [], 0, 0
     for word in text.split():
-        start, end = first_L[position], last_L[position + len(word) - 1] + 1
+        start, end = max(end, first_L[position] - _LATE), last_L[position + len(word) - 1] + 1
         spans.append(WordSpan(word, round(start * OUTPUT_SECONDS, 3), round(end * OUTPUT_SECONDS, 3)))
         position += len(word) + 1
     return spans
