@@ -12,7 +12,7 @@ import numpy as np
 
 def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
     """The least number of insertions, deletions and substitutions between two sequences (Levenshtein)."""
-    *_, last = _distances(reference, hypothesis)
+    (last,) = collections.deque(_distances(reference, hypothesis), maxlen=1)  # hours of text: one row at a time
     return int(last[-1])
 
 
