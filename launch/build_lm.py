@@ -54,9 +54,9 @@ def main() -> None:
     options = config.parse(Options, description=DESCRIPTION)
     check(options, set(config.given(sys.argv[1:])))
     letters, language = spelling(options)
-    held_out = dict(transcripts(options.held_out))
+    held_out = list(transcripts(options.held_out))
     common = {
-        "evaluate": tuple(held_out.values()),
+        "evaluate": [sentence for _, sentence in held_out],
         "numbers": language if options.spell_numbers else "",
         "resources": part(options, Resources),
     }
@@ -67,8 +67,8 @@ def main() -> None:
             made = adopt.adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
         else:
             exclude = [sentence for _, sentence in transcripts(options.exclude_matching)]
-            settings = part(options, lm.LanguageModelConfig)
-            made = lm.build(listed(options.text), options.out, letters, settings, held_out, exclude=exclude, **common)
+            settings, ids = part(options, lm.LanguageModelConfig), {name for name, _ in held_out}
+            made = lm.build(listed(options.text), options.out, letters, settings, ids, exclude=exclude, **common)
     print(f"{options.out}\n{card.summary(made)}")
 
 

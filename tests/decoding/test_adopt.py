@@ -79,7 +79,7 @@ def test_a_binary_is_taken_as_it_is_with_the_words_it_holds(structure, kenlm_too
     subprocess.run([kenlm_tools[1], structure, hand_lm / "arpa", tmp_path / "a.bin"], check=True, capture_output=True)
     card = adopt(tmp_path / "a.bin", tmp_path / "lm", ENGLISH, evaluate=["a ba"])
     assert (tmp_path / "lm/lm.bin").read_bytes() == (tmp_path / "a.bin").read_bytes()
-    assert (card["order"], card["vocabulary"], card["lost"]) == (2, 3, 0)
+    assert (card["order"], card["vocabulary"], card["missing"]) == (2, 3, 0)
     assert card["evaluation"]["perplexity"] == pytest.approx(10 ** (1.5 / 3))
     assert LanguageModel(tmp_path / "lm").words == ["a", "ab", "ba"]
 
@@ -90,7 +90,7 @@ def test_a_binary_without_its_words_needs_a_list(kenlm_tools, hand_lm, tmp_path)
         adopt(tmp_path / "a.bin", tmp_path / "lm", ENGLISH)
     (tmp_path / "words.txt").write_text("ba\na\nelse\nÄ-x\n")
     card = adopt(tmp_path / "a.bin", tmp_path / "lm", ENGLISH, unigrams=tmp_path / "words.txt")
-    assert (card["vocabulary"], card["unspellable"], card["lost_words"]) == (2, 1, ["else"])
+    assert (card["vocabulary"], card["unspellable"], card["missing"]) == (2, 1, 1)
     assert LanguageModel(tmp_path / "lm").words == ["a", "ba"]
 
 

@@ -1,12 +1,15 @@
 import collections
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import kenlm
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.decoding import lm
 from w2l_jax.decoding.beam import LanguageModel
@@ -210,3 +213,36 @@ def test_kenlm_can_be_chosen(corpus, kenlm_tools, monkeypatch, tmp_path):
         lm.build([corpus / "a.txt"], corpus / "lm", GERMAN)
     monkeypatch.setenv("W2L_JAX_KENLM_BIN", os.path.dirname(kenlm_tools[0]))
     assert lm.build([corpus / "a.txt"], corpus / "lm", GERMAN)["words"] == 9
+
+
+_PEAK = """
+import resource, sys
+from w2l_jax.alphabet import preset
+from w2l_jax.decoding import lm
+card = lm.build(["a.txt"], "lm", preset("en"), lm.LanguageModelConfig(order=2, vocabulary=1000))
+print(card["words"], card["repeated_lines"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Four times the lines and the words, all different: some 20 bytes for each of the 2.1 million lines more.
+
+    In sets and dictionaries they would take 500 MB.
+    """
+
+    def letters(i):
+        return "".join(chr(ord("a") + i // 26**k % 26) for k in range(5))
+
+    peaks = []
+    for lines in (700_000, 2_800_000):
+        with open(tmp_path / "a.txt", "w") as file:
+            file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(lines))
+            file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(1000))
+        command = [sys.executable, "-c", _PEAK]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+        words, repeated, peak = map(float, done.stdout.split())
+        assert (words, repeated) == (4 * lines, 1000)
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 80, peaks
+    assert peaks[0] < 300, peaks

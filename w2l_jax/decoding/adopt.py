@@ -110,10 +110,7 @@ def _binary(model: Path, folder: Path, alphabet: Alphabet, listed: Path | None) 
     shutil.copyfile(model, folder / "lm.bin")
     return {
         "order": loaded.order,
-        "ngrams": [],
         "vocabulary": write_words(known, folder),
-        "renamed": 0,
         "unspellable": len(words) - len(spelled),
-        "lost": len(spelled) - len(known),
-        "lost_words": sorted(set(spelled) - set(known))[:8],
+        "missing": len(spelled) - len(known),
     }

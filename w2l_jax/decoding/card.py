@@ -42,7 +42,7 @@ def summary(card: dict[str, Any]) -> str:
     """Returns a language model's card as lines for people."""
     lines = _from_text(card) if "sentences" in card else _from_model(card)
     lines.append(("vocabulary", f"{card['vocabulary']:,} words"))
-    if card["ngrams"]:
+    if "ngrams" in card:
         lines.append(("n-grams", " + ".join(f"{count:,}" for count in card["ngrams"])))
     if "evaluation" in card:
         lines.append(("on held-out text", _measured(card["evaluation"])))
@@ -72,12 +72,12 @@ def _from_text(card: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("model", f"{card['made_from']['model']['file']}, order {card['order']}, taken as it is")]
+    lines.append(("not in the alphabet", f"{card['unspellable']:,} words, never recognised"))
+    if "missing" in card:
+        return [*lines, ("not in the model", f"{card['missing']:,} of the listed words")]
+    shown = f", such as {', '.join(card['lost_words'])}" if card["lost"] else ""
     lines.append(("renamed", f"{card['renamed']:,} words, to write them in the alphabet"))
-    lines.append(("not in the alphabet", f"{card['unspellable']:,} words, which nothing can say"))
-    if card["lost"]:
-        shown = ", ".join(card["lost_words"])
-        lines.append(("spelled alike", f"{card['lost']:,} words gave way to likelier ones, such as {shown}"))
-    return lines
+    return [*lines, ("spelled alike", f"{card['lost']:,} words, never recognised: a likelier one is{shown}")]
 
 
 def _measured(found: dict[str, Any]) -> str:

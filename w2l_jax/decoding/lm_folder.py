@@ -33,9 +33,9 @@ def fingerprint(source: Path) -> dict[str, str]:
 
 
 def digest(texts: Collection[str]) -> dict[str, Any]:
-    """Returns number and hash of a set of texts."""
-    content = json.dumps(sorted(set(texts)), ensure_ascii=False)
-    return {"count": len(set(texts)), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+    """Returns number and hash of texts, whatever their order."""
+    content = json.dumps(sorted(texts), ensure_ascii=False)
+    return {"count": len(texts), "sha256": hashlib.sha256(content.encode()).hexdigest()}
 
 
 def finished(out: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
