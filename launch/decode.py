@@ -9,12 +9,10 @@ from pathlib import Path
 from w2l_jax import config
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
 from w2l_jax.dataset.batches import Source
-from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
-from w2l_jax.dataset.store import Dataset
-from w2l_jax.decoding import results, settings
+from w2l_jax.decoding import comparison, inputs, results, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.terminal import Terminal, terminal
+from w2l_jax.terminal import terminal
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
@@ -35,13 +33,15 @@ class Options:
     checkpoint: str = "best"
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
-    """Folder of a language model, or none (default: the run's own)."""
+    """Folder of a language model, or none: greedy only, unless --beam_width is given (default: the run's own)."""
     beam_width: int | None = None
-    """Hypotheses kept (default: the run's decoder.toml, or the paper's 100)."""
+    """Hypotheses kept; 0: greedy only (default: the run's decoder.toml, or the paper's 100)."""
     lm_weight: float | None = None
-    """Weight of the language model (the paper's 0.8)."""
+    """Weight of the language model (default: the run's decoder.toml, or the paper's 0.8)."""
     word_bonus: float | None = None
-    """Score of each word in the language model's vocabulary (the paper's 2.3)."""
+    """Score of each word in the language model's vocabulary (default: the run's decoder.toml, or the paper's 2.3)."""
+    table: bool = False
+    """Print the paper's Table 3 in Markdown: greedy, beam without and with language model."""
     unknown_characters: str = "error"
     """What to do with a transcript outside the run's alphabet: error or drop_utterance."""
     batch_size: int = 64
@@ -72,25 +72,25 @@ def decode(options: Options) -> list[results.Result]:
     from w2l_jax.inference import predict
 
     run = Run.open(options.run)
-    trained = run.config()
-    data = options.data or trained["data"]["dev"]
-    if not data:
-        raise UserError(f"{options.run} has no dev data of its own: give --data")
+    data = options.data or run.config()["data"]["dev"]
     with terminal() as screen:
-        dataset = _dataset(run, data, trained, options, screen)
+        dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar)
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
-        chosen = settings.resolve(
-            run, options.lm, given, _held_out(run, dataset, trained, options, screen), screen.report
-        )
-        source = Source.create(dataset, run.alphabet, trained["data"]["buckets"], options.batch_size)
-        pool = (
-            DecoderPool(run.alphabet, chosen.lm, chosen.beam, options.workers or os.cpu_count()) if chosen.lm else None
-        )
+        chosen = settings.resolve(run, options.lm, given, inputs.held_out(run, dataset, screen.bar), screen.report)
+        if options.table and not chosen.beam_width:
+            raise UserError("--table compares greedy and beam search: give --lm=<folder>, or --beam_width")
+        source = Source.create(dataset, run.alphabet, run.config()["data"]["buckets"], options.batch_size)
         params = jax.device_put(run.restore_params(options.checkpoint))
         predictions = predict(params, source, run.model, batch_size=options.batch_size)
         found = []
-        with pool or contextlib.nullcontext():
-            for result in results.decode(predictions, source, run.alphabet, pool):
+        with _pool(run, chosen, options.workers) as pool:
+            without_lm: dict[int, str] = {}
+            if options.table and chosen.lm:
+                predictions = list(predictions)
+                for index, text in results.without_lm(predictions, pool):
+                    without_lm[index] = text
+                    screen.bar(len(without_lm), len(dataset), "decoding without language model")
+            for result in results.decode(predictions, source, run.alphabet, pool, without_lm):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
     name = Path(data).stem
@@ -100,47 +100,35 @@ def decode(options: Options) -> list[results.Result]:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
     rows = [
-        {k: dataclasses.asdict(v) if k in ("greedy", "beam") else v for k, v in r.items()} for r in results.rows(found)
+        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]
     write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
-    _print(options, run, chosen, data, trained, found)
+    _print(options, run, chosen, data, found)
     print(f"every utterance: {out}")
     return found
 
 
-def _print(options: Options, run: Run, chosen, data: str, trained, found: list[results.Result]) -> None:
+def _pool(run: Run, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
+    if not chosen.beam_width:
+        return contextlib.nullcontext()
+    return DecoderPool(run.alphabet, chosen.lm or None, chosen.beam, workers or os.cpu_count())
+
+
+def _print(options: Options, run: Run, chosen: settings.DecoderSettings, data: str, found: list[results.Result]):
     print(f"{run.folder}, checkpoint {options.checkpoint} (step {run.step_of(options.checkpoint)}), on {data}")
-    if chosen.lm:
-        beam = f"beam {chosen.beam_width}, w_lm {chosen.lm_weight}, w_valid_word {chosen.word_bonus}"
-        print(f"language model {chosen.lm}, {beam}")
+    if chosen.beam_width:
+        lm = f"language model {chosen.lm}, w_lm {chosen.lm_weight}, w_valid_word {chosen.word_bonus}"
+        print(f"beam {chosen.beam_width}, {lm if chosen.lm else 'no language model'}")
+    if chosen.tuned and chosen.lm:
+        print(f"tuned on {chosen.tuned}")
     overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"]
-    if overlap and data == trained["data"]["dev"]:
+    if overlap and data == run.config()["data"]["dev"]:
         print(f"note: speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}")
     print(results.table(found))
+    if options.table:
+        print(f"\n{comparison.markdown(results.searches(found, bool(chosen.lm)))}")
     if options.worst:
         print(f"\nworst utterances\n{results.worst(found, options.worst)}")
-
-
-def _dataset(run: Run, data: str, trained, options: Options, screen: Terminal) -> Dataset:
-    group = trained["data"]
-    prepare = PrepareConfig(
-        language=group["language"],
-        max_seconds=group["max_seconds"],
-        unknown_characters=options.unknown_characters,
-        features=run.features,
-        alphabet=custom_characters(run.alphabet, group["language"]),
-    )
-    return open_or_prepare(data, Path(group["cache"]), prepare, progress=screen.bar)
-
-
-def _held_out(run: Run, dataset: Dataset, trained, options: Options, screen: Terminal) -> set[str]:
-    """Ids that no language model of this run may learn from: its dev data and what is decoded."""
-    ids = {entry.id for entry in dataset.entries}
-    dev = trained["data"]["dev"]
-    if dev and options.data and Path(dev).exists():
-        loose = dataclasses.replace(options, unknown_characters="drop_utterance")
-        ids |= {entry.id for entry in _dataset(run, dev, trained, loose, screen).entries}
-    return ids
 
 
 if __name__ == "__main__":

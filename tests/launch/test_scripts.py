@@ -74,8 +74,11 @@ def test_decode_with_the_runs_own_language_model(place, german, tones):
     mean = np.mean([record["ler"] for record in records])
     assert summary[-1]["beam"]["ler"] == pytest.approx(mean)
     assert f"{mean:.1%} [" in done.stdout
-    again = launch("decode.py", "--worst=0", cwd=place)
-    assert "building one from" not in again.stdout and f"{mean:.1%} [" in again.stdout
+    again = launch("decode.py", "--worst=0", "--table", cwd=place)
+    assert "building one from" not in again.stdout
+    table = [line.split(" | ") for line in again.stdout.splitlines() if line.startswith("| all")]
+    assert [row[2] for row in table] == ["greedy", "beam, no LM", "beam, LM"]
+    assert table[2][3].startswith(f"{mean:.1%} [")
 
 
 def test_decode_greedily(place, tones):
