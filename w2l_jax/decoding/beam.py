@@ -160,11 +160,18 @@ class _Scorer(AbstractLanguageModel):
         return unknown if best == -math.inf else max(self._weight * best + self._bonus, unknown)
 
 
+def check_searchable(alphabet: Alphabet) -> None:
+    """Refuses an alphabet of ASG (UserError): the search knows CTC's paths only."""
+    if alphabet.repetitions:
+        raise UserError("the beam search is for networks trained with CTC; decode this one, of ASG, with --lm=none")
+
+
 class Decoder:
     """Turns logits into transcripts with one alphabet, one language model (or none) and one set of options."""
 
     def __init__(self, alphabet: Alphabet, lm: LanguageModel | Path | str | None, config: BeamConfig = BeamConfig()):
-        """Takes a language model or its folder; raises UserError if it shares no word with the alphabet."""
+        """Takes a language model or its folder; raises UserError if it shares no word with the alphabet, or for ASG."""
+        check_searchable(alphabet)
         self.alphabet, self.config = alphabet, config
         self.lm = lm if lm is None or isinstance(lm, LanguageModel) else LanguageModel(lm)
         known = set(alphabet.characters)

@@ -11,7 +11,7 @@ from typing import Any
 
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.dataset.store import open_dataset
-from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.decoding.lm import LanguageModelConfig, build
 from w2l_jax.errors import UserError
 
@@ -71,8 +71,13 @@ def resolve(
     """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
 
     `lm` names a language model's folder, `none` (greedy only) or, empty, the run's own, which is built from its
-    training transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing.
+    training transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing. None is
+    built for a network of ASG, which is decoded greedily, and to name one is an error (UserError).
     """
+    if run.alphabet.repetitions:
+        if lm not in ("", "none"):
+            check_searchable(run.alphabet)
+        return DecoderSettings()
     settings = load(run) if lm != "none" else DecoderSettings()
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
