@@ -79,7 +79,7 @@ def test_decoding_keeps_each_prediction_with_its_utterance():
     entries = [SimpleNamespace(id=c, source="s", speaker="", duration=1.0, transcript=c) for c in "abc"]
     source = SimpleNamespace(dataset=SimpleNamespace(entries=entries))
     logits = [10 * np.eye(29)[[alphabet.characters.index(c) + 1]] for c in "abc"]
-    predictions = [Prediction(i, logits[i], float(i), i != 1) for i in (2, 0, 1)]
+    predictions = [Prediction(i, logits[i], logits[i].argmax(axis=1), float(i), i != 1) for i in (2, 0, 1)]
     found = list(results.decode(predictions, source, alphabet, None))
     assert [(r.id, r.greedy, r.loss) for r in found] == [("c", "c", 2.0), ("a", "a", 0.0), ("b", "b", None)]
 

@@ -85,7 +85,7 @@ def decode(
     for transcript in transcripts:
         prediction = waiting.pop(0)
         entry = source.dataset.entries[prediction.index]
-        text = greedy(prediction.logits_SxV, alphabet)
+        text = greedy(prediction.path_S, alphabet)
         loss = prediction.loss if prediction.feasible else None
         about = (entry.id, entry.source, entry.speaker, entry.duration, entry.transcript)
         yield Result(*about, text, transcript, loss, without_lm.get(prediction.index))
