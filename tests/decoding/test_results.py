@@ -89,7 +89,7 @@ def test_searching_without_the_language_model(toy_lm):
     alphabet = Alphabet("abc '")
     rng = np.random.default_rng(0)
     logits = [2 * rng.normal(size=(n, alphabet.size)).astype(np.float32) for n in (0, 5, 12, 30)]
-    predictions = [Prediction(i, logits_SxV, 0.0, True) for i, logits_SxV in enumerate(logits)]
+    predictions = [Prediction(i, logits_SxV, logits_SxV.argmax(axis=1), 0.0, True) for i, logits_SxV in enumerate(logits)]
     with DecoderPool(alphabet, toy_lm) as pool:
         found = dict(results.without_lm(predictions, pool))
         with_lm = [t.text for t in pool.decode(logits)]
