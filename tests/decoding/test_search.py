@@ -1,13 +1,88 @@
+import collections
+import functools
+import math
+
 import hypothesis
 import hypothesis.strategies as st
+import kenlm
 import numpy as np
 import pytest
 
+from tests.decoding.conftest import log_softmax
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import compiled, lexicon, search
 from w2l_jax.decoding.beam import BeamConfig, Decoder
+from w2l_jax.decoding.language_model import LanguageModel
 
 WORDS = st.text("abcx", min_size=1, max_size=5)
+
+
+def plain_search(log_probs_SxV: np.ndarray, characters: str, language, config: BeamConfig) -> dict[str, float]:
+    """A beam search with texts in a dictionary and nothing clever: what it ends with and log P of each."""
+    beams = {"": (0.0, -math.inf)}
+    for probs_V in log_probs_SxV:
+        grown = collections.defaultdict(lambda: [-math.inf, -math.inf])
+        tried = [i for i in range(len(probs_V)) if probs_V[i] >= -config.label_margin or i == probs_V.argmax()]
+        for text, (blank, label) in beams.items():
+            both = np.logaddexp(blank, label)
+            for i in tried:
+                char = characters[i - 1]
+                if i == 0:
+                    targets = [(text, 0, both)]
+                elif char == " " and text[-1:] in ("", " "):
+                    targets = [(text, 1, both)]
+                elif text[-1:] == char:
+                    targets = [(text, 1, label), (text + char, 1, blank)]
+                else:
+                    targets = [(text + char, 1, both)]
+                for target, kind, prob in targets:
+                    grown[target][kind] = np.logaddexp(grown[target][kind], prob + probs_V[i])
+        scores = {text: np.logaddexp(*probs) + language(text) for text, probs in grown.items()}
+        ranked = sorted((text for text in scores if scores[text] > -math.inf), key=lambda text: -scores[text])
+        best = scores[ranked[0]]
+        beams = {text: grown[text] for text in ranked[: config.beam_width] if scores[text] >= best - config.beam_margin}
+    ended = collections.defaultdict(lambda: -math.inf)
+    for text, probs in beams.items():
+        ended[text.strip()] = np.logaddexp(ended[text.strip()], np.logaddexp(*probs))
+    return ended
+
+
+def unfinished(text: str, lm: LanguageModel, config: BeamConfig, hot_words: dict[str, float]) -> float:
+    """The score of the text's finished words, and the best that the last one can become by unigrams."""
+    known, state, total = set(lm.words), kenlm.State(), 0.0
+    lm.model.BeginSentenceWrite(state)
+    *finished, begun = text.split(" ")
+
+    def beside(word):
+        return hot_words.get(word, 0.0) + (config.word_bonus if word in known else 0.0)
+
+    for word in finished:
+        after = kenlm.State()
+        total += config.lm_weight * math.log(10) * lm.model.BaseScore(state, word, after) + beside(word)
+        state = after
+    if begun:
+        alone = kenlm.State()
+        lm.model.NullContextWrite(alone)
+        words = ["<unk>", *(word for word in {*lm.words, *hot_words} if word.startswith(begun))]
+        total += max(
+            config.lm_weight * math.log(10) * lm.model.BaseScore(alone, word, kenlm.State()) + beside(word)
+            for word in words
+        )
+    return total
+
+
+@pytest.mark.parametrize(("width", "margin"), [(1, 10.0), (4, 3.0), (25, 10.0), (25, math.inf), (80, 4.0)])
+def test_what_is_skipped_on_the_way_would_not_have_survived(width, margin, toy_lm):
+    """Beams and scores are those of a search that tries everything before it drops anything."""
+    lm, alphabet, rng = LanguageModel(toy_lm), Alphabet("abc '"), np.random.default_rng(width)
+    for _ in range(4):
+        config = BeamConfig(width, float(rng.choice([0.3, 0.8])), float(rng.choice([-1.0, 2.3])), margin, 3.0)
+        hot_words = {"ab": float(rng.normal()), "cc": 1.0}
+        logits_SxV = rng.choice([0.7, 2.0]) * rng.normal(size=(40, alphabet.size))
+        language = functools.cache(functools.partial(unfinished, lm=lm, config=config, hot_words=hot_words))
+        expected = plain_search(log_softmax(logits_SxV), alphabet.characters, language, config)
+        found = Decoder(alphabet, lm, config, hot_words).nbest(logits_SxV, 1000)
+        assert {t.text: t.acoustic_score for t in found} == pytest.approx(expected, abs=1e-9)
 
 
 @hypothesis.given(words=st.lists(WORDS, unique=True, max_size=30), seed=st.integers(0, 99))
