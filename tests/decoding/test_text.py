@@ -41,6 +41,7 @@ def test_sentences_end_where_a_capital_follows(line, expected):
     [
         ("but cried 'Don't!' to the", "but cried don't to the"),
         ("‘Vote for me’, ein ‚Wort‘ mehr", "vote for me ein wort mehr"),
+        ("the hall,’ said he, ' and left", "the hall said he and left"),
         ("'tis rock 'n' roll, the dogs' bones", "'tis rock 'n' roll the dogs' bones"),
     ],
 )

@@ -20,8 +20,9 @@ _MANIFESTS = (".jsonl", ".json")
 # A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter.
 _END = re.compile(r"[.!?…][\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
 
-# Single quotation marks come in pairs, at the edges of words; normalising would take them for apostrophes.
-_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)")
+# Single quotation marks come in pairs at the edges of words, or beside no letter; normalising would take them for
+# apostrophes.
+_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
 
 
 @dataclasses.dataclass
