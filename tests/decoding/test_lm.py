@@ -1,4 +1,5 @@
 import collections
+import errno
 import json
 import os
 import subprocess
@@ -205,6 +206,17 @@ def test_what_goes_wrong_in_kenlm_reaches_the_user(script, message, corpus, monk
         lm.build([corpus / "a.txt"], corpus / "lm", GERMAN, resources=Resources(temp_dir=corpus / "temporary"))
     assert not list(corpus.glob(".lm*"))
     assert not list((corpus / "temporary").iterdir())
+
+
+def test_a_full_disk_is_named(corpus, monkeypatch):
+    def sentences(*_):
+        yield "a sentence"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lm.text.Reader, "sentences", sentences)
+    with pytest.raises(UserError, match=r"no space left in .*--temp_dir"):
+        lm.build([corpus / "a.txt"], corpus / "lm", GERMAN)
+    assert not list(corpus.glob(".lm*"))
 
 
 def test_kenlm_can_be_chosen(corpus, kenlm_tools, monkeypatch, tmp_path):

@@ -36,6 +36,21 @@ def test_sentences_end_where_a_capital_follows(line, expected):
     assert list(text.split(line)) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("but cried 'Don't!' to the", "but cried don't to the"),
+        ("‘Vote for me’, ein ‚Wort‘ mehr", "vote for me ein wort mehr"),
+        ("the hall,’ said he, ' and left", "the hall said he and left"),
+        ("'tis rock 'n' roll, the dogs' bones", "'tis rock 'n' roll the dogs' bones"),
+    ],
+)
+def test_single_quotation_marks_are_no_apostrophes(line, expected, tmp_path):
+    (tmp_path / "a.txt").write_text(line, "utf-8")
+    assert read(tmp_path / "a.txt")[0] == [expected]
+    assert read(tmp_path / "a.txt", exclude=[line])[1].matching == 1
+
+
 def test_plain_and_packed_text_read_alike(tmp_path):
     content = "\ufeffDer Hund bellt. Die Katze, sie schläft!\n\nZimmer 12 ist frei.\n"
     (tmp_path / "a.txt").write_text(content, "utf-8")

@@ -73,11 +73,14 @@ def _from_text(card: dict[str, Any]) -> list[tuple[str, str]]:
 def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("model", f"{card['made_from']['model']['file']}, order {card['order']}, taken as it is")]
     lines.append(("not in the alphabet", f"{card['unspellable']:,} words, never recognised"))
-    if "missing" in card:
-        return [*lines, ("not in the model", f"{card['missing']:,} of the listed words")]
-    shown = f", such as {', '.join(card['lost_words'])}" if card["lost"] else ""
-    lines.append(("renamed", f"{card['renamed']:,} words, to write them in the alphabet"))
-    return [*lines, ("spelled alike", f"{card['lost']:,} words, never recognised: a likelier one is{shown}")]
+    if card.get("missing"):
+        lines.append(("not in the model", f"{card['missing']:,} of the listed words"))
+    if card.get("renamed"):
+        lines.append(("renamed", f"{card['renamed']:,} words, to write them in the alphabet"))
+    if card.get("lost"):
+        lost = f"{card['lost']:,} words, such as {', '.join(card['lost_words'])}"
+        lines.append(("spelled alike", f"{lost}: never recognised, a likelier one is instead"))
+    return lines
 
 
 def _measured(found: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ and what is known of it).
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -52,7 +53,10 @@ def finished(out: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def making(out: Path, resources: Resources) -> Iterator[tuple[Path, Path]]:
-    """Yields a folder to fill, which then takes the place of `out`, and one for temporary files."""
+    """Yields a folder to fill, which then takes the place of `out`, and one for temporary files.
+
+    Raises UserError where they cannot be written, or are full.
+    """
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -65,6 +69,10 @@ def making(out: Path, resources: Resources) -> Iterator[tuple[Path, Path]]:
         yield partial, scratch
         shutil.rmtree(scratch)
         _replace(out, partial)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"no space left in {scratch} or {partial}; free some, or give another --temp_dir") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)

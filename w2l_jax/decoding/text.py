@@ -20,6 +20,10 @@ _MANIFESTS = (".jsonl", ".json")
 # A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter.
 _END = re.compile(r"[.!?…][\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
 
+# Single quotation marks come in pairs at the edges of words, or beside no letter; normalising would take them for
+# apostrophes.
+_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
+
 
 @dataclasses.dataclass
 class Counts:
@@ -114,7 +118,7 @@ class Reader:
         """`exclude` are texts that no plain text may hold; for the other arguments see `lm.build`."""
         self.counts = Counts()
         self.alphabet, self._numbers, self._held_out_ids = alphabet, numbers, held_out_ids
-        exclude = list(exclude)
+        exclude = [_unquoted(text) for text in exclude]
         self._excluded = {normalized(text, alphabet, numbers) for text in exclude} - {""}
         self._longest = max((sum(1 for _ in split(text)) for text in exclude), default=0)
         self._lines, self._utterances = Seen(), Seen()
@@ -157,7 +161,7 @@ class Reader:
             new = self._lines.add(line.encode())
             self.counts.repeated_lines += not new
             if new or self._keep_lines:
-                sentences = (normalized(sentence, self.alphabet, self._numbers) for sentence in split(line))
+                sentences = (normalized(sentence, self.alphabet, self._numbers) for sentence in split(_unquoted(line)))
                 yield from self._without_excluded([sentence for sentence in sentences if sentence])
 
     def _without_excluded(self, sentences: list[str]) -> Iterator[str]:
@@ -171,3 +175,7 @@ class Reader:
             else:
                 yield sentences[start]
             start += max(length, 1)
+
+
+def _unquoted(text: str) -> str:
+    return _QUOTED.sub(r" \1 ", text)
