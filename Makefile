@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 LATEST := .venv-latest
+# A file's tests stay together: they share what is dear to make.
+PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: demo test test-slow test-latest lint setup system clean
 
@@ -11,7 +13,7 @@ demo: setup
 	$(BIN)/python launch/demo.py
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -52,7 +54,7 @@ test-latest: system lmplz
 	$(LATEST)/bin/python -m pip install --quiet --upgrade pygtrie 'numpy>=2' -r $(LATEST)/requirements.txt
 	$(LATEST)/bin/python -m pip install -qq --no-deps pyctcdecode -e .
 	$(LATEST)/bin/python -c "import jax, numpy; print('jax', jax.__version__, 'numpy', numpy.__version__)"
-	$(LATEST)/bin/python -m pytest
+	$(LATEST)/bin/python -m pytest $(PARALLEL)
 
 clean:
 	rm -rf $(VENV) $(LATEST) tools
