@@ -82,7 +82,7 @@ def test_decoding_keeps_each_prediction_with_its_utterance():
     entries = [SimpleNamespace(id=c, source="s", speaker="", duration=1.0, transcript=c) for c in "abc"]
     source = SimpleNamespace(dataset=SimpleNamespace(entries=entries))
     logits = [10 * np.eye(29)[[alphabet.characters.index(c) + 1]] for c in "abc"]
-    predictions = [Prediction(i, logits[i], float(i), i != 1) for i in (2, 0, 1)]
+    predictions = [Prediction(i, logits[i], logits[i].argmax(axis=1), float(i), i != 1) for i in (2, 0, 1)]
     found = list(results.decode(predictions, source, alphabet, None))
     assert [(r.id, r.greedy, r.loss) for r in found] == [("c", "c", 2.0), ("a", "a", 0.0), ("b", "b", None)]
 
@@ -94,7 +94,8 @@ def test_details_where_they_are_asked_for(toy_lm, search):
     entry = SimpleNamespace(id="u", source="s", speaker="", duration=0.16, transcript="ab ba")
     source = SimpleNamespace(dataset=SimpleNamespace(entries=[entry]))
     with DecoderPool(alphabet, toy_lm) as pool:
-        some = [Prediction(0, logits_SxV, 0.0, True)], source, alphabet, pool if search else None
+        predictions = [Prediction(0, logits_SxV, logits_SxV.argmax(axis=1), 0.0, True)]
+        some = predictions, source, alphabet, pool if search else None
         (plain,) = results.decode(*some)
         (detailed,) = results.decode(*some, nbest=2, calibration=(2.0, 0.5))
         hypotheses = next(pool.nbest([logits_SxV], 100))
@@ -117,7 +118,7 @@ def test_searching_without_the_language_model(toy_lm):
     alphabet = Alphabet("abc '")
     rng = np.random.default_rng(0)
     logits = [2 * rng.normal(size=(n, alphabet.size)).astype(np.float32) for n in (0, 5, 12, 30)]
-    predictions = [Prediction(i, logits_SxV, 0.0, True) for i, logits_SxV in enumerate(logits)]
+    predictions = [Prediction(i, values, values.argmax(axis=1), 0.0, True) for i, values in enumerate(logits)]
     with DecoderPool(alphabet, toy_lm) as pool:
         found = dict(results.without_lm(predictions, pool))
         with_lm = [t.text for t in pool.decode(logits)]

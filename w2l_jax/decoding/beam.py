@@ -71,6 +71,12 @@ class Transcript:
     """The boosts of its hot words."""
 
 
+def check_searchable(alphabet: Alphabet) -> None:
+    """Refuses an alphabet of ASG (UserError): the search knows CTC's paths only."""
+    if alphabet.repetitions:
+        raise UserError("the beam search is for networks trained with CTC; decode this one, of ASG, with --lm=none")
+
+
 class Decoder:
     """Turns logits into transcripts with one alphabet, one language model (or none) and one set of options."""
 
@@ -83,8 +89,10 @@ class Decoder:
     ):
         """Takes a language model or its folder, and words with what each occurrence adds to the score (natural log).
 
-        Raises UserError if the model shares no word with the alphabet, or for a hot word that it cannot spell.
+        Raises UserError if the model shares no word with the alphabet, for a hot word that it cannot spell, and for an
+        alphabet of ASG.
         """
+        check_searchable(alphabet)
         self.alphabet, self.config, self.hot_words = alphabet, config, dict(hot_words)
         self.lm = lm if lm is None or isinstance(lm, LanguageModel) else LanguageModel(lm)
         known = set(alphabet.characters)

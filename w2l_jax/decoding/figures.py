@@ -69,7 +69,7 @@ def utterance(
 ) -> None:
     """The spectrogram, and below it the posterior of each letter over time, with the bounds of the words."""
     posteriors_SxV = np.exp(logits_SxV - logits_SxV.max(axis=1, keepdims=True))
-    posteriors_SxC = (posteriors_SxV / posteriors_SxV.sum(axis=1, keepdims=True))[:, 1:]  # without the blank
+    posteriors_SxC = (posteriors_SxV / posteriors_SxV.sum(axis=1, keepdims=True))[:, alphabet.first :]
     shown = [i for i in range(len(alphabet.characters)) if posteriors_SxC[:, i].max() > 0.1] or [0]
     seconds = len(posteriors_SxC) * OUTPUT_SECONDS
     heights = (1.4, 0.15 * len(shown))
