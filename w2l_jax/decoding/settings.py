@@ -29,14 +29,21 @@ class DecoderSettings:
     lm_weight: float = BeamConfig.lm_weight
     word_bonus: float = BeamConfig.word_bonus
     temperature: float = 1.0
-    """Of the words' confidences (`confidence`), as tune_decoder.py fitted it."""
+    """Of the words' confidences (`confidence`)."""
+    coverage: float = 1.0
+    """Of the words' confidences."""
     tuned: str = ""
-    """What the weights and the temperature were tuned on; empty: they were not."""
+    """What tune_decoder.py fitted the other values on; empty: it did not."""
 
     @property
     def beam(self) -> BeamConfig:
         """The options of the beam search."""
         return BeamConfig(self.beam_width, self.lm_weight, self.word_bonus)
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """What `confidence.confidences` takes beside the hypotheses."""
+        return self.temperature, self.coverage
 
 
 def load(run: Run) -> DecoderSettings | None:
@@ -81,7 +88,7 @@ def resolve(
     of ASG is decoded greedily; to ask for a search is an error (UserError).
     """
     if run.alphabet.repetitions:
-        if lm not in ("", "none") or given["beam_width"]:
+        if lm not in ("", "none") or given.get("beam_width"):
             check_searchable(run.alphabet)
         return DecoderSettings(beam_width=0)
     settings = load(run) if lm != "none" else DecoderSettings()
