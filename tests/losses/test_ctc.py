@@ -214,7 +214,8 @@ def test_a_batch_spread_over_devices_needs_no_communication():
             gradient = jax.jit(lambda x, *target: jax.grad(lambda x: loss(x, *target).sum())(x))
             np.testing.assert_allclose(gradient(*spread), gradient(*arrays), atol=1e-6)
             text = gradient.lower(*spread).compile().as_text()
-            print(jax.device_count(), any(word in text for word in ("all-gather", "all-reduce", "permute", "all-to-all")))
+            exchanges = ("all-gather", "all-reduce", "permute", "all-to-all")
+            print(jax.device_count(), any(word in text for word in exchanges))
     """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
