@@ -77,14 +77,34 @@ def test_times_are_on_the_grid_of_the_network():
     assert align.align(logits_SxV, "ab a", ALPHABET) == [("ab", 0.016, 0.144), ("a", 0.144, 0.208)]
 
 
+def test_without_a_blank():
+    """ASG: double letters are a letter and a repetition symbol, and every frame emits something."""
+    alphabet = Alphabet("ab ", repetitions=2)
+    assert alphabet.encode("abb bbba").tolist() == [2, 3, 0, 4, 3, 1, 2]
+    logits_SxV = 9.0 * np.eye(5)[[4, 4, 4, 4, 4, 4, 2, 2, 3, 0, 0, 4, 4, 3, 1, 2, 2, 4, 4]]
+    found = align.align(logits_SxV, "abb bbba", alphabet)
+    assert [span.word for span in found] == ["abb", "bbba"]
+    # The silences around the words, as they are not in the text, are said to be their outer letters.
+    assert [span[1:] for span in found] == [(0.0, 0.176), (0.176, 0.304)]
+    scores_SxV = np.random.default_rng(0).standard_normal((7, 5))
+    ways = [np.repeat([2, 3, 0, 4], np.diff([0, *cuts, 7])) for cuts in itertools.combinations(range(1, 7), 3)]
+    path_S = best_path(scores_SxV, np.array([2, 3, 0, 4]), blank=False)
+    score = scores_SxV[np.arange(7), np.array([2, 3, 0, 4])[path_S]].sum()
+    assert score == pytest.approx(max(scores_SxV[np.arange(7), way].sum() for way in ways))
+
+
 def test_says_why_it_cannot_align():
     logits_SxV = np.zeros((4, 4))
     assert align.align(logits_SxV, " ", ALPHABET) == []
     assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2
-    for text, message in {"abab ab": "7 characters need 0.112 s", "aab b": "transcript of this", "ax": "'x'"}.items():
+    for text, message in {
+        "abab ab": "of 7 letters needs 0.112 s",
+        "aab b": "that of this recording",
+        "ax": "'x'",
+    }.items():
         with pytest.raises(UserError, match=message):
             align.align(logits_SxV, text, ALPHABET)
-    with pytest.raises(UserError, match="its 3 characters need"):
+    with pytest.raises(UserError, match="3 letters needs"):
         align.align(logits_SxV, "aaa", ALPHABET)
     with pytest.raises(UserError, match="not finite"):
         align.align(np.full((4, 4), np.nan), "a", ALPHABET)
