@@ -55,7 +55,10 @@ def main(argv: list[str] | None = None) -> None:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
             continue
-        text = decoder.decode(logits_SxV).text if decoder else greedy(logits_SxV, run.alphabet)
+        if decoder:
+            text = decoder.decode(logits_SxV).text
+        else:
+            text = greedy(inference.best_path(params, logits_SxV), run.alphabet)
         print(f"{name}: {text}" if len(options.files) > 1 else text, flush=True)
     if failed:
         raise UserError(f"{failed} of {len(options.files)} recordings could not be read")

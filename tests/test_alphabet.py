@@ -141,3 +141,43 @@ def test_numbers_that_nobody_can_spell(monkeypatch):
 )  # fmt: skip
 def test_what_a_character_looks_like(char, known, expected):
     assert alphabet.resembling(char, known) == expected
+
+
+ASG = alphabet.Alphabet("ab '", repetitions=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("", []),
+        ("ab", [2, 3]),
+        ("aab", [2, 0, 3]),
+        ("aaab", [2, 1, 3]),
+        ("aaaa", [2, 1, 2]),
+        ("aaaaa", [2, 1, 2, 0]),
+        ("a abb", [2, 4, 2, 3, 0]),
+    ],
+)
+def test_repetitions_are_written_with_symbols_of_their_own(text, written):
+    assert ASG.encode(text).tolist() == written and ASG.encode(text).dtype == "int32"
+    assert ASG.decode(written) == text
+    assert ASG.size == 6
+
+
+@pytest.mark.parametrize(("ids", "text"), [([0], ""), ([1, 2, 0, 1], "aaaa"), ([0, 3, 0, 2, 4], "bba ")])
+def test_repetition_symbols_repeat_the_letter_before_them_wherever_it_is(ids, text):
+    assert ASG.decode(ids) == text
+
+
+@given(st.text(alphabet="ab '"), st.integers(1, 3))
+def test_round_trips_with_repetition_symbols(text, repetitions):
+    labels = alphabet.Alphabet("ab '", repetitions)
+    ids = labels.encode(text).tolist()
+    assert labels.decode(ids) == text
+    assert all(a != b for a, b in zip(ids, ids[1:], strict=False)) and all(0 <= i < labels.size for i in ids)
+    assert alphabet.Alphabet.from_json(labels.to_json()) == labels
+    assert labels.extend(GERMAN).repetitions == repetitions
+
+
+def test_an_alphabet_file_without_repetitions_is_of_ctc():
+    assert alphabet.Alphabet.from_json('{"blank": 0, "characters": "ab"}') == alphabet.Alphabet("ab")

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from w2l_jax import model
+from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket, Source, empty_batch, prefetch
 from w2l_jax.dataset.store import Record
 from w2l_jax.errors import UserError
@@ -30,9 +31,9 @@ PLAN = PlanOptions(data="somewhere", hours=1.0)
 
 
 class Utterances(tuple):
-    """A dataset of which nothing is read: entries with frames, a record, an alphabet of 32 characters."""
+    """A dataset of which nothing is read: entries with frames, a record."""
 
-    alphabet, record = SimpleNamespace(size=33), Record(128)
+    record = Record(128)
 
     @property
     def entries(self):
@@ -41,7 +42,7 @@ class Utterances(tuple):
 
 def work(frames=1200, labels=150):
     dataset = Utterances(SimpleNamespace(frames=frames) for _ in range(10))
-    return Work(Source(dataset, (), (Bucket(frames, labels),)), 128, frames / 2)
+    return Work(Source(dataset, (), (Bucket(frames, labels),)), preset("german"), 128, frames / 2)
 
 
 def way(k, **changes):

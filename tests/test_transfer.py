@@ -112,3 +112,54 @@ def test_reinitialize_keeps_the_frozen_layers():
     for number in range(1, 12):
         name = model.layer_name(number)
         np.testing.assert_array_equal(mixed[name]["kernel"], (old if number <= 8 else fresh)[name]["kernel"])
+
+
+def asg_network(alphabet, seed=1):
+    params = jax.device_get(transfer.init(jax.random.key(seed), CONFIG, alphabet, mels=3))
+    params["transitions"]["scores"] = np.random.default_rng(seed).standard_normal((alphabet.size,) * 2, np.float32)
+    params["layer_11"]["bias"] = np.arange(1, alphabet.size + 1, dtype=np.float32)
+    return params
+
+
+@given(st.permutations("abcdef"), st.integers(1, 6), st.permutations("cdefgh"), st.integers(1, 6))
+def test_transitions_move_by_letter(old, n, new, m):
+    old, new = Alphabet("".join(old[:n]), 2), Alphabet("".join(new[:m]), 2)
+    params = asg_network(old)
+    moved, remap = transfer.carry_output(params, old, new)
+    before, after = params["transitions"]["scores"], np.asarray(moved["transitions"]["scores"])
+    names, were = ["2", "3", *new.characters], {c: i for i, c in enumerate(["2", "3", *old.characters])}
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            assert after[i, j] == (before[were[a], were[b]] if a in were and b in were else 0)
+    assert moved["layer_11"]["bias"].tolist() == [were.get(c, -1) + 1 for c in names]
+    assert remap.criterion == "" and set(remap.kept) | set(remap.dropped) == set(old.characters)
+
+
+def test_a_copied_character_brings_its_transitions():
+    old, new = Alphabet("ab", 2), Alphabet("äb", 2)
+    params = asg_network(old)
+    moved, _ = transfer.carry_output(params, old, new, "copy")
+    np.testing.assert_array_equal(moved["transitions"]["scores"], params["transitions"]["scores"])
+
+
+def test_between_ctc_and_asg_letters_move_and_the_rest_starts_at_zero():
+    ctc, asg = Alphabet("abc"), Alphabet("cb", 2)
+    params = network(0, ctc.size)
+    params["layer_11"]["bias"] = np.array([9, 1, 2, 3], np.float32)
+    there, remap = transfer.carry_output(params, ctc, asg)
+    assert there["layer_11"]["bias"].tolist() == [0, 0, 3, 2]
+    assert there["transitions"]["scores"].shape == (4, 4) and not there["transitions"]["scores"].any()
+    assert remap.text().startswith("alphabet: kept cb, new none, dropped a; from CTC to ASG: ")
+    back, remap = transfer.carry_output(there, asg, ctc)
+    assert back["layer_11"]["bias"].tolist() == [0, 0, 2, 3] and "transitions" not in back
+    assert "from ASG to CTC: the blank starts at zero" in remap.text()
+    assert remap.text().startswith("alphabet: kept bc, new a (zero), dropped none; ")
+
+
+def test_transitions_have_a_label_of_their_own_whatever_is_frozen():
+    params = asg_network(Alphabet("ab", 2))
+    for frozen in (frozenset(), frozenset(range(1, 11))):
+        assert transfer.labels(params, frozen)["transitions"] == {"scores": "transitions"}
+        assert "transitions" in transfer.partition(params, frozen)[0]
+        state = transfer.optimizer(optax.adam(1e-4), frozen, transitions=optax.sgd(1.0)).init(params)
+        assert not any(leaf.shape == (4, 4) for leaf in jax.tree.leaves(state))

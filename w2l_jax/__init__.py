@@ -15,6 +15,7 @@ _WHERE = {
     "Run": "checkpoint",
     "UserError": "errors",
     "apply": "model",
+    "asg_loss": "losses",
     "carry_output": "transfer",
     "ctc_loss": "losses",
     "init": "model",

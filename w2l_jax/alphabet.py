@@ -1,21 +1,24 @@
 """Characters to ids and back, and the text normalisation that brings a transcript into an alphabet.
 
 Id 0 is the CTC blank; characters follow in alphabet order, and a new language appends its own, so that an
-English network's output columns keep their places (REFERENCE: 28 English labels, German adds ä ö ü ß).
+English network's output columns keep their places (REFERENCE: 28 English labels, German adds ä ö ü ß). An alphabet for
+ASG has repetition symbols in the blank's place: `hello` is written `hel2o` (Collobert et al. 2016, §2.2 and §2.3).
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from w2l_jax.errors import UserError
 
 BLANK = 0
+REPETITIONS = 2  # of ASG: one symbol for a letter said twice, one for thrice
 _ENGLISH = "abcdefghijklmnopqrstuvwxyz '"
 
 PRESETS = {
@@ -48,9 +51,13 @@ _APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
 
 @dataclasses.dataclass(frozen=True)
 class Alphabet:
-    """An ordered set of characters; character i (from 0) has id i + 1, id 0 is the blank."""
+    """An ordered set of characters, whose ids follow each other; before them comes the blank, id 0.
+
+    With `repetitions` there is no blank: ids 0, 1, … say that the letter before them comes once, twice, … more.
+    """
 
     characters: str
+    repetitions: int = 0
 
     def __post_init__(self):
         repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
@@ -61,27 +68,48 @@ class Alphabet:
 
     @property
     def size(self) -> int:
-        """The number of network outputs V: characters and the blank."""
-        return len(self.characters) + 1
+        """The number of network outputs V: characters, and the blank or the repetition symbols."""
+        return self.first + len(self.characters)
+
+    @property
+    def first(self) -> int:
+        """The id of the first character."""
+        return self.repetitions or 1
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the ids of `text` as int32 [L]; raises UserError naming the characters it does not know."""
+        """Returns the ids of `text` as int32 [L]; raises UserError naming the characters it does not know.
+
+        With `repetitions` no two neighbours are equal.
+        """
         try:
-            return np.array([self._ids[c] for c in text], np.int32)
+            ids = [self.ids[c] for c in text]
         except KeyError:
             unknown = self.unknown(text)
             raise UserError(
                 f"{text!r} holds {unknown!r}, not in the alphabet {self.characters!r}; normalise the text, "
                 "choose the language it is written in (--data.language), or leave the utterance out"
             ) from None
+        return np.array(list(self._shortened(ids)) if self.repetitions else ids, np.int32)
+
+    def _shortened(self, ids: Iterable[int]) -> Iterator[int]:
+        for letter, group in itertools.groupby(ids):
+            left = len(list(group))
+            while left:
+                more = min(left - 1, self.repetitions)
+                yield from (letter, more - 1) if more else (letter,)
+                left -= 1 + more
 
     @functools.cached_property
-    def _ids(self) -> dict[str, int]:
-        return {c: i + 1 for i, c in enumerate(self.characters)}
+    def ids(self) -> dict[str, int]:
+        """Character → id."""
+        return {c: self.first + i for i, c in enumerate(self.characters)}
 
     def decode(self, ids) -> str:
-        """Returns the text of `ids` (any integer sequence without blanks)."""
-        return "".join(self.characters[int(i) - 1] for i in ids)
+        """Returns the text of `ids` (any integer sequence without blanks); nothing there is nothing to repeat."""
+        text = ""
+        for i in ids:
+            text += self.characters[int(i) - self.first] if i >= self.first else text[-1:] * (int(i) + 1)
+        return text
 
     def unknown(self, text: str) -> str:
         """Returns the distinct characters of `text` outside the alphabet, sorted, as one string."""
@@ -89,17 +117,20 @@ class Alphabet:
 
     def extend(self, other: "Alphabet") -> "Alphabet":
         """Returns this alphabet with the characters only `other` has appended in its order."""
-        return Alphabet(self.characters + "".join(c for c in other.characters if c not in self.characters))
+        new = "".join(c for c in other.characters if c not in self.characters)
+        return dataclasses.replace(self, characters=self.characters + new)
 
     def to_json(self) -> str:
         """Returns the content of a run's `alphabet.json`."""
-        return json.dumps({"blank": BLANK, "characters": self.characters}, ensure_ascii=False)
+        special = {"repetitions": self.repetitions} if self.repetitions else {"blank": BLANK}
+        return json.dumps({**special, "characters": self.characters}, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> "Alphabet":
         """Reads `to_json`'s output; raises UserError if it is damaged."""
         try:
-            return Alphabet(json.loads(text)["characters"])
+            stored = json.loads(text)
+            return Alphabet(stored["characters"], int(stored.get("repetitions", 0)))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"not an alphabet file: {error}; take it from a complete run folder") from None
 

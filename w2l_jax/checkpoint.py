@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from w2l_jax import model
+from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -229,7 +229,9 @@ class Run:
         """The parameters of a checkpoint as float32 arrays, checked against the configuration and the alphabet."""
         path = self.checkpoints / f"step_{self.step_of(which):08d}" / "params"
         params = _restore(path)
-        if wrong := model.misfit(params, self.model, self.alphabet.size, self.features.mels):
+        alphabet = self.alphabet
+        own = losses.own_parameters(alphabet)
+        if wrong := model.misfit(params, self.model, alphabet.size, self.features.mels, own):
             raise UserError(f"{path}: {wrong} as config.toml and alphabet.json say; these files do not belong together")
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 

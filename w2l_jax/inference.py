@@ -14,10 +14,14 @@ from w2l_jax.model import ModelConfig, Params
 
 
 class Prediction(NamedTuple):
-    """One utterance: its index in the dataset, logits [S, V] (float32), CTC loss in nats (0 where infeasible)."""
+    """One utterance: its index in the dataset, logits [S, V] (float32), loss in nats (0 where infeasible).
+
+    `path_S` is the most likely label of every frame, as the network's criterion has it.
+    """
 
     index: int
     logits_SxV: np.ndarray
+    path_S: np.ndarray
     loss: float
     feasible: bool
 
@@ -25,11 +29,13 @@ class Prediction(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("config", "dtype", "first"))
 def forward(
     params: Params, batch: Batch, config: ModelConfig, dtype: Any, first: int = 1
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [B, S, V], losses [B] and feasibility [B] of a batch; with `first` > 1, one of activations."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Logits [B, S, V], best paths [B, S], losses [B], feasibility [B] of a batch; with `first` > 1, of activations."""
     logits_BxSxV = model.apply(params, batch.features_BxTxM, batch.frames_B, config, first=first, dtype=dtype)
     target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
-    return logits_BxSxV, losses.ctc_loss(logits_BxSxV, *target), losses.feasible(*target)
+    criterion = losses.criterion_of(params)
+    path_BxS = criterion.best_path(logits_BxSxV, target[0])
+    return logits_BxSxV, path_BxS, criterion.loss(logits_BxSxV, *target), criterion.feasible(*target)
 
 
 def logits(params: Params, features_TxM: np.ndarray, config: ModelConfig) -> np.ndarray:
@@ -72,6 +78,20 @@ def _window(params: Params, features_TxM: np.ndarray, size: int, config: ModelCo
 _apply = jax.jit(model.apply, static_argnums=3)
 
 
+def best_path(params: Params, logits_SxV: np.ndarray) -> np.ndarray:
+    """The most likely label of every frame [S] for the logits of one recording, as the network's criterion has it."""
+    frames, outputs = logits_SxV.shape
+    padded_1xSxV = np.zeros((1, -(-frames // _PAD) * _PAD, outputs), np.float32)
+    padded_1xSxV[0, :frames] = logits_SxV
+    own = {name: leaf for name, leaf in params.items() if name == losses.TRANSITIONS}
+    return np.asarray(_best_path(own, padded_1xSxV, np.array([frames])))[0, :frames]
+
+
+@jax.jit
+def _best_path(params: Params, logits_BxSxV, frames_B):
+    return losses.criterion_of(params).best_path(logits_BxSxV, frames_B)
+
+
 def predict(
     params: Params,
     source: Source,
@@ -88,7 +108,8 @@ def predict(
     first = source.dataset.record.layer + 1
     items = source.in_order_of_length(batch_size)
     for indices, batch in prefetch(items, lambda item: (item[0], place(item[1]))):
-        logits, loss, possible = jax.device_get(forward(params, batch, config, dtype, first))
+        logits, path, loss, possible = jax.device_get(forward(params, batch, config, dtype, first))
         for row, index in enumerate(indices):
             frames = model.output_frames(source.dataset.entries[index].frames)
-            yield Prediction(int(index), logits[row, :frames], float(loss[row]), bool(possible[row]))
+            scores = float(loss[row]), bool(possible[row])
+            yield Prediction(int(index), logits[row, :frames], path[row, :frames], *scores)

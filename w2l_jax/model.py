@@ -70,12 +70,16 @@ def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, .
     return tuple(Layer(layer_name(i), *shape) for i, shape in enumerate(shapes, start=1))
 
 
-def misfit(params: Any, config: ModelConfig, outputs: int, mels: int = 128) -> str:
-    """Where the shapes of a parameter tree differ from the layer table's, for a message; empty if they agree."""
+def misfit(params: Any, config: ModelConfig, outputs: int, mels: int, others: Any) -> str:
+    """Where the shapes of a parameter tree differ from the layer table's, for a message; empty if they agree.
+
+    `others` are arrays, or their shapes, that belong into the tree beside the layers.
+    """
     expected = {
         layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
         for layer in layers(config, outputs, mels)
     }
+    expected |= jax.tree.map(lambda leaf: tuple(leaf.shape), others)
     found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
     for name in [*expected, *found]:
         if found.get(name) != expected.get(name):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from w2l_jax import model
+from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import check_format, write_atomically
 from w2l_jax.errors import UserError
@@ -56,7 +56,8 @@ def load(path: str | Path) -> Network:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: damaged or no {SUFFIX} file ({error}); copy or export it again") from None
     network = _described(path, params, metadata)
-    if wrong := model.misfit(params, network.model, network.alphabet.size, network.features.mels):
+    own = losses.own_parameters(network.alphabet)
+    if wrong := model.misfit(params, network.model, network.alphabet.size, network.features.mels, own):
         raise UserError(f"{path}: {wrong} as its metadata say; export it again")
     return network
 

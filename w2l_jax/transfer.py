@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet, resembling
 from w2l_jax.errors import UserError
-from w2l_jax.model import LAYERS, Params, layer_name
+from w2l_jax.losses import TRANSITIONS
+from w2l_jax.model import LAYERS, ModelConfig, Params, layer_name
 
 FROZEN, TRAINED, LATE = "frozen", "trained", "late"
 NewCharacters = Literal["zero", "copy"]
@@ -50,9 +52,15 @@ def frozen_prefix(frozen: frozenset[int]) -> int:
     return k
 
 
+def init(rng: jax.Array, config: ModelConfig, alphabet: Alphabet, mels: int = 128) -> Params:
+    """Fresh parameters of the layers and of the criterion that go with `alphabet`."""
+    return {**model.init(rng, config, alphabet.size, mels), **losses.own_parameters(alphabet)}
+
+
 def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
-    """A tree like `params` with `frozen`, `late` or `trained` at every leaf."""
+    """A tree like `params` with `frozen`, `late`, `trained` or, of ASG, `transitions` at every leaf."""
     found = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
+    found[TRANSITIONS] = TRANSITIONS
     return {
         name: jax.tree.map(lambda _, label=found.get(name, TRAINED): label, layer) for name, layer in params.items()
     }
@@ -66,14 +74,20 @@ def partition(params: Params, frozen: frozenset[int]) -> tuple[Params, Params]:
 
 
 def optimizer(
-    inner: optax.GradientTransformation, frozen: frozenset[int], late: frozenset[int] = frozenset()
+    inner: optax.GradientTransformation,
+    frozen: frozenset[int],
+    late: frozenset[int] = frozenset(),
+    transitions: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformation:
     """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either.
+
+    A tree with ASG's transition scores needs `transitions`, which is what these are trained with.
 
     The `late` leaves have an `inner` to themselves, whose count begins at 0 when they begin to train: Adam would
     divide their first moments by the bias correction of an old count and take steps of about 3 α.
     """
     transforms = {TRAINED: inner, FROZEN: optax.set_to_zero()} | ({LATE: inner} if late else {})
+    transforms |= {TRANSITIONS: transitions} if transitions else {}
     return optax.multi_transform(transforms, lambda params: labels(params, frozen, late))
 
 
@@ -91,24 +105,31 @@ class Remap:
     dropped: str
     copied: dict[str, str]
     """Where the weights of a `new` character come from; those that are not here start at zero."""
+    criterion: str = ""
+    """What a change from CTC to ASG, or back, did to the outputs that are no characters."""
 
     def text(self) -> str:
         """One line for people; the space is shown as ␣."""
         origins = {c: f"copied from {self.copied[c]}" if c in self.copied else "zero" for c in self.new}
         new = " ".join(f"{c.replace(' ', '␣')} ({origin})" for c, origin in origins.items())
         kept, dropped = (characters.replace(" ", "␣") or "none" for characters in (self.kept, self.dropped))
-        return f"alphabet: kept {kept}, new {new or 'none'}, dropped {dropped}"
+        return f"alphabet: kept {kept}, new {new or 'none'}, dropped {dropped}{self.criterion and '; '}{self.criterion}"
+
+
+_TO_ASG = "from CTC to ASG: repetition symbols and transitions start at zero, the blank is dropped"
+_TO_CTC = "from ASG to CTC: the blank starts at zero, repetition symbols and transitions are dropped"
 
 
 def carry_output(
     params: Params, old: Alphabet, new: Alphabet, new_characters: NewCharacters = "zero"
 ) -> tuple[Params, Remap]:
-    """Moves the output layer from alphabet `old` to `new` by character, blank to blank (§5).
+    """Moves the output layer, and ASG's transitions, from alphabet `old` to `new` by character, blank to blank (§5).
 
     Characters that `old` lacks get zero weights and a zero bias (the paper's way), or, with `copy`, those of the
     character they look like, where `old` has it (`alphabet.resembling`). A copy and its source then start with equal
     probability, half each of what the source alone would have beside them; greedy decoding writes the source until
-    training tells them apart. Raises UserError if the layer does not belong to `old`.
+    training tells them apart. Between an alphabet of CTC and one of ASG the blank, the repetition symbols and the
+    transitions start at zero. Raises UserError if the layer does not belong to `old`.
     """
     name = layer_name(LAYERS)
     kernel_KxCxV, bias_V = params[name]["kernel"], params[name]["bias"]
@@ -120,14 +141,24 @@ def carry_output(
     fresh = "".join(c for c in new.characters if c not in old.characters)
     found = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
     copied = {c: source for c, source in found.items() if source}
-    # A character without a source is not found (−1), which leads to the blank's weights; `known` puts zeros there.
-    index = jnp.array([0] + [1 + old.characters.find(copied.get(c, c)) for c in new.characters])
-    known = jnp.array([True] + [c in old.characters or c in copied for c in new.characters])
-    moved = {"kernel": jnp.where(known, kernel_KxCxV[..., index], 0.0), "bias": jnp.where(known, bias_V[index], 0.0)}
+    # −1 is what has no source.
+    special = range(new.first) if new.repetitions == old.repetitions else [-1] * new.first
+    index_V = jnp.array([*special, *(old.ids.get(copied.get(c, c), -1) for c in new.characters)])
+    known_V = index_V >= 0
+    moved = {
+        "kernel": jnp.where(known_V, kernel_KxCxV[..., index_V], 0.0),
+        "bias": jnp.where(known_V, bias_V[index_V], 0.0),
+    }
+    own = losses.own_parameters(new)
+    if own and TRANSITIONS in params:
+        scores_VxV = params[TRANSITIONS]["scores"][index_V][:, index_V]
+        own = {TRANSITIONS: {"scores": jnp.where(known_V[:, None] & known_V, scores_VxV, 0.0)}}
     remap = Remap(
         kept="".join(c for c in new.characters if c in old.characters),
         new=fresh,
         dropped="".join(c for c in old.characters if c not in new.characters),
         copied=copied,
+        criterion="" if bool(new.repetitions) == bool(old.repetitions) else _TO_ASG if new.repetitions else _TO_CTC,
     )
-    return {**params, name: moved}, remap
+    layers = {name: layer for name, layer in params.items() if name != TRANSITIONS}
+    return {**layers, name: moved, **own}, remap

@@ -16,6 +16,7 @@ def test_confidences_by_hand():
     assert confidence.confidences(nbest, 1.0) == pytest.approx([7 / 7, 5 / 7, 6 / 7])
     total = 2 + math.sqrt(2) + 1  # at temperature 2 the shares are square roots
     assert confidence.confidences(nbest, 2.0) == pytest.approx([1, 3 / total, (2 + math.sqrt(2)) / total])
+    assert confidence.confidences(nbest, 1.0, 0.5) == pytest.approx([1 / 2, 5 / 14, 3 / 7])
     assert confidence.confidences(listed(("", 0.0), ("a", -1.0)), 1.0) == []
 
 
@@ -29,28 +30,30 @@ def test_differences_of_scores_may_be_huge():
     assert confidence.confidences(nbest, 0.1) == [1.0]
 
 
-@pytest.mark.parametrize("temperature", [0.5, 3.0])
-def test_fitting_recovers_the_temperature_of_simulated_lists(temperature):
+@pytest.mark.parametrize(("temperature", "coverage"), [(0.5, 1.0), (3.0, 0.6)])
+def test_fitting_recovers_what_lists_were_simulated_with(temperature, coverage):
+    """The truth is drawn from the list by its posterior, or, as often as the coverage says, is something else."""
     rng = np.random.default_rng(0)
     nbests, expected = [], []
     for _ in range(2000):
-        scores = np.sort(rng.normal(0, 3, 5))[::-1]
+        scores = np.sort(rng.normal(0, 8, 5))[::-1]
         share = np.exp((scores - scores[0]) / temperature)
         nbests.append(listed(*zip("abcde", scores, strict=True)))
-        expected.append("abcde"[rng.choice(5, p=share / share.sum())])
-    found = confidence.fit_temperature(nbests, expected)
-    assert found == pytest.approx(temperature, rel=0.1)
+        expected.append("abcde"[rng.choice(5, p=share / share.sum())] if rng.random() < coverage else "x")
+    found = confidence.fit(nbests, expected)
+    assert found == (pytest.approx(temperature, rel=0.1), pytest.approx(coverage, abs=0.03))
     errors = [
-        confidence.calibration_error(confidence.reliability(*confidence.words(nbests, expected, t)))
-        for t in (found, 4 * found)
+        confidence.calibration_error(confidence.reliability(*confidence.words(nbests, expected, *values)))
+        for values in (found, (4 * temperature, coverage), (temperature, coverage / 2))
     ]
-    assert errors[0] < 0.04 < 0.08 < errors[1]
+    assert errors[0] < 0.04 < 0.08 < min(errors[1:])
 
 
 def test_fitting_survives_words_in_which_the_whole_list_errs():
     nbests = [listed(("a b", 0.0), ("a c", -1.0)), listed(("", 0.0))]
-    assert 0.1 <= confidence.fit_temperature(nbests, ["x b", "y"]) <= 100
-    assert confidence.fit_temperature([listed(("", 0.0))], ["y"]) == 1.0
+    temperature, coverage = confidence.fit(nbests, ["x b", "y"])
+    assert 0.1 <= temperature <= 100 and coverage < 1
+    assert confidence.fit([listed(("", 0.0))], ["y"]) == (1.0, 1.0)
 
 
 def test_reliability_by_hand():

@@ -38,3 +38,18 @@ def test_any_float_type_and_shift_of_the_logits():
 def test_a_last_label_is_reached():
     last = preset("german").size - 1
     assert greedy(np.array([last, 0, last]), preset("german")) == "ßß"
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ([2, 2, 3], "ab"),
+        ([2, 0, 0, 3], "aab"),
+        ([2, 2, 1, 4, 2], "aaa a"),
+        ([0, 2], "a"),
+        ([], ""),
+        ([4, 2, 4, 0], "a"),
+    ],
+)
+def test_a_path_of_asg_has_no_blanks_and_its_repetitions_are_undone(labels, text):
+    assert greedy(np.array(labels, int), Alphabet("ab '", repetitions=2)) == text

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.decoding.conftest import logits_for
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.checkpoint import Run
 from w2l_jax.decoding import results, settings
 from w2l_jax.decoding.beam import Decoder, Transcript
+from w2l_jax.decoding.confidence import confidences
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Result
 from w2l_jax.errors import UserError
@@ -23,7 +25,7 @@ def result(name, source, expected, greedy, beam=None, loss=1.0):
     return Result(name, source, "s", 3600.0, expected, greedy, transcript, loss)
 
 
-NEW = ("temperature", "tuned")
+NEW = ("temperature", "coverage", "tuned")
 
 SOME = [
     result("a", "one", "ab cd", "ab cd", "ab cd", 2.0),
@@ -57,13 +59,14 @@ def test_tables_say_what_the_rows_say():
 
 def test_table_3_by_hand():
     some = [dataclasses.replace(r, without_lm=text) for r, text in zip(SOME, ("ab cd", "abab", "abc"), strict=True)]
-    rows = results.searches(some, lm=True)
+    rows = results.searches(some)
     assert [row["search"] for row in rows] == ["greedy", "beam, no LM", "beam, LM"] * 3
     everything = {row["search"]: row["LER"] for row in rows if row["corpus"] == "all"}
     # (0 + 1 + 1) / 3, (0 + 1 + 1/4) / 3 and (0 + 0 + 1/4) / 3
     assert [text.split()[0] for text in everything.values()] == ["66.7%", "41.7%", "8.3%"]
     assert rows[0]["95 % intervals over"] == "utterances"
-    assert [row["search"] for row in results.searches(SOME[:2], lm=False)] == ["greedy", "beam, no LM"]
+    bare = [dataclasses.replace(r, beam=dataclasses.replace(r.beam, lm_score=0.0)) for r in SOME[:2]]
+    assert [row["search"] for row in results.searches(bare)] == ["greedy", "beam, no LM"]
     assert "no LM" in results.table(some) and "no LM" not in results.table(SOME)
 
 
@@ -79,9 +82,35 @@ def test_decoding_keeps_each_prediction_with_its_utterance():
     entries = [SimpleNamespace(id=c, source="s", speaker="", duration=1.0, transcript=c) for c in "abc"]
     source = SimpleNamespace(dataset=SimpleNamespace(entries=entries))
     logits = [10 * np.eye(29)[[alphabet.characters.index(c) + 1]] for c in "abc"]
-    predictions = [Prediction(i, logits[i], float(i), i != 1) for i in (2, 0, 1)]
+    predictions = [Prediction(i, logits[i], logits[i].argmax(axis=1), float(i), i != 1) for i in (2, 0, 1)]
     found = list(results.decode(predictions, source, alphabet, None))
     assert [(r.id, r.greedy, r.loss) for r in found] == [("c", "c", 2.0), ("a", "a", 0.0), ("b", "b", None)]
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_details_where_they_are_asked_for(toy_lm, search):
+    alphabet = Alphabet("abc '")
+    logits_SxV = logits_for([0, 1, 2, 2, 0, 4, 2, 1, 0, 0], alphabet.size, height=4.5)  # "ab", a space, "ba"
+    entry = SimpleNamespace(id="u", source="s", speaker="", duration=0.16, transcript="ab ba")
+    source = SimpleNamespace(dataset=SimpleNamespace(entries=[entry]))
+    with DecoderPool(alphabet, toy_lm) as pool:
+        predictions = [Prediction(0, logits_SxV, logits_SxV.argmax(axis=1), 0.0, True)]
+        some = predictions, source, alphabet, pool if search else None
+        (plain,) = results.decode(*some)
+        (detailed,) = results.decode(*some, nbest=2, calibration=(2.0, 0.5))
+        hypotheses = next(pool.nbest([logits_SxV], 100))
+    assert (plain.words, plain.nbest) == ((), ()) and detailed.best == plain.best == "ab ba"
+    assert [(word.word, word.start, word.end) for word in detailed.words] == [
+        ("ab", 0.016, 0.064),
+        ("ba", 0.096, 0.128),
+    ]
+    if search:
+        assert detailed.nbest == tuple(hypotheses[:2]) and detailed.beam == plain.beam == hypotheses[0]
+        assert [word.confidence for word in detailed.words] == confidences(hypotheses, 2.0, 0.5)
+        assert [word.posterior for word in detailed.words] == confidences(hypotheses, 1.0)
+    record = json.loads(json.dumps(detailed.record()))
+    assert ("nbest" in record) == search and ("confidence" in record["words"][0]) == search
+    assert not {"words", "nbest"} & plain.record().keys()
 
 
 def test_searching_without_the_language_model(toy_lm):
@@ -89,7 +118,7 @@ def test_searching_without_the_language_model(toy_lm):
     alphabet = Alphabet("abc '")
     rng = np.random.default_rng(0)
     logits = [2 * rng.normal(size=(n, alphabet.size)).astype(np.float32) for n in (0, 5, 12, 30)]
-    predictions = [Prediction(i, logits_SxV, 0.0, True) for i, logits_SxV in enumerate(logits)]
+    predictions = [Prediction(i, values, values.argmax(axis=1), 0.0, True) for i, values in enumerate(logits)]
     with DecoderPool(alphabet, toy_lm) as pool:
         found = dict(results.without_lm(predictions, pool))
         with_lm = [t.text for t in pool.decode(logits)]

@@ -5,6 +5,7 @@ import functools
 import pytest
 
 from w2l_jax import model
+from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.dataset.batches import Bucket
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import compile_step, predicted_flops
@@ -22,7 +23,7 @@ EVERY_K = [pytest.param(k, marks=[] if k in (0, 8, 9, 10) else pytest.mark.slow)
 def full_width(k, clip_norm=0.0, weight_decay=0.0, **config):
     config = StepConfig(ModelConfig(), frozenset(range(1, k + 1)), **config)
     optimizer = make_optimizer(TrainOptions(clip_norm=clip_norm, weight_decay=weight_decay), config.frozen)
-    return compile_step(optimizer, config, ROWS, Bucket(FRAMES, 150), 33)[1]
+    return compile_step(optimizer, config, ROWS, Bucket(FRAMES, 150), preset("german"))[1]
 
 
 @pytest.mark.parametrize("k", EVERY_K)
@@ -83,6 +84,7 @@ def test_flops_that_the_compiler_hides_in_loops_are_added(remat, limit):
     """Beside the loops' bodies only what is no convolution is left: within 3 % of the layer table, loops or not."""
     config = ModelConfig(width=48, top_width=96)
     table, step = model.layers(config, 7, 16), StepConfig(config, remat=remat, max_microbatch_frames=limit)
-    certificate = compile_step(make_optimizer(TrainOptions(), step.frozen), step, 8, Bucket(800, 4), 7, 16)[1]
+    optimizer = make_optimizer(TrainOptions(), step.frozen)
+    certificate = compile_step(optimizer, step, 8, Bucket(800, 4), Alphabet("abcdef"), 16)[1]
     expected = predicted_flops(table, 8, 800, frozenset(), remat=remat)
     assert certificate.flops == pytest.approx(expected, rel=0.03)

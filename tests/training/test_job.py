@@ -26,15 +26,19 @@ from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
 
 
-@pytest.fixture
-def options(tones, cache, tmp_path):
+def small(tones, cache, folder):
     data = DataOptions(
         train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=1, workers=1
     )
     return TrainOptions(
-        run=str(tmp_path / "run"), steps=6, batch_size=8, learning_rate=3e-3, eval_every=4, checkpoint_every=4,
+        run=str(folder), steps=6, batch_size=8, learning_rate=3e-3, eval_every=4, checkpoint_every=4,
         log_every=2, model=TINY, data=data,
     )  # fmt: skip
+
+
+@pytest.fixture
+def options(tones, cache, tmp_path):
+    return small(tones, cache, tmp_path / "run")
 
 
 def run(options, report=lambda line: None):
@@ -120,6 +124,7 @@ def test_adapting_freezes_and_carries(options):
     assert adapted.alphabet.size == 33
     assert json.loads((adapted.folder / "remap.json").read_text()) == {
         "kept": base.alphabet.characters, "new": "äöüß", "dropped": "", "copied": {},
+        "criterion": "",
     }  # fmt: skip
     assert job.options.model == TINY  # the base's architecture
 

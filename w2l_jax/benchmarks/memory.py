@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from w2l_jax.alphabet import preset
 from w2l_jax.benchmarks import BenchmarkOptions, Report, Table
 from w2l_jax.dataset.batches import Bucket
 from w2l_jax.model import ModelConfig
@@ -16,7 +17,8 @@ from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import StepConfig, make_optimizer
 
 FROZEN = (0, 6, 8, 9, 10)
-OUTPUTS = 33
+_ALPHABET = preset("german")
+OUTPUTS = _ALPHABET.size
 _FRAMES_PER_SECOND = 125
 MIB = 2**20
 
@@ -59,7 +61,7 @@ def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
 def _compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certificate]:
     config = step_config(options, variant)
     optimizer = make_optimizer(TrainOptions(), config.frozen)
-    return compile_step(optimizer, config, options.batch_size, bucket(options), OUTPUTS)
+    return compile_step(optimizer, config, options.batch_size, bucket(options), _ALPHABET)
 
 
 def compiled_variants(options: BenchmarkOptions, report: Report) -> Iterator[tuple[Variant, Any, Certificate]]:

@@ -143,7 +143,7 @@ def plot(runs: Sequence[Decoded], path: Path) -> None:
             style = {"marker": marker, "markersize": 4, "linewidth": 1.5, "label": run.name}
             axes[0, column].plot(x, [d["loss"] for d in dev], **style)
             axes[1, column].plot(x, [100 * d["ler"] for d in dev], **style)
-    axes[0, 0].set_ylabel("dev CTC loss (nats per utterance)")
+    axes[0, 0].set_ylabel("dev loss (nats per utterance)")
     axes[1, 0].set_ylabel("dev LER, greedy (%)")
     axes[1, 0].set_xlabel("updates")
     axes[1, 1].set_xlabel("training time (minutes)")

@@ -2,8 +2,9 @@
 
 A hypothesis's posterior is its share of exp(score / temperature) in the list. A word of the best hypothesis has the
 sum of the posteriors of those that hold it at the same place, where a cheapest alignment of the words decides what
-the same place is. A temperature above 1 makes them less sure; the one under which words prove right as often as
-their confidences say is fitted by maximum likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+the same place is. A temperature above 1 makes them less sure (Guo et al. 2017, "On Calibration of Modern Neural
+Networks"). It says nothing where all hypotheses err alike, as those of a beam often do; hence the coverage, the
+fraction of the whole posterior that the list is taken to hold. Both are fitted by maximum likelihood.
 """
 
 import dataclasses
@@ -17,14 +18,16 @@ from w2l_jax.decoding.beam import Transcript
 HYPOTHESES = 100
 """Length of the n-best lists that confidences are made of: a temperature holds for the length it was fitted with."""
 
-_TEMPERATURES = np.geomspace(0.1, 100.0, 601)
+# Steps of 6 % and of 2 %: the likelihood is flat near its maximum.
+_TEMPERATURES = np.geomspace(0.1, 100.0, 121)
+_COVERAGES = np.linspace(0.02, 1.0, 50)
 # A word in which the whole list agrees has the posterior 1; wrong all the same, it must not cost infinitely much.
 _SUREST = 1 - 1e-3
 
 
-def confidences(nbest: Sequence[Transcript], temperature: float) -> list[float]:
+def confidences(nbest: Sequence[Transcript], temperature: float, coverage: float = 1.0) -> list[float]:
     """The confidence of each word of `nbest[0].text`, 0 to 1, from an n-best list (best first)."""
-    return _confidences(_scores(nbest), _support(nbest), np.array([temperature]))[0].tolist()
+    return (coverage * _posteriors(nbest, np.array([temperature]))[0]).tolist()
 
 
 def right(expected: str, text: str) -> list[bool]:
@@ -38,22 +41,27 @@ def right(expected: str, text: str) -> list[bool]:
 
 
 def words(
-    nbests: Sequence[Sequence[Transcript]], expected: Sequence[str], temperature: float
+    nbests: Sequence[Sequence[Transcript]], expected: Sequence[str], temperature: float, coverage: float = 1.0
 ) -> tuple[list[float], list[bool]]:
     """The confidence of every word of these utterances, and whether it is right."""
-    sure = [value for nbest in nbests for value in confidences(nbest, temperature)]
+    sure = [value for nbest in nbests for value in confidences(nbest, temperature, coverage)]
     return sure, [value for nbest, text in zip(nbests, expected, strict=True) for value in right(text, nbest[0].text)]
 
 
-def fit_temperature(nbests: Sequence[Sequence[Transcript]], expected: Sequence[str]) -> float:
-    """The temperature (0.1 to 100) with the least log loss of word correctness; 1 where no word was heard."""
-    loss_K = np.zeros(len(_TEMPERATURES))
-    for nbest, text in zip(nbests, expected, strict=True):
-        correct_W = np.array(right(text, nbest[0].text), bool)
-        confidence_KxW = _confidences(_scores(nbest), _support(nbest), _TEMPERATURES)
-        confidence_KxW = np.clip(confidence_KxW, 1 - _SUREST, _SUREST)
-        loss_K -= np.log(np.where(correct_W, confidence_KxW, 1 - confidence_KxW)).sum(axis=1)
-    return float(_TEMPERATURES[loss_K.argmin()]) if loss_K.any() else 1.0
+def fit(nbests: Sequence[Sequence[Transcript]], expected: Sequence[str]) -> tuple[float, float]:
+    """The temperature (0.1 to 100) and the coverage with the least log loss of word correctness; 1 without words."""
+    correct_W = np.array([value for n, text in zip(nbests, expected, strict=True) for value in right(text, n[0].text)])
+    if not len(correct_W):
+        return 1.0, 1.0
+    posterior_KxW = np.concatenate([_posteriors(nbest, _TEMPERATURES) for nbest in nbests], axis=1)
+    loss_CxK = np.stack([_log_loss(coverage * posterior_KxW, correct_W.astype(bool)) for coverage in _COVERAGES])
+    c, k = np.unravel_index(loss_CxK.argmin(), loss_CxK.shape)
+    return float(_TEMPERATURES[k]), float(_COVERAGES[c])
+
+
+def _log_loss(confidence_KxW: np.ndarray, correct_W: np.ndarray) -> np.ndarray:
+    confidence_KxW = np.clip(confidence_KxW, 1 - _SUREST, _SUREST)
+    return -np.log(np.where(correct_W, confidence_KxW, 1 - confidence_KxW)).sum(axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,19 +91,9 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(b.words * abs(b.confidence - b.right) for b in bins) / words if words else float("nan")
 
 
-def _scores(nbest: Sequence[Transcript]) -> np.ndarray:
-    return np.array([transcript.score for transcript in nbest])
-
-
-def _support(nbest: Sequence[Transcript]) -> np.ndarray:
-    """Whether each hypothesis [N] holds each word [W] of the best one."""
-    support_NxW = np.zeros((len(nbest), len(nbest[0].text.split())), bool)
-    for row, transcript in zip(support_NxW, nbest, strict=True):
-        row[:] = right(transcript.text, nbest[0].text)
-    return support_NxW
-
-
-def _confidences(scores_N: np.ndarray, support_NxW: np.ndarray, temperatures_K: np.ndarray) -> np.ndarray:
-    logits_KxN = (scores_N - scores_N.max()) / temperatures_K[:, None]
-    weights_KxN = np.exp(logits_KxN)
-    return weights_KxN / weights_KxN.sum(axis=1, keepdims=True) @ support_NxW
+def _posteriors(nbest: Sequence[Transcript], temperatures_K: np.ndarray) -> np.ndarray:
+    """The share [K, W] of the list that holds each word of the best hypothesis, at each temperature."""
+    score_N = np.array([transcript.score for transcript in nbest])
+    weight_KxN = np.exp((score_N - score_N.max()) / temperatures_K[:, None])
+    held_NxW = np.array([right(transcript.text, nbest[0].text) for transcript in nbest], float)
+    return weight_KxN / weight_KxN.sum(axis=1, keepdims=True) @ held_NxW

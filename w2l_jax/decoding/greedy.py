@@ -1,4 +1,4 @@
-"""Best-path decoding: the most probable label of every frame, repeats collapsed, blanks dropped."""
+"""Best-path decoding: the most probable label of every frame, repeats collapsed, blanks dropped (ASG has none)."""
 
 import numpy as np
 
@@ -9,14 +9,16 @@ def greedy(frames: np.ndarray, alphabet: Alphabet) -> str:
     """Returns the best path's transcript, words joined by single spaces as references are.
 
     Args:
-      frames: logits or log-probabilities [S, V], or the winning labels [S] (integers), S of which are real frames.
+      frames: logits or log-probabilities [S, V] of CTC, or the best path's labels [S] (integers), all of real frames.
       alphabet: the network's characters; V = alphabet.size.
     """
     ids_S = np.asarray(frames)
     if ids_S.ndim == 2:
         ids_S = ids_S.argmax(axis=1)
-    new_S = np.diff(ids_S, prepend=BLANK) != 0
-    return clean(alphabet.decode(ids_S[new_S & (ids_S != BLANK)]))
+    said_S = np.diff(ids_S, prepend=-1) != 0
+    if not alphabet.repetitions:
+        said_S &= ids_S != BLANK
+    return clean(alphabet.decode(ids_S[said_S]))
 
 
 def clean(text: str) -> str:

@@ -4,12 +4,16 @@ import dataclasses
 import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from w2l_jax import metrics
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Source
+from w2l_jax.decoding.align import WordSpan, align
 from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.inference import Prediction
@@ -19,6 +23,18 @@ SEARCHES = {"greedy": "greedy", "without_lm": "no LM", "beam": "beam"}
 """The ways in which an utterance may have been decoded, and what tables call them."""
 RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
 """The rates in `metrics.Rates`: means over utterances, as in the paper, and of the corpus as a whole."""
+
+
+class Word(NamedTuple):
+    """A word of the best transcript: seconds from the start of the utterance, and how sure it is, 0 to 1."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None
+    """Calibrated; None without a beam search."""
+    posterior: float | None
+    """As it was before calibration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +51,10 @@ class Result:
     loss: float | None
     without_lm: str | None = None
     """What the beam search finds without the language model, where that was asked for."""
+    words: tuple[Word, ...] = ()
+    """The words of `best`, where details were asked for."""
+    nbest: tuple[Transcript, ...] = ()
+    """The best hypotheses of the beam search, `beam` first, where they were asked for."""
 
     def text(self, search: str) -> str | None:
         """The transcript of one of `SEARCHES`, None if it was not made."""
@@ -50,8 +70,8 @@ class Result:
         return metrics.utterance_errors(self.expected, self.text(search) if search else self.best)
 
     def record(self) -> dict[str, Any]:
-        """A JSON object with transcripts, scores and error rates."""
-        out = {key: value for key, value in dataclasses.asdict(self).items() if key not in ("beam", "without_lm")}
+        """A JSON object with transcripts, scores and error rates, and the details there are."""
+        out = {key: value for key, value in vars(self).items() if key not in ("beam", "without_lm", "words", "nbest")}
         if self.without_lm is not None:
             out["without_lm"] = self.without_lm
         errors = self.errors("greedy")
@@ -60,6 +80,11 @@ class Result:
             errors = self.errors()
             out |= {"predicted": self.beam.text, "ler": errors.ler, "wer": errors.wer, "score": self.beam.score}
             out |= {"acoustic_score": self.beam.acoustic_score, "lm_score": self.beam.lm_score}
+        if self.words:
+            names = ("word", "start", "end", "confidence") if self.beam else ("word", "start", "end")
+            out["words"] = [{name: getattr(word, name) for name in names} for word in self.words]
+        if self.nbest:
+            out["nbest"] = [dataclasses.asdict(transcript) for transcript in self.nbest]
         return out
 
 
@@ -69,10 +94,15 @@ def decode(
     alphabet: Alphabet,
     pool: DecoderPool | None,
     without_lm: Mapping[int, str] = types.MappingProxyType({}),
+    *,
+    nbest: int | None = None,
+    calibration: tuple[float, float] = (1.0, 1.0),
 ) -> Iterator[Result]:
     """Yields the result of each prediction; the network runs ahead of the search, which uses the pool's processes.
 
-    `without_lm` holds what the function of that name found, by index.
+    `without_lm` holds what the function of that name found, by index. With `nbest` (a number, 0 too) the results have
+    words with times and confidences, of `calibration` (temperature, coverage), and so many hypotheses; else neither,
+    which is cheaper. A network of ASG, whose paths are others, gets none.
     """
     waiting: list[Prediction] = []
 
@@ -81,14 +111,43 @@ def decode(
             waiting.append(prediction)
             yield prediction.logits_SxV
 
-    transcripts = pool.decode(logits()) if pool else (None for _ in logits())
-    for transcript in transcripts:
+    for hypotheses in _lists(pool, logits(), nbest):
         prediction = waiting.pop(0)
         entry = source.dataset.entries[prediction.index]
-        text = greedy(prediction.logits_SxV, alphabet)
-        loss = prediction.loss if prediction.feasible else None
-        about = (entry.id, entry.source, entry.speaker, entry.duration, entry.transcript)
-        yield Result(*about, text, transcript, loss, without_lm.get(prediction.index))
+        result = Result(
+            entry.id,
+            entry.source,
+            entry.speaker,
+            entry.duration,
+            entry.transcript,
+            greedy(prediction.path_S, alphabet),
+            hypotheses[0] if hypotheses else None,
+            prediction.loss if prediction.feasible else None,
+            without_lm.get(prediction.index),
+        )
+        if nbest is not None and not alphabet.repetitions:
+            spans = align(prediction.logits_SxV, result.best, alphabet)
+            words = _words(spans, hypotheses[:HYPOTHESES], calibration)
+            result = dataclasses.replace(result, words=words, nbest=tuple(hypotheses[:nbest]))
+        yield result
+
+
+def _lists(pool: DecoderPool | None, logits: Iterable[np.ndarray], nbest: int | None) -> Iterator[Sequence[Transcript]]:
+    """Each utterance's hypotheses, best first: as many as confidences need where details are wanted."""
+    if pool is None:
+        return (() for _ in logits)
+    if nbest is None:
+        return ((transcript,) for transcript in pool.decode(logits))
+    return pool.nbest(logits, max(nbest, HYPOTHESES))
+
+
+def _words(
+    spans: Sequence[WordSpan], hypotheses: Sequence[Transcript], calibration: tuple[float, float]
+) -> tuple[Word, ...]:
+    if not hypotheses:
+        return tuple(Word(*span, None, None) for span in spans)
+    sure, raw = confidences(hypotheses, *calibration), confidences(hypotheses, 1.0)
+    return tuple(Word(*span, a, b) for span, a, b in zip(spans, sure, raw, strict=True))
 
 
 def without_lm(predictions: Sequence[Prediction], pool: DecoderPool) -> Iterator[tuple[int, str]]:
@@ -143,13 +202,15 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, f"[95 % intervals: bootstrap over {drawn}]"])
 
 
-def searches(results: Sequence[Result], lm: bool) -> list[dict[str, str]]:
-    """The paper's Table 3: a row a corpus and search, with and without language model (`lm`: `beam` had one)."""
+def searches(results: Sequence[Result]) -> list[dict[str, str]]:
+    """The paper's Table 3: a row a corpus and search, with and without language model, and 95 % intervals."""
+    lm = any(r.beam and r.beam.lm_score for r in results)
     names = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM" if lm else "beam, no LM"}
     return [
         {
             "corpus": row["corpus"],
             "utterances": f"{row['utterances']:,}",
+            "hours": f"{row['hours']:.2f}",
             "search": names[search],
             **{title: percent(getattr(row[search], n), row[f"{search}_intervals"][n]) for n, title in RATES.items()},
             "95 % intervals over": row["units"],

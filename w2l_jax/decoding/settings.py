@@ -11,7 +11,7 @@ from typing import Any
 
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.dataset.store import open_dataset
-from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.decoding.lm import LanguageModelConfig, build
 from w2l_jax.errors import UserError
 
@@ -29,14 +29,21 @@ class DecoderSettings:
     lm_weight: float = BeamConfig.lm_weight
     word_bonus: float = BeamConfig.word_bonus
     temperature: float = 1.0
-    """Of the words' confidences (`confidence`), as tune_decoder.py fitted it."""
+    """Of the words' confidences (`confidence`)."""
+    coverage: float = 1.0
+    """Of the words' confidences."""
     tuned: str = ""
-    """What the weights and the temperature were tuned on; empty: they were not."""
+    """What tune_decoder.py fitted the other values on; empty: it did not."""
 
     @property
     def beam(self) -> BeamConfig:
         """The options of the beam search."""
         return BeamConfig(self.beam_width, self.lm_weight, self.word_bonus)
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """What `confidence.confidences` takes beside the hypotheses."""
+        return self.temperature, self.coverage
 
 
 def load(run: Run) -> DecoderSettings | None:
@@ -77,8 +84,13 @@ def resolve(
 
     `lm` names a language model's folder, `none` or, empty, the run's own, which is built from its training
     transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing. Without a language
-    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used.
+    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
+    of ASG is decoded greedily; to ask for a search is an error (UserError).
     """
+    if run.alphabet.repetitions:
+        if lm not in ("", "none") or given.get("beam_width"):
+            check_searchable(run.alphabet)
+        return DecoderSettings(beam_width=0)
     settings = load(run) if lm != "none" else DecoderSettings()
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from w2l_jax import activations, model, training, transfer
 from w2l_jax.activations import FrozenLayers
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
 from w2l_jax.planning.options import GB, PlanOptions
@@ -32,6 +33,8 @@ class Work:
     """The data as the updates see them."""
 
     source: Source
+    alphabet: Alphabet
+    """That of the network's outputs."""
     mels: int
     mean_frames: float
     """Padded frames of an average batch; the forecast of memory is for the longest."""
@@ -85,7 +88,7 @@ def look_at(common: TrainOptions, report: Report) -> Work:
     lengths = [entry.frames for entry in source.dataset.entries]
     batches = map(opened.order.batch, range(count))
     frames = [source.shape(indices, [lengths[i] for i in indices]).frames for indices in batches]
-    return Work(source, common.features.mels, sum(frames) / count)
+    return Work(source, opened.alphabet, common.features.mels, sum(frames) / count)
 
 
 def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
@@ -108,8 +111,7 @@ def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[Tr
 
 def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
     """The layers whose output would be cached, shapes in place of arrays."""
-    outputs = work.source.dataset.alphabet.size
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), options.model, outputs, work.mels))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), options.model, work.alphabet.size, work.mels))
     dtypes = jnp.dtype(options.compute_dtype), options.activation_dtype
     return FrozenLayers(params, options.model, int(options.frozen_layers), *dtypes)
 
@@ -126,8 +128,7 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     if options.cache_activations:
         layers = frozen_layers_of(options, work)
         record, settings = layers.record, dataclasses.replace(settings, first_layer=layers.count + 1)
-    outputs = work.source.dataset.alphabet.size
-    step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, outputs, work.mels)
+    step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
     batch = sum(array.nbytes for array in empty_batch(rows, bucket, record))
     memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
     memory += _following() * batch

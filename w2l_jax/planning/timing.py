@@ -48,7 +48,7 @@ def _rows(rows: int, flops: float) -> int:
 def _update_seconds(options: TrainOptions, work: Work) -> float:
     step, _ = compiled(options, work)
     frozen = transfer.parse_layers(options.frozen_layers)
-    params = model.init(jax.random.key(0), options.model, work.source.dataset.alphabet.size, work.mels)
+    params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
     state = init_state(params, make_optimizer(options, frozen), frozen, options.average_decay > 0)
     record = frozen_layers_of(options, work).record if options.cache_activations else work.source.dataset.record
     batch = _noise(options.batch_size, work, record)
@@ -65,7 +65,7 @@ def _fill_seconds(cost: Cost, work: Work) -> float:
     """Seconds to compute the activations of all data, reading and writing not counted."""
     options, frames = cost.options, work.frames
     layers = frozen_layers_of(options, work)
-    table = model.layers(options.model, work.source.dataset.alphabet.size, work.mels)
+    table = model.layers(options.model, work.alphabet.size, work.mels)
     most = activations.rows_at_once(options.batch_size // cost.microbatches)
     shape = (table[: layers.count], most, frames, frozenset(range(1, layers.count + 1)))
     rows = _rows(most, predicted_flops(*shape))

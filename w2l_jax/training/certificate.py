@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from w2l_jax import model, transfer
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Batch, Bucket
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
@@ -128,18 +129,18 @@ def compile_step(
     config: StepConfig,
     rows: int,
     bucket: Bucket,
-    outputs: int,
+    alphabet: Alphabet,
     mels: int = 128,
 ) -> tuple[Any, Certificate]:
     """Compiles an update for `rows` utterances padded to `bucket`; allocates and runs nothing.
 
-    `outputs` counts labels and blank; where the batch enters above layer 1 it holds float16 activations. Returns the
-    executable `(state, batch) → (state, metrics)` and its certificate.
+    `alphabet` decides the outputs and the criterion; where the batch enters above layer 1 it holds float16 activations.
+    Returns the executable `(state, batch) → (state, metrics)` and its certificate.
     """
     array = jax.ShapeDtypeStruct
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), config.model, outputs, mels))
+    params = jax.eval_shape(lambda: transfer.init(jax.random.key(0), config.model, alphabet, mels))
     state = jax.eval_shape(lambda p: init_state(p, optimizer, config.frozen, config.average_decay > 0), params)
-    table = model.layers(config.model, outputs, mels)
+    table = model.layers(config.model, alphabet.size, mels)
     entering = (bucket.frames, mels)
     if config.first_layer > 1:
         entering = (output_frames(bucket.frames), table[config.first_layer - 2].channels_out)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from w2l_jax import alphabet as alphabets
-from w2l_jax.alphabet import Alphabet
+from w2l_jax.alphabet import REPETITIONS, Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Order, Source
 from w2l_jax.dataset.mixing import MixedOrder
@@ -54,6 +54,7 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
             overlap += check_speakers(ours, theirs, options.allow_speaker_overlap)
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
+    alphabet = dataclasses.replace(alphabet, repetitions=REPETITIONS if options.loss == "asg" else 0)
     rows, speed = options.batch_size, options.augment.speed
     all_data = train_data.followed_by(old_data) if old_data else train_data
     train = Source.create(all_data, alphabet, options.data.buckets, rows, speed)

@@ -44,7 +44,7 @@ def evaluate(
     texts: dict[int, str] = {}
     losses, errors = [], []
     for prediction in predict(params, source, config, batch_size=batch_size, dtype=dtype, place=place):
-        text = texts[prediction.index] = greedy(prediction.logits_SxV, alphabet)
+        text = texts[prediction.index] = greedy(prediction.path_S, alphabet)
         errors.append(metrics.utterance_errors(source.dataset.entries[prediction.index].transcript, text))
         if prediction.feasible:
             losses.append(prediction.loss)

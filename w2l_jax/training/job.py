@@ -176,14 +176,15 @@ def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | Feature
 
 def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet, frozen: frozenset[int]):
     """Order of initialisation: fresh weights; the base's where there is one; its outputs moved to the alphabet."""
-    fresh = model.init(jax.random.key(options.seed), options.model, alphabet.size, options.features.mels)
+    fresh = transfer.init(jax.random.key(options.seed), options.model, alphabet, options.features.mels)
     if base is None:
         return fresh, None
     params = base.restore_params(options.init_checkpoint)
     carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.new_characters)
-    if remap.new and LAYERS in frozen and not options.unfreeze_after:
+    if (remap.new or remap.criterion) and LAYERS in frozen and not options.unfreeze_after:
+        what = repr(remap.new) if remap.new else f"--loss={options.loss}"
         raise UserError(
-            f"--frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {remap.new!r}: "
+            f"--frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {what}: "
             f"leave layer {LAYERS} out, or let it train with --unfreeze_after=<updates>"
         )
     if not options.reinitialize:

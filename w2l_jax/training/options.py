@@ -137,8 +137,8 @@ class TrainOptions:
     """Largest norm of the gradient of the trained layers (0: no clipping)."""
     average_decay: float = 0.0
     """Evaluate and keep a moving average of the trained weights that forgets at this rate (such as 0.999; 0: no)."""
-    loss: Literal["ctc"] = "ctc"
-    """Training criterion."""
+    loss: Literal["ctc", "asg"] = "ctc"
+    """Training criterion: CTC, or ASG, which has repetition symbols and learned transitions in place of the blank."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's arithmetic; parameters and losses stay float32."""
     seed: int = 0

@@ -85,7 +85,8 @@ def make_optimizer(
     if options.weight_decay > 0:
         adam = optax.chain(adam, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
     rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
-    return optax.chain(clip, transfer.optimizer(adam, frozen, late), rate)
+    transitions = adam if options.loss == "asg" else None
+    return optax.chain(clip, transfer.optimizer(adam, frozen, late, transitions), rate)
 
 
 def _is_kernel(params: Params) -> Params:
@@ -198,9 +199,11 @@ def make_step(
         augment_rng, dropout_rng = jax.random.split(rng)
         features = spec_augment(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
         batch = batch._replace(features_BxTxM=features)
-        logits_BxSxV = forward({**trained, **frozen}, batch, config, dropout_rng if config.model.dropout else None)
+        params = {**trained, **frozen}
+        logits_BxSxV = forward(params, batch, config, dropout_rng if config.model.dropout else None)
         target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
-        return losses.ctc_loss(logits_BxSxV, *target).sum(), losses.feasible(*target).sum()
+        criterion = losses.criterion_of(params)
+        return criterion.loss(logits_BxSxV, *target).sum(), criterion.feasible(*target).sum()
 
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         rows, length = batch.features_BxTxM.shape[:2]
