@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from w2l_jax.alphabet import Alphabet, normalize
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
@@ -96,17 +97,32 @@ def resolve(
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
         save(run, settings)
     elif lm and lm != "none":
-        settings = _with_lm(settings, Path(lm))
+        settings = with_lm(settings, Path(lm))
     if not settings.lm:
         settings = dataclasses.replace(settings, beam_width=0)
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
-def _with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
-    """The settings with another language model: what was tuned with the old one says nothing about it."""
+def with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
+    """Returns the settings with another language model: what was tuned with the old one says nothing about it."""
     if settings.tuned and not (settings.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == settings.lm_sha256):
         settings = DecoderSettings()
     return dataclasses.replace(settings, lm=str(lm), lm_sha256="")
+
+
+def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
+    """Reads hot words and their boosts, such as `kunze=6,ulm=4`; raises UserError for anything else."""
+    found = {}
+    for pair in filter(None, text.split(",")):
+        word, _, boost = pair.rpartition("=")
+        word = normalize(word, alphabet)
+        try:
+            found[word] = float(boost)
+        except ValueError:
+            word = ""
+        if not word:
+            raise UserError(f"hot words are written word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
+    return found
 
 
 def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
