@@ -161,6 +161,8 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     with (other / "lm.bin").open("ab") as file:
         file.write(b"x")
     assert settings.resolve(run, str(copy), {}, set()).lm_weight == 1.5
+    assert settings.resolve(run, "", {"beam_width": None}, set()).tuned == "on dev"
+    assert settings.resolve(run, "", {"word_bonus": 1.0}, set()).tuned == ""
     assert settings.resolve(run, str(other), {}, set()) == settings.DecoderSettings(lm=str(other))
 
 
@@ -183,6 +185,7 @@ def test_changed_or_missing_language_model(run):
     binary.write_bytes(binary.read_bytes() + b"x")
     with pytest.raises(UserError, match="not the one it was written for"):
         settings.load(run)
+    assert settings.resolve(run, str(binary.parent), {}, set()).lm == str(binary.parent)
     binary.unlink()
     with pytest.raises(UserError, match="is gone"):
         settings.load(run)
