@@ -64,7 +64,7 @@ def test_table_3_by_hand():
     everything = {row["search"]: row["LER"] for row in rows if row["corpus"] == "all"}
     # (0 + 1 + 1) / 3, (0 + 1 + 1/4) / 3 and (0 + 0 + 1/4) / 3
     assert [text.split()[0] for text in everything.values()] == ["66.7%", "41.7%", "8.3%"]
-    assert rows[0]["95 % intervals over"] == "utterances"
+    assert rows[0]["bootstrap over"] == "utterances"
     bare = [dataclasses.replace(r, beam=dataclasses.replace(r.beam, lm_score=0.0)) for r in SOME[:2]]
     assert [row["search"] for row in results.searches(bare)] == ["greedy", "beam, no LM"]
     assert "no LM" in results.table(some) and "no LM" not in results.table(SOME)
