@@ -66,7 +66,7 @@ def test_loss_gradients_and_best_path_equal_brute_force(frames, labels, scale, t
     rng = np.random.default_rng(seed)
     emissions = np.float32(rng.uniform(-1, 1, (frames, V)) * scale)
     transitions = np.float32(rng.uniform(-1, 1, (V, V)) * transition_scale)
-    padded = np.full((1, S, V), 7, np.float32)
+    padded = np.full((1, S, V), np.nan, np.float32)
     padded[0, :frames] = emissions
     target = jnp.array([frames]), jnp.array([[*labels, -1, 99, 2, 1][:L]]), jnp.array([len(labels)])
     expected, by_emission, by_transition, path, score = brute_force(
