@@ -1,60 +1,111 @@
-"""Build a language model for decoding from text files and the transcripts of manifests."""
+"""Build a language model for decoding, or take one that others built."""
 
 import dataclasses
-import json
+import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from w2l_jax import alphabet, config
-from w2l_jax.corpora import manifest
-from w2l_jax.decoding import lm
+from w2l_jax.decoding import adopt, card, lm, text
+from w2l_jax.decoding.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
+from w2l_jax.terminal import terminal
+
+DESCRIPTION = """Build a language model for decoding, or take one that others built.
+
+  python launch/build_lm.py --text='wiki.xz,europarl.txt,*.jsonl' --order=4 --out=lm/german --language=de
+  python launch/build_lm.py --text=data/german/train,wiki.zst --held_out=data/german/test --vocabulary=200000
+      --prune 0 0 1 --out=lm/german                                      in the alphabet of the last trained run
+  python launch/build_lm.py --arpa=4-gram.arpa.gz --language=en --out=lm/librispeech
+
+Text of any size takes the same memory: 8 bytes a line and --memory for KenLM's programs. Its card is printed, and kept
+in card.json; a finished model made of the same things stays as it is.
+"""
+_FOR_TEXT = ("text", "order", "vocabulary", "prune", "deduplicate", "exclude_matching")
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(lm.LanguageModelConfig):
-    text: str
-    """Text files (plain, .gz, .xz), .jsonl manifests or patterns for them, separated by commas."""
+class Options(lm.LanguageModelConfig, Resources):
+    text: str = ""
+    """Text files (plain, .gz, .bz2, .xz, .zst), .jsonl manifests, prepared folders or patterns, separated by commas."""
+    arpa: Path | None = None
+    """A language model that is there already, instead of --text: an ARPA file (packed too) or KenLM's binary."""
+    unigrams: Path | None = None
+    """The words of a binary built without them (build_binary -v), a word a line."""
     out: Path
-    """Folder to write, e.g. lm/german; one made of the same things stays as it is."""
+    """Folder to write, e.g. lm/german."""
     language: str = ""
     """Language whose alphabet the text is brought into, e.g. de."""
     run: Path | None = None
-    """Run folder whose alphabet the text is brought into, instead of --language."""
+    """Run folder whose alphabet and language are taken instead (default: the last trained run)."""
+    spell_numbers: bool = True
+    """Write numbers as words of the language (needs num2words); without, sentences with digits are left out."""
     held_out: str = ""
-    """Manifests whose utterances are left out, by id, separated by commas: development and test sets."""
-    memory: str = "1G"
-    """Memory for lmplz, as 1G or 40%."""
+    """Manifests or prepared folders for testing: their utterances are left out by id and give the perplexity."""
+    exclude_matching: str = ""
+    """Manifests or prepared folders whose exact texts are left out of text files, but not of transcripts."""
 
 
 def main() -> None:
-    options = config.parse(Options, description=__doc__)
-    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(lm.LanguageModelConfig)}
-    held_out = {utterance.id for path in _listed(options.held_out) for utterance in manifest.read(path)}
-    card = lm.build(
-        _listed(options.text),
-        options.out,
-        _alphabet(options),
-        lm.LanguageModelConfig(**settings),
-        held_out_ids=held_out,
-        memory=options.memory,
-    )
-    print(json.dumps(card, indent=1, ensure_ascii=False))
-    print(f"{options.out}: {card['words']:,} words, {card['vocabulary']:,} different, order {options.order}")
+    options = config.parse(Options, description=DESCRIPTION)
+    check(options, set(config.given(sys.argv[1:])))
+    letters, language = spelling(options)
+    held_out = list(transcripts(options.held_out))
+    common = {
+        "evaluate": [sentence for _, sentence in held_out],
+        "numbers": language if options.spell_numbers else "",
+        "resources": part(options, Resources),
+    }
+    with terminal() as screen:
+        common["progress"] = screen.bar
+        if options.arpa:
+            structure = part(options, StructureConfig)
+            made = adopt.adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
+        else:
+            exclude = [sentence for _, sentence in transcripts(options.exclude_matching)]
+            settings, ids = part(options, lm.LanguageModelConfig), {name for name, _ in held_out}
+            made = lm.build(listed(options.text), options.out, letters, settings, ids, exclude=exclude, **common)
+    print(f"{options.out}\n{card.summary(made)}")
 
 
-def _listed(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
+def check(options: Options, given: set[str]) -> None:
+    if bool(options.text) == bool(options.arpa):
+        raise UserError("give either --text, to build a language model, or --arpa, to take one that is there")
+    contradicting = [f"--{name}" for name in _FOR_TEXT if name in given and options.arpa]
+    if contradicting:
+        raise UserError(f"--arpa takes a language model as it is: leave out {', '.join(contradicting)}")
+    if options.unigrams and not options.arpa:
+        raise UserError("--unigrams lists the words of a binary, which is given with --arpa")
 
 
-def _alphabet(options: Options) -> alphabet.Alphabet:
-    if bool(options.language) == bool(options.run):
+def spelling(options: Options) -> tuple[alphabet.Alphabet, str]:
+    """The alphabet and the language of --language or of a run."""
+    if options.language and options.run:
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
     if options.language:
-        return alphabet.preset(options.language)
-    path = options.run / "alphabet.json"
-    if not path.is_file():
-        raise UserError(f"{options.run} is no run folder: it has no alphabet.json")
-    return alphabet.Alphabet.from_json(path.read_text(encoding="utf-8"))
+        return alphabet.preset(options.language), alphabet.language_name(options.language)
+    from w2l_jax.checkpoint import LATEST, Run  # which brings JAX along
+
+    if not options.run and not Run.exists(LATEST):
+        raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
+    run = Run.open(options.run or LATEST)
+    return run.alphabet, run.config()["data"]["language"]
+
+
+def part(options: Options, cls: type[T]) -> T:
+    return cls(**{field.name: getattr(options, field.name) for field in dataclasses.fields(cls)})
+
+
+def transcripts(names: str) -> Iterator[tuple[str, str]]:
+    return itertools.chain.from_iterable(text.transcripts(Path(name)) for name in listed(names))
+
+
+def listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from w2l_jax import config
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
+from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
-from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
-from w2l_jax.dataset.store import Dataset
-from w2l_jax.decoding import results, settings
+from w2l_jax.decoding import comparison, inputs, page, results, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.terminal import Terminal, terminal
+from w2l_jax.terminal import terminal
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
@@ -35,13 +34,25 @@ class Options:
     checkpoint: str = "best"
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
-    """Folder of a language model, or none (default: the run's own)."""
+    """Folder of a language model, or none: greedy only, unless --beam_width is given (default: the run's own)."""
     beam_width: int | None = None
-    """Hypotheses kept (default: the run's decoder.toml, or the paper's 100)."""
+    """Hypotheses kept; 0: greedy only (default: the run's decoder.toml, or the paper's 100)."""
     lm_weight: float | None = None
-    """Weight of the language model (the paper's 0.8)."""
+    """Weight of the language model (default: the run's decoder.toml, or the paper's 0.8)."""
     word_bonus: float | None = None
-    """Score of each word in the language model's vocabulary (the paper's 2.3)."""
+    """Score of each word in the language model's vocabulary (default: the run's decoder.toml, or the paper's 2.3)."""
+    table: bool = False
+    """Print the paper's Table 3 in Markdown: greedy, beam without and with language model."""
+    nbest: int = 0
+    """Hypotheses to write for each utterance, and times and confidences of its words (0: none of them)."""
+    report: str = ""
+    """HTML file to write, with error rates, frequent errors, and utterances to see and to hear."""
+    report_utterances: int = 20
+    """Utterances in the report: a quarter each worst, median, best and drawn by --seed."""
+    recordings: str = ""
+    """Manifest that names the recordings, for the report's sound, where --data is a prepared folder."""
+    seed: int = 0
+    """Of the utterances drawn for the report."""
     unknown_characters: str = "error"
     """What to do with a transcript outside the run's alphabet: error or drop_utterance."""
     batch_size: int = 64
@@ -72,75 +83,82 @@ def decode(options: Options) -> list[results.Result]:
     from w2l_jax.inference import predict
 
     run = Run.open(options.run)
-    trained = run.config()
-    data = options.data or trained["data"]["dev"]
-    if not data:
-        raise UserError(f"{options.run} has no dev data of its own: give --data")
+    data = options.data or run.config()["data"]["dev"]
+    recordings = _recordings(options, data)
     with terminal() as screen:
-        dataset = _dataset(run, data, trained, options, screen)
+        dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar)
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
-        chosen = settings.resolve(
-            run, options.lm, given, _held_out(run, dataset, trained, options, screen), screen.report
-        )
-        source = Source.create(dataset, run.alphabet, trained["data"]["buckets"], options.batch_size)
-        pool = (
-            DecoderPool(run.alphabet, chosen.lm, chosen.beam, options.workers or os.cpu_count()) if chosen.lm else None
-        )
+        chosen = settings.resolve(run, options.lm, given, inputs.held_out(run, dataset, screen.bar), screen.report)
+        if options.table and not chosen.beam_width:
+            raise UserError("--table compares greedy and beam search: give --lm=<folder>, or --beam_width")
+        source = Source.create(dataset, run.alphabet, run.config()["data"]["buckets"], options.batch_size)
         params = jax.device_put(run.restore_params(options.checkpoint))
         predictions = predict(params, source, run.model, batch_size=options.batch_size)
         found = []
-        with pool or contextlib.nullcontext():
-            for result in results.decode(predictions, source, run.alphabet, pool):
+        with _pool(run, chosen, options.workers) as pool:
+            without_lm: dict[int, str] = {}
+            if options.table and chosen.lm:
+                predictions = list(predictions)
+                for index, text in results.without_lm(predictions, pool):
+                    without_lm[index] = text
+                    screen.bar(len(without_lm), len(dataset), "decoding without language model")
+            nbest = options.nbest if options.nbest or options.report else None
+            details = {"nbest": nbest, "calibration": chosen.calibration}
+            for result in results.decode(predictions, source, run.alphabet, pool, without_lm, **details):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
-    name = Path(data).stem
     # What comes along stays as it came.
     folder = Path("runs/english") if run.folder == SHIPPED else run.folder
-    out = Path(options.out or folder / "decode" / f"{name}.jsonl")
+    out = Path(options.out or folder / "decode" / f"{Path(data).stem}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
     rows = [
-        {k: dataclasses.asdict(v) if k in ("greedy", "beam") else v for k, v in r.items()} for r in results.rows(found)
+        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]
     write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
-    _print(options, run, chosen, data, trained, found)
+    facts = _facts(options, run, chosen, data)
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    print(results.table(found))
+    if options.table:
+        print(f"\n{comparison.markdown(results.searches(found))}")
+    if options.worst:
+        print(f"\nworst utterances\n{results.worst(found, options.worst)}")
     print(f"every utterance: {out}")
+    if options.report:
+        examples = page.examples(found, dataset, params, run.model, options.report_utterances, options.seed)
+        content = page.build(
+            f"{run.folder.name} on {Path(data).stem}", facts, found, examples, run.alphabet, recordings
+        )
+        Path(options.report).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(options.report), content)
+        print(f"report: {options.report} ({len(content.encode()) / 1e6:.1f} MB)")
     return found
 
 
-def _print(options: Options, run: Run, chosen, data: str, trained, found: list[results.Result]) -> None:
-    print(f"{run.folder}, checkpoint {options.checkpoint} (step {run.step_of(options.checkpoint)}), on {data}")
+def _recordings(options: Options, data: str) -> dict[str, Utterance]:
+    """Where the sound of each utterance is, for the report."""
+    path = options.recordings or (data if data.endswith((".jsonl", ".json")) else "")
+    return {u.id: u for u in manifest.read(path)} if options.report and path else {}
+
+
+def _pool(run: Run, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
+    if not chosen.beam_width:
+        return contextlib.nullcontext()
+    return DecoderPool(run.alphabet, chosen.lm or None, chosen.beam, workers or os.cpu_count())
+
+
+def _facts(options: Options, run: Run, chosen: settings.DecoderSettings, data: str) -> dict[str, str]:
+    facts = {"run": f"{run.folder}, checkpoint {options.checkpoint} (step {run.step_of(options.checkpoint)})"}
+    facts["data"] = data
+    if chosen.beam_width:
+        facts |= {"beam": str(chosen.beam_width), "language model": chosen.lm or "none"}
     if chosen.lm:
-        beam = f"beam {chosen.beam_width}, w_lm {chosen.lm_weight}, w_valid_word {chosen.word_bonus}"
-        print(f"language model {chosen.lm}, {beam}")
+        facts["weights"] = f"w_lm {chosen.lm_weight:g}, w_valid_word {chosen.word_bonus:g}"
+        facts["tuned on"] = chosen.tuned or "nothing (launch/tune_decoder.py)"
     overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"]
-    if overlap and data == trained["data"]["dev"]:
-        print(f"note: speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}")
-    print(results.table(found))
-    if options.worst:
-        print(f"\nworst utterances\n{results.worst(found, options.worst)}")
-
-
-def _dataset(run: Run, data: str, trained, options: Options, screen: Terminal) -> Dataset:
-    group = trained["data"]
-    prepare = PrepareConfig(
-        language=group["language"],
-        max_seconds=group["max_seconds"],
-        unknown_characters=options.unknown_characters,
-        features=run.features,
-        alphabet=custom_characters(run.alphabet, group["language"]),
-    )
-    return open_or_prepare(data, Path(group["cache"]), prepare, progress=screen.bar)
-
-
-def _held_out(run: Run, dataset: Dataset, trained, options: Options, screen: Terminal) -> set[str]:
-    """Ids that no language model of this run may learn from: its dev data and what is decoded."""
-    ids = {entry.id for entry in dataset.entries}
-    dev = trained["data"]["dev"]
-    if dev and options.data and Path(dev).exists():
-        loose = dataclasses.replace(options, unknown_characters="drop_utterance")
-        ids |= {entry.id for entry in _dataset(run, dev, trained, loose, screen).entries}
-    return ids
+    if overlap and data == run.config()["data"]["dev"]:
+        facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"
+    return facts
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -144,7 +145,7 @@ def test_a_piece_at_another_rate_is_rounded_to_the_files_samples(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1, 44100).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
     piece = audio.load(tmp_path / "a.wav", 0.25001, 0.75)
-    np.testing.assert_array_equal(piece, audio.resample(samples[11025:33075], 44100))
+    np.testing.assert_array_equal(piece, librosa.resample(samples[11025:33075], orig_sr=44100, target_sr=16000))
 
 
 def test_pieces_that_are_not_there(tmp_path):
@@ -154,3 +155,29 @@ def test_pieces_that_are_not_there(tmp_path):
         with pytest.raises(AudioError, match=r"a\.wav: has no piece from .* it lasts 1\.000 s") as caught:
             audio.load(tmp_path / "a.wav", start, end)
         assert caught.value.reason == "outside the recording"
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+@pytest.mark.filterwarnings("ignore:.*recorded at")
+def test_blocks_are_what_librosa_makes_of_the_whole(tmp_path, monkeypatch, rate):
+    """To the bit, wherever the file is cut into blocks."""
+    for samples in (1, 777, rate + 1):
+        waveform = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
+        soundfile.write(tmp_path / "a.wav", waveform, rate, subtype="FLOAT")
+        expected = librosa.resample(waveform, orig_sr=rate, target_sr=16000)
+        for block in (100, 1000, 2**20):
+            monkeypatch.setattr(audio, "_BLOCK", block)
+            found = list(audio.blocks(tmp_path / "a.wav"))
+            assert len(found) >= samples // block
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_damage_shows_when_its_block_is_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_BLOCK", 1000)
+    late = TONE.copy()
+    late[5500] = np.nan
+    soundfile.write(tmp_path / "late.wav", late, 16000, subtype="FLOAT")
+    blocks = audio.blocks(tmp_path / "late.wav")
+    assert sum(len(next(blocks)) for _ in range(5)) == 5000
+    with pytest.raises(AudioError, match="NaN"):
+        next(blocks)

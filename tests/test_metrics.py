@@ -24,6 +24,30 @@ def test_equals_jiwer(reference, hypothesis):
     assert errors.ler == pytest.approx(jiwer.cer(reference, hypothesis))
 
 
+@given(TEXT, TEXT)
+def test_an_alignment_goes_through_both_and_costs_the_edit_distance(reference, hypothesis):
+    pairs = metrics.alignment(reference, hypothesis)
+    assert [i for i, _ in pairs if i is not None] == list(range(len(reference)))
+    assert [j for _, j in pairs if j is not None] == list(range(len(hypothesis)))
+    wrong = sum(i is None or j is None or reference[i] != hypothesis[j] for i, j in pairs)
+    assert wrong == metrics.edit_distance(reference, hypothesis)
+
+
+def test_an_alignment_leaves_as_much_equal_as_it_can():
+    """Two substitutions would cost no more than leaving out the first word and taking in the third."""
+    pairs = metrics.alignment("der hund bellt".split(), "hund bellte bellt".split())
+    assert pairs == [(0, None), (1, 0), (None, 1), (2, 2)]
+
+
+def test_confusions_by_hand():
+    # a b c -> a x c d: b became x, d came in; then one l went.
+    found = metrics.confusions([("abc", "axcd"), ("hallo", "halo")])
+    expected = {("a", "a"): 2, ("b", "x"): 1, ("c", "c"): 1, ("", "d"): 1, ("h", "h"): 1, ("l", "l"): 1, ("l", ""): 1}
+    assert found == {**expected, ("o", "o"): 1}
+    words = metrics.confusions([("der alte hund".split(), "der hund".split()), ("ja".split(), [])])
+    assert words == {("der", "der"): 1, ("alte", ""): 1, ("hund", "hund"): 1, ("ja", ""): 1}
+
+
 def test_means_and_corpus_level_by_hand():
     pairs = [("ab", "ab"), ("abcd efgh", "abcd")]  # 0 of 2 letters; 5 of 9 letters, 1 of 2 words
     rates = metrics.rates(metrics.utterance_errors(*pair) for pair in pairs)

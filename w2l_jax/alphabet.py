@@ -46,7 +46,7 @@ _LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit
 _RESEMBLES = dict(zip("ßæœøłđðþıħŧŋəɛɔ", "saoolddtihtneeo", strict=True))
 
 # Typographic variants that Unicode does not count as the plain apostrophe.
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼʻ`´′", "'"))
+_APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +188,7 @@ def normalize(text: str, alphabet: Alphabet) -> str:
 
 def _composed(text: str) -> str:
     # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
-    return unicodedata.normalize("NFC", text.lower()).translate(_APOSTROPHES)
+    return _APOSTROPHES.sub("'", unicodedata.normalize("NFC", text.lower()))
 
 
 def resembling(char: str, known: str) -> str:

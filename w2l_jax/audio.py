@@ -1,10 +1,11 @@
 """Any audio file to 16 kHz mono float32.
 
-Host side only. soundfile and librosa are imported where they are used: training on prepared data needs neither.
+Host side only. soundfile and soxr are imported where they are used: training on prepared data needs neither.
 """
 
 import math
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def load(path: str | Path, start: float = 0.0, end: float | None = None) -> np.n
     the file's samples: exactly these are read. Raises AudioError for a missing, unreadable, truncated or empty file,
     for a piece that is not in it, and for samples that are not finite.
     """
+    return np.concatenate(list(blocks(path, start, end)))
+
+
+def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> Iterator[np.ndarray]:
+    """Yields what `load` returns in blocks of about a million samples of the file, so that hours need no more memory.
+
+    Raises AudioError as `load` does; damage deep in a file shows when its block is reached.
+    """
     import soundfile
 
     path = Path(path)
@@ -51,12 +60,9 @@ def load(path: str | Path, start: float = 0.0, end: float | None = None) -> np.n
         if file.frames > _UNKNOWN:
             raise AudioError(f"{path}: does not say how long it is; convert it to a new file", "unreadable audio")
         first, stop = _span(path, start, end, file.frames, rate)
-        try:
-            _go_to(file, first)
-            samples_NxC = file.read(stop - first, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
-    return _checked(path, samples_NxC, rate, stop - first)
+        if rate < SAMPLE_RATE:
+            warnings.warn(f"{path}: recorded at {rate} Hz, so nothing above {rate // 2} Hz can be heard", stacklevel=3)
+        yield from _resampled(_mono(path, file, first, stop), rate)
 
 
 def _span(path: Path, start: float, end: float | None, frames: int, rate: int) -> tuple[int, int]:
@@ -82,17 +88,32 @@ def _go_to(file: Any, first: int) -> None:
         first -= len(file.read(min(first, _BLOCK), dtype="float32", always_2d=True)) or first
 
 
-def _checked(path: Path, samples_NxC: np.ndarray, rate: int, expected: int) -> np.ndarray:
-    if samples_NxC.shape[0] < expected or _wav_is_cut(path) or _nist_is_cut(path):
-        raise AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
-    if samples_NxC.shape[0] == 0:
+def _mono(path: Path, file: Any, first: int, stop: int) -> Iterator[np.ndarray]:
+    """Yields samples `first` to `stop` of an open file, its channels averaged."""
+    cut = AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
+    if _wav_is_cut(path) or _nist_is_cut(path):
+        raise cut
+    if first == stop:
         raise AudioError(f"{path}: holds no samples", "empty audio")
-    waveform_N = samples_NxC.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(waveform_N).all():
-        raise AudioError(f"{path}: holds samples that are NaN or infinite", "non-finite audio")
-    if rate < SAMPLE_RATE:
-        warnings.warn(f"{path}: recorded at {rate} Hz, so nothing above {rate // 2} Hz can be heard", stacklevel=3)
-    return resample(waveform_N, rate)
+    _read(path, _go_to, file, first)
+    while first < stop:
+        samples_NxC = _read(path, file.read, min(_BLOCK, stop - first), dtype="float32", always_2d=True)
+        if not len(samples_NxC):
+            raise cut
+        first += len(samples_NxC)
+        waveform_N = samples_NxC.mean(axis=1, dtype=np.float32)
+        if not np.isfinite(waveform_N).all():
+            raise AudioError(f"{path}: holds samples that are NaN or infinite", "non-finite audio")
+        yield waveform_N
+
+
+def _read(path: Path, how: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    import soundfile
+
+    try:
+        return how(*arguments, **options)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
 
 
 def _wav_is_cut(path: Path) -> bool:
@@ -139,10 +160,19 @@ def _nist_header(path: Path) -> dict[str, str]:
     return {"size": "".join(head[1:2]).strip(), **{field[0]: field[2].strip() for field in fields if len(field) == 3}}
 
 
-def resample(waveform_N: np.ndarray, rate: int) -> np.ndarray:
-    """Returns `waveform_N` (at `rate` Hz) at 16 kHz, float32."""
+def _resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """Yields a waveform of `rate` Hz at 16 kHz: to the bit what soxr gives for all of it, as long as librosa has it."""
     if rate == SAMPLE_RATE:
-        return np.ascontiguousarray(waveform_N, np.float32)
-    import librosa
+        yield from waveform
+        return
+    import soxr
 
-    return librosa.resample(waveform_N, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq").astype(np.float32)
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, num_channels=1, dtype="float32", quality="HQ")
+    taken = given = 0
+    for block_N in waveform:
+        yield (resampled_N := stream.resample_chunk(block_N))
+        taken += len(block_N)
+        given += len(resampled_N)
+    rest_N = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    wanted = math.ceil(taken * (SAMPLE_RATE / rate)) - given
+    yield np.pad(rest_N, (0, max(0, wanted - len(rest_N))))[:wanted]

@@ -5,6 +5,8 @@ Host side only, NumPy in and out; librosa does the signal processing and is impo
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,6 +17,7 @@ HOP = 128
 WINDOW = 512
 FRAME_SECONDS = HOP / SAMPLE_RATE
 FLOOR_DB = -150.0
+_SLAB = 2**13  # frames that are computed together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +56,34 @@ def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig())
     deviation 1 over the whole utterance. Digital silence gives a fixed, finite pattern (the filters' sums differ
     slightly); for the same reason loudness shifts `mel_of_db` features a little.
     """
+    return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))))
+
+
+def levels(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
+    """Yields the features [T, M] of a waveform before they are normalised, at most 65 s of them at a time.
+
+    The waveform comes in blocks [N]; where it is cut into them makes no difference.
+    """
+    beyond_N = np.zeros(WINDOW // 2, np.float32)
+    rest_N = beyond_N
+    for block_N in itertools.chain(waveform, [beyond_N]):
+        rest_N = np.concatenate([rest_N, block_N])
+        while len(rest_N) >= (_SLAB - 1) * HOP + WINDOW:
+            yield _levels(rest_N[: (_SLAB - 1) * HOP + WINDOW], config)
+            rest_N = rest_N[_SLAB * HOP :]
+    if len(rest_N) >= WINDOW:
+        yield _levels(rest_N, config)
+
+
+def _levels(padded_N: np.ndarray, config: FeatureConfig) -> np.ndarray:
     import librosa
 
     with np.errstate(divide="ignore"):
-        # librosa warns that a very short recording is padded, which is what is wanted here.
-        padded_N = np.pad(np.asarray(waveform_N, np.float32), WINDOW // 2)
         stft_FxT = librosa.stft(padded_N, n_fft=WINDOW, hop_length=HOP, center=False)
         power_FxT = np.square(stft_FxT.real) + np.square(stft_FxT.imag)
         if config.order == "mel_of_db":
-            features_TxM = _decibel(power_FxT).T @ filters_MxF(config.mels).T
-        else:
-            features_TxM = _decibel(filters_MxF(config.mels) @ power_FxT).T
-    return _normalized(features_TxM)
+            return _decibel(power_FxT).T @ filters_MxF(config.mels).T
+        return _decibel(filters_MxF(config.mels) @ power_FxT).T
 
 
 def compute(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
@@ -76,7 +95,8 @@ def _decibel(power: np.ndarray) -> np.ndarray:
     return np.maximum(10.0 * np.log10(power), np.float32(FLOOR_DB))
 
 
-def _normalized(features_TxM: np.ndarray) -> np.ndarray:
+def normalized(features_TxM: np.ndarray) -> np.ndarray:
+    """Returns features with mean 0 and standard deviation 1 over all of them; zeros where they hardly differ."""
     mean = features_TxM.mean(dtype=np.float64)
     deviation = features_TxM.std(dtype=np.float64)
     if deviation < 1e-6 * max(1.0, abs(mean)):

@@ -1,7 +1,7 @@
 """A trained network on data: logits and losses, utterance by utterance. Evaluation and decoding are built on it."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -38,16 +38,39 @@ def forward(
     return logits_BxSxV, path_BxS, criterion.loss(logits_BxSxV, *target), criterion.feasible(*target)
 
 
+def logits(params: Params, features_TxM: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Logits [S, V] (float32, NumPy) of one recording's features, computed as `stream` does."""
+    return np.concatenate(list(stream(params, [features_TxM], config)))
+
+
+def stream(
+    params: Params, features: Iterable[np.ndarray], config: ModelConfig, window: int = 4096
+) -> Iterator[np.ndarray]:
+    """Yields the logits [S, V] (float32, NumPy) of a recording of any length, whose features [T, M] come in pieces.
+
+    They are those of one pass over all of it: the network runs on windows of `window` input frames (33 s; even, at
+    least 196) which overlap by as many as an output frame sees, and start at even frames as the stride of layer 1
+    asks. All windows of a recording have one shape; one that fits into a single window is padded to a multiple of
+    about two seconds, so that few lengths are compiled. Padding changes nothing.
+    """
+    before, after = (frames + frames % model.STRIDE for frames in model.receptive_field(config))
+    rest_TxM, context = None, 0
+    for piece_TxM in features:
+        rest_TxM = piece_TxM if rest_TxM is None else np.concatenate([rest_TxM, piece_TxM])
+        while len(rest_TxM) > window:
+            yield _window(params, rest_TxM[:window], window, config)[context : (window - after) // model.STRIDE]
+            rest_TxM, context = rest_TxM[window - after - before :], before // model.STRIDE
+    if rest_TxM is not None:
+        size = window if context else min(window, -(-len(rest_TxM) // _PAD) * _PAD)
+        yield _window(params, rest_TxM, size, config)[context:]
+
+
 _PAD = 256
 
 
-def logits(params: Params, features_TxM: np.ndarray, config: ModelConfig) -> np.ndarray:
-    """Logits [S, V] (float32, NumPy) of one recording's features.
-
-    Padded to a multiple of about two seconds, so that few lengths are compiled; padding changes nothing.
-    """
+def _window(params: Params, features_TxM: np.ndarray, size: int, config: ModelConfig) -> np.ndarray:
     frames, mels = features_TxM.shape
-    padded_1xTxM = np.zeros((1, -(-frames // _PAD) * _PAD, mels), np.float16)
+    padded_1xTxM = np.zeros((1, size, mels), np.float16)
     padded_1xTxM[0, :frames] = features_TxM
     return np.asarray(_apply(params, padded_1xTxM, np.array([frames]), config))[0, : model.output_frames(frames)]
 

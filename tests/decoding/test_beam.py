@@ -1,15 +1,16 @@
 import dataclasses
-import gc
 import math
 import shutil
 
+import hypothesis
+import hypothesis.extra.numpy
+import hypothesis.strategies as st
 import kenlm
 import numpy as np
 import pytest
-from pyctcdecode.decoder import BeamSearchDecoderCTC
 
 from tests.decoding.conftest import log_softmax, logits_for
-from w2l_jax.alphabet import Alphabet, preset
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel
 from w2l_jax.errors import UserError
 
@@ -17,49 +18,89 @@ UNBOUNDED = BeamConfig(beam_width=10**9, beam_margin=math.inf, label_margin=math
 LOG_10 = math.log(10)
 
 
-def oracle(probabilities: dict[str, float], lm_folder, config: BeamConfig) -> dict[str, float]:
+def oracle(probabilities: dict[str, float], lm_folder, config: BeamConfig, hot_words=None) -> dict[str, float]:
     """The score of every transcript, by KenLM's own sentence score and the list of its words."""
+    scores = {
+        text: acoustic + sum((hot_words or {}).get(word, 0) for word in text.split())
+        for text, acoustic in probabilities.items()
+    }
     if lm_folder is None:
-        return probabilities
+        return scores
     model = kenlm.Model(str(lm_folder / "lm.bin"))
     words = set((lm_folder / "unigrams.txt").read_text().split())
     return {
-        text: acoustic
+        text: score
         + config.lm_weight * LOG_10 * model.score(text, bos=True, eos=True)
         + config.word_bonus * sum(word in words for word in text.split())
-        for text, acoustic in probabilities.items()
+        for text, score in scores.items()
     }
+
+
+def random_case(rng) -> tuple[Alphabet, np.ndarray, BeamConfig, dict[str, float]]:
+    alphabet = Alphabet(str(rng.choice(["ab '", "ab c", " ba'", "abc"])))
+    frames, sharpness = int(rng.integers(1, 7)), rng.choice([0.3, 1, 3])
+    weight, bonus = float(rng.choice([0, 0.8, 0.8, 2])), float(rng.choice([0, 2.3, 2.3, -1]))
+    words = ["a", "ab", "ba", "aba", "bb"]
+    hot_words = {str(word): float(rng.normal()) * 2 for word in rng.choice(words, rng.integers(0, 3), replace=False)}
+    config = dataclasses.replace(UNBOUNDED, lm_weight=weight, word_bonus=bonus)
+    return alphabet, sharpness * rng.normal(size=(frames, alphabet.size)), config, hot_words
 
 
 @pytest.mark.parametrize("name", ["hand_lm", "toy_lm", None])
 def test_unbounded_beam_is_exhaustive_search_over_the_papers_score(name, request, exhaustive):
-    """300 random cases for each language model (and for none): the transcript, its score, and the score's parts."""
+    """300 random cases for each language model (and for none): the best five, often all, with the score's parts."""
     folder = name and request.getfixturevalue(name)
     lm = folder and LanguageModel(folder)
     rng = np.random.default_rng(2017)
     for case in range(300):
-        alphabet = Alphabet(str(rng.choice(["ab '", "ab c", " ba'", "abc"])))
-        frames, sharpness = int(rng.integers(1, 7)), rng.choice([0.3, 1, 3])
-        weight, bonus = float(rng.choice([0, 0.8, 0.8, 2])), float(rng.choice([0, 2.3, 2.3, -1]))
-        config = dataclasses.replace(UNBOUNDED, lm_weight=weight, word_bonus=bonus)
-        logits_TxV = sharpness * rng.normal(size=(frames, alphabet.size))
+        alphabet, logits_TxV, config, hot_words = random_case(rng)
         probabilities = exhaustive(log_softmax(logits_TxV), alphabet.characters)
-        scores = oracle(probabilities, folder, config)
-        best = max(scores, key=scores.get)
-        found = Decoder(alphabet, lm, config).decode(logits_TxV)
-        assert found.text == best, (case, found, scores[best])
-        assert found.score == pytest.approx(scores[best], abs=1e-9), case
-        assert found.acoustic_score == pytest.approx(probabilities[best], abs=1e-9), case
+        scores = oracle(probabilities, folder, config, hot_words)
+        ranked = sorted(scores, key=scores.get, reverse=True)
+        everything = len(ranked) < 200
+        found = Decoder(alphabet, lm, config, hot_words).nbest(logits_TxV, 10**9 if everything else 5)
+        assert [t.text for t in found] == (ranked if everything else ranked[:5]), case
+        np.testing.assert_allclose([t.score for t in found], [scores[t.text] for t in found], atol=1e-9)
+        np.testing.assert_allclose([t.acoustic_score for t in found], [probabilities[t.text] for t in found], atol=1e-9)
+        assert found[0] == Decoder(alphabet, lm, config, hot_words).decode(logits_TxV)
 
 
 def test_a_narrow_beam_never_claims_more_than_the_exact_score(toy_lm, exhaustive):
     rng = np.random.default_rng(3)
-    alphabet, lm = Alphabet("abc '"), LanguageModel(toy_lm)
+    alphabet, lm, hot_words = Alphabet("abc '"), LanguageModel(toy_lm), {"ab": 1.5}
     for _ in range(50):
         logits_TxV = rng.normal(size=(5, alphabet.size))
-        scores = oracle(exhaustive(log_softmax(logits_TxV), alphabet.characters), toy_lm, BeamConfig())
-        found = Decoder(alphabet, lm, BeamConfig(beam_width=3)).decode(logits_TxV)
-        assert found.score <= scores[found.text] + 1e-9
+        scores = oracle(exhaustive(log_softmax(logits_TxV), alphabet.characters), toy_lm, BeamConfig(), hot_words)
+        for found in Decoder(alphabet, lm, BeamConfig(beam_width=3), hot_words).nbest(logits_TxV, 3):
+            assert found.score <= scores[found.text] + 1e-9
+
+
+@hypothesis.given(
+    logits_SxV=hypothesis.extra.numpy.arrays(
+        st.sampled_from([np.float16, np.float32, np.float64]),
+        st.tuples(st.integers(0, 12), st.just(6)),
+        elements=st.sampled_from([-np.inf, -30, -3, -1, 0, 0.5, 1, 5, 40]),
+    ),
+    width=st.sampled_from([1, 2, 7, 100]),
+    margin=st.sampled_from([0.5, 10.0, math.inf]),
+    weight=st.sampled_from([0.0, 0.8]),
+)
+@hypothesis.settings(
+    deadline=None, max_examples=100, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_whatever_the_logits_transcripts_differ_fall_in_score_and_add_up(toy_lm, logits_SxV, width, margin, weight):
+    """No frames, one, impossible labels, ties; the same twice, in any layout."""
+    hypothesis.assume(np.isfinite(logits_SxV.max(axis=1, initial=-np.inf)).all())
+    config, hot_words = BeamConfig(width, weight, 2.3, margin, margin), {"ab": 2.0, "caa": -1.0}
+    decoder = Decoder(Alphabet("abc '"), LanguageModel(toy_lm), config, hot_words)
+    found = decoder.nbest(logits_SxV, 10)
+    assert 1 <= len(found) <= min(10, width)
+    assert len({t.text for t in found}) == len(found)
+    assert sorted(found, key=lambda t: (-t.score, t.text)) == found
+    for t in found:
+        assert math.isfinite(t.score) and t.acoustic_score <= 1e-9
+        assert t.score == t.acoustic_score + weight * t.lm_score + 2.3 * t.known_words + t.hot_score
+    assert decoder.nbest(np.asfortranarray(logits_SxV), 10) == found
 
 
 def test_the_score_by_hand(hand_lm):
@@ -115,13 +156,45 @@ def test_the_language_model_decides_between_equal_sounds(hand_lm):
     assert Decoder(alphabet, hand_lm, off).decode(logits_SxV).text == "ac"
 
 
-def test_unfinished_words_are_bounded_by_the_best_unigram(hand_lm):
-    lm = LanguageModel(hand_lm)
-    assert lm.best_unigram("a") == pytest.approx(-0.6)
-    assert lm.best_unigram("ab") == pytest.approx(-0.9)
-    assert lm.best_unigram("b") == pytest.approx(-1.1)
-    assert lm.best_unigram("c") == -math.inf
-    assert lm.unknown == pytest.approx(-1.5)
+def test_hot_words_by_hand(hand_lm):
+    """Two boosts for "ba", which the model knows, one for "cc", which it does not."""
+    alphabet = Alphabet("ab c")
+    logits_SxV = logits_for([2, 1, 3, 4, 0, 4, 3, 2, 1], alphabet.size, height=60)
+    plain = Decoder(alphabet, hand_lm).decode(logits_SxV)
+    hot = Decoder(alphabet, hand_lm, hot_words={"ba": 1.5, "cc": 4.0, "ab": 9.0}).decode(logits_SxV)
+    assert (plain.text, plain.hot_score, hot.text, hot.hot_score) == ("ba cc ba", 0.0, "ba cc ba", 7.0)
+    assert hot.score == pytest.approx(plain.score + 7.0)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_hot_words_are_seen_coming(folder, toy_lm):
+    """With room for one hypothesis only, "c" survives its rival "b" if the word that it begins is hot."""
+    alphabet = Alphabet("abc '")
+    logits_SxV = logits_for([0, 3, 1, 2, 4, 3, 1, 2], alphabet.size, height=9)
+    logits_SxV[1, 2] = 9.5
+    narrow = BeamConfig(beam_width=1, lm_weight=0.1, word_bonus=0.0)
+    assert Decoder(alphabet, toy_lm if folder else None, narrow).decode(logits_SxV).text == "bab cab"
+    hot = Decoder(alphabet, toy_lm if folder else None, narrow, {"cab": 3.0}).decode(logits_SxV)
+    assert (hot.text, hot.hot_score) == ("cab cab", 6.0)
+
+
+@pytest.mark.parametrize("word", ["", "a b", "xa", "A"])
+def test_hot_words_that_nobody_can_hear(word):
+    with pytest.raises(UserError, match="hot word"):
+        Decoder(Alphabet("ab "), None, hot_words={word: 1.0})
+    with pytest.raises(UserError, match="finite"):
+        Decoder(Alphabet("ab "), None, hot_words={"ab": math.nan})
+
+
+def test_what_was_asked_before_does_not_matter(toy_lm, monkeypatch):
+    """The model's answers are kept between utterances, and forgotten now and then."""
+    rng = np.random.default_rng(11)
+    logits = [rng.normal(size=(n, 6)) for n in (30, 5, 60, 30)]
+    expected = [Decoder(Alphabet("abc '"), toy_lm).nbest(logits_SxV, 20) for logits_SxV in logits]
+    for limit in (10**6, 10, 0):
+        monkeypatch.setattr("w2l_jax.decoding.beam._REMEMBERED", limit)
+        decoder = Decoder(Alphabet("abc '"), toy_lm)
+        assert [decoder.nbest(logits_SxV, 20) for logits_SxV in logits[::-1]] == expected[::-1]
 
 
 def test_shift_type_and_minus_infinity_of_logits_do_not_matter(toy_lm):
@@ -145,7 +218,7 @@ def test_equal_scores_are_decided_by_the_text():
 
 
 def test_a_space_in_the_alphabet_of_another_script():
-    """pyctcdecode reads "|" and "_" as the space and the blank where it finds none; we mean what we say."""
+    """Some toolkits write "|" and "_" for the space and the blank; we mean what we say."""
     assert Decoder(Alphabet("a|_"), None).decode(logits_for([1, 2, 3], 4)).text == "a|_"
 
 
@@ -197,10 +270,6 @@ def test_a_language_model_in_another_script(toy_lm):
         Decoder(Alphabet("xyz "), toy_lm)
 
 
-def test_decoders_leave_nothing_behind(toy_lm):
-    """pyctcdecode keeps models in a class variable; tuning makes hundreds of decoders."""
-    lm, before = LanguageModel(toy_lm), len(BeamSearchDecoderCTC.model_container)
-    for weight in range(5):
-        Decoder(preset("en"), lm, BeamConfig(lm_weight=weight))
-    gc.collect()
-    assert len(BeamSearchDecoderCTC.model_container) == before
+def test_no_transcript_at_all_is_asked_for():
+    with pytest.raises(UserError, match="0 transcripts"):
+        Decoder(Alphabet("ab "), None).nbest(np.zeros((2, 4)), 0)

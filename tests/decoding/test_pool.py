@@ -39,6 +39,15 @@ def test_transcripts_do_not_depend_on_workers_or_order(toy_lm, two_workers):
     assert list(two_workers.decode(logits[::-1])) == expected[::-1]
 
 
+def test_the_best_few_and_hot_words(toy_lm):
+    logits, hot_words = utterances(8), {"c": 8.0}
+    decoder = Decoder(ALPHABET, toy_lm, hot_words=hot_words)
+    expected = [decoder.nbest(logits_SxV, 4) for logits_SxV in logits]
+    assert any(t.hot_score for found in expected for t in found)
+    with DecoderPool(ALPHABET, toy_lm, workers=2, hot_words=hot_words) as workers:
+        assert list(workers.nbest(logits, 4)) == expected
+
+
 def test_options_can_change_while_the_workers_stay(toy_lm, two_workers):
     logits = utterances(8)
     config = BeamConfig(lm_weight=0.0, word_bonus=5.0)

@@ -1,14 +1,19 @@
+import dataclasses
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from w2l_jax.alphabet import preset
+from tests.decoding.conftest import logits_for
+from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.checkpoint import Run
 from w2l_jax.decoding import results, settings
-from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.beam import Decoder, Transcript
+from w2l_jax.decoding.confidence import confidences
+from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Result
 from w2l_jax.errors import UserError
 from w2l_jax.inference import Prediction
@@ -19,6 +24,8 @@ def result(name, source, expected, greedy, beam=None, loss=1.0):
     transcript = None if beam is None else Transcript(beam, -1.0, -2.0, -3.0, 1)
     return Result(name, source, "s", 3600.0, expected, greedy, transcript, loss)
 
+
+NEW = ("temperature", "coverage", "tuned")
 
 SOME = [
     result("a", "one", "ab cd", "ab cd", "ab cd", 2.0),
@@ -50,11 +57,24 @@ def test_tables_say_what_the_rows_say():
     assert "target too long" in results.worst(SOME, 3)
 
 
+def test_table_3_by_hand():
+    some = [dataclasses.replace(r, without_lm=text) for r, text in zip(SOME, ("ab cd", "abab", "abc"), strict=True)]
+    rows = results.searches(some)
+    assert [row["search"] for row in rows] == ["greedy", "beam, no LM", "beam, LM"] * 3
+    everything = {row["search"]: row["LER"] for row in rows if row["corpus"] == "all"}
+    # (0 + 1 + 1) / 3, (0 + 1 + 1/4) / 3 and (0 + 0 + 1/4) / 3
+    assert [text.split()[0] for text in everything.values()] == ["66.7%", "41.7%", "8.3%"]
+    assert rows[0]["95 % intervals over"] == "utterances"
+    bare = [dataclasses.replace(r, beam=dataclasses.replace(r.beam, lm_score=0.0)) for r in SOME[:2]]
+    assert [row["search"] for row in results.searches(bare)] == ["greedy", "beam, no LM"]
+    assert "no LM" in results.table(some) and "no LM" not in results.table(SOME)
+
+
 def test_records_are_json_with_both_transcripts():
     record = json.loads(json.dumps(SOME[2].record()))
     assert (record["expected"], record["greedy"], record["predicted"]) == ("abcd", "x", "abc")
     assert (record["greedy_ler"], record["ler"], record["score"]) == (1.0, 0.25, -1.0)
-    assert "predicted" not in result("a", "x", "a", "a").record()
+    assert not {"predicted", "without_lm"} & result("a", "x", "a", "a").record().keys()
 
 
 def test_decoding_keeps_each_prediction_with_its_utterance():
@@ -65,6 +85,46 @@ def test_decoding_keeps_each_prediction_with_its_utterance():
     predictions = [Prediction(i, logits[i], logits[i].argmax(axis=1), float(i), i != 1) for i in (2, 0, 1)]
     found = list(results.decode(predictions, source, alphabet, None))
     assert [(r.id, r.greedy, r.loss) for r in found] == [("c", "c", 2.0), ("a", "a", 0.0), ("b", "b", None)]
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_details_where_they_are_asked_for(toy_lm, search):
+    alphabet = Alphabet("abc '")
+    logits_SxV = logits_for([0, 1, 2, 2, 0, 4, 2, 1, 0, 0], alphabet.size, height=4.5)  # "ab", a space, "ba"
+    entry = SimpleNamespace(id="u", source="s", speaker="", duration=0.16, transcript="ab ba")
+    source = SimpleNamespace(dataset=SimpleNamespace(entries=[entry]))
+    with DecoderPool(alphabet, toy_lm) as pool:
+        predictions = [Prediction(0, logits_SxV, logits_SxV.argmax(axis=1), 0.0, True)]
+        some = predictions, source, alphabet, pool if search else None
+        (plain,) = results.decode(*some)
+        (detailed,) = results.decode(*some, nbest=2, calibration=(2.0, 0.5))
+        hypotheses = next(pool.nbest([logits_SxV], 100))
+    assert (plain.words, plain.nbest) == ((), ()) and detailed.best == plain.best == "ab ba"
+    assert [(word.word, word.start, word.end) for word in detailed.words] == [
+        ("ab", 0.016, 0.064),
+        ("ba", 0.096, 0.128),
+    ]
+    if search:
+        assert detailed.nbest == tuple(hypotheses[:2]) and detailed.beam == plain.beam == hypotheses[0]
+        assert [word.confidence for word in detailed.words] == confidences(hypotheses, 2.0, 0.5)
+        assert [word.posterior for word in detailed.words] == confidences(hypotheses, 1.0)
+    record = json.loads(json.dumps(detailed.record()))
+    assert ("nbest" in record) == search and ("confidence" in record["words"][0]) == search
+    assert not {"words", "nbest"} & plain.record().keys()
+
+
+def test_searching_without_the_language_model(toy_lm):
+    """What both weights at 0 find is what a decoder without a language model finds."""
+    alphabet = Alphabet("abc '")
+    rng = np.random.default_rng(0)
+    logits = [2 * rng.normal(size=(n, alphabet.size)).astype(np.float32) for n in (0, 5, 12, 30)]
+    predictions = [Prediction(i, values, values.argmax(axis=1), 0.0, True) for i, values in enumerate(logits)]
+    with DecoderPool(alphabet, toy_lm) as pool:
+        found = dict(results.without_lm(predictions, pool))
+        with_lm = [t.text for t in pool.decode(logits)]
+    plain = Decoder(alphabet, None)
+    assert found == {i: plain.decode(logits_SxV).text for i, logits_SxV in enumerate(logits)}
+    assert list(found.values()) != with_lm
 
 
 @pytest.fixture
@@ -82,7 +142,33 @@ def test_command_line_before_file_before_defaults(run):
     settings.save(run, settings.DecoderSettings(lm=first.lm, word_bonus=1.0))
     again = settings.resolve(run, "", {"beam_width": 7}, set(), lambda line: None)
     assert (again.lm_weight, again.beam_width, again.word_bonus, again.lm) == (0.8, 7, 1.0, first.lm)
-    assert settings.resolve(run, "none", {}, set()).lm == ""
+
+
+def test_without_a_language_model_a_width_means_a_search(run):
+    assert settings.resolve(run, "none", {"beam_width": None}, set()).beam_width == 0
+    plain = settings.resolve(run, "none", {"beam_width": 20}, set())
+    assert (plain.lm, plain.beam_width) == ("", 20)
+    settings.save(run, settings.DecoderSettings())  # as of a network that comes along without one
+    assert settings.resolve(run, "", {}, set()).beam_width == 0
+
+
+def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
+    first = settings.resolve(run, "", {}, set(), lambda line: None)
+    settings.save(run, dataclasses.replace(first, lm_weight=1.5, temperature=3.0, tuned="on dev"))
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    for folder in (other, copy):
+        shutil.copytree(run.folder / "lm", folder)
+    with (other / "lm.bin").open("ab") as file:
+        file.write(b"x")
+    assert settings.resolve(run, str(copy), {}, set()).lm_weight == 1.5
+    assert settings.resolve(run, str(other), {}, set()) == settings.DecoderSettings(lm=str(other))
+
+
+def test_files_of_earlier_versions_still_load(run):
+    settings.resolve(run, "", {}, set(), lambda line: None)
+    path = run.folder / settings.FILE
+    path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if line.split()[0] not in NEW))
+    assert settings.load(run).lm_weight == 0.8 and settings.load(run).temperature == 1.0
 
 
 def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):

@@ -1,11 +1,13 @@
 """The launch scripts as a user runs them: from a manifest to a transcript, in processes of their own."""
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import jax
@@ -74,8 +76,44 @@ def test_decode_with_the_runs_own_language_model(place, german, tones):
     mean = np.mean([record["ler"] for record in records])
     assert summary[-1]["beam"]["ler"] == pytest.approx(mean)
     assert f"{mean:.1%} [" in done.stdout
-    again = launch("decode.py", "--worst=0", cwd=place)
-    assert "building one from" not in again.stdout and f"{mean:.1%} [" in again.stdout
+    again = launch("decode.py", "--worst=0", "--table", cwd=place)
+    assert "building one from" not in again.stdout
+    table = [line.split(" | ") for line in again.stdout.splitlines() if line.startswith("| all")]
+    assert [row[3] for row in table] == ["greedy", "beam, no LM", "beam, LM"]
+    assert table[2][4].startswith(f"{mean:.1%} [")
+
+
+def test_tuned_weights_are_what_decode_uses(place, german, tmp_path, monkeypatch, capsys):
+    """In this process, which has JAX already; so far as the scripts are concerned it is the same."""
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(ROOT / "launch"))
+    tune, decode = map(importlib.import_module, ("tune_decoder", "decode"))
+    options = ["--run=runs/german_k8", "--utterances=8", "--beams", "5", "10", "--workers=1"]
+    tune.main([*options, "--trials=27"])
+    said = capsys.readouterr().out
+    assert "LER of 8" in said and "LER of 4 others" in said and "calibration, on 4" in said
+    folder = german / "tune" / "german_dev"
+    (trials,) = folder.glob("trials-*.jsonl")
+    best = min(map(json.loads, trials.open()), key=lambda t: (t["ler"] + t["wer"], t["beam_width"], t["lm_weight"]))
+    chosen = tomllib.loads((german / "decoder.toml").read_text())
+    assert [chosen[name] for name in ("beam_width", "lm_weight")] == [best["beam_width"], best["lm_weight"]]
+    assert (folder / "trials.png").stat().st_size > 10_000
+    logits = (folder / "logits.npz").stat().st_mtime_ns
+    tune.main([*options, "--trials=30"])
+    assert len(trials.read_text().splitlines()) == 30
+    assert (folder / "logits.npz").stat().st_mtime_ns == logits
+
+    files = [f"--out={tmp_path}/d.jsonl", f"--report={tmp_path}/report.html", "--report_utterances=4"]
+    decode.main(["--run=runs/german_k8", "--nbest=3", "--workers=1", *files])
+    assert "tuned on: german_dev, 8 utterances, 30 trials" in capsys.readouterr().out
+    records = [json.loads(line) for line in (tmp_path / "d.jsonl").open()]
+    for record in records:
+        assert record["nbest"][0]["text"] == record["predicted"] and 1 <= len(record["nbest"]) <= 3
+        assert [word["word"] for word in record["words"]] == record["predicted"].split()
+        assert all(0 <= word["confidence"] <= 1 and word["start"] < word["end"] for word in record["words"])
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<audio") == text.count("<article") == 4
+    assert f"{np.mean([record['ler'] for record in records]):.1%} [" in text
 
 
 def test_decode_greedily(place, tones):

@@ -225,14 +225,14 @@ def test_a_batch_spread_over_devices_needs_no_communication():
         target = np.array([9, 7, 5, 9]), rng.integers(1, 5, (4, 3)), np.ones(4, int)
         arrays = rng.standard_normal((4, 9, 5), np.float32), *target
         transitions = rng.standard_normal((5, 5), np.float32)
-        moves = "all-gather", "all-reduce", "permute", "all-to-all"
         mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
         spread = jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
         for loss in losses.ctc_loss, lambda x, *target: losses.asg_loss(x, transitions, *target):
             gradient = jax.jit(lambda x, *target: jax.grad(lambda x: loss(x, *target).sum())(x))
             np.testing.assert_allclose(gradient(*spread), gradient(*arrays), atol=1e-6)
             text = gradient.lower(*spread).compile().as_text()
-            print(jax.device_count(), any(word in text for word in moves))
+            exchanges = ("all-gather", "all-reduce", "permute", "all-to-all")
+            print(jax.device_count(), any(word in text for word in exchanges))
     """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)

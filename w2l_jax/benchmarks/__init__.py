@@ -15,7 +15,7 @@ from typing import Any
 from w2l_jax.errors import UserError
 
 Report = Callable[[str], None]
-SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input")
+SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "decode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,14 @@ class BenchmarkOptions:
     """Channels of layers 1 to 8."""
     top_width: int = 2000
     """Channels of layers 9 and 10."""
+    run: str = ""
+    """Run whose network `decode` takes (default: the last trained one, or models/english)."""
+    data: str = ""
+    """Prepared folder that `decode` decodes."""
+    lm: str = ""
+    """Folder of a language model for `decode` (default: the run's own)."""
+    limit: int = 100
+    """Utterances that `decode` takes, evenly spaced."""
 
     @property
     def subjects(self) -> tuple[str, ...]:

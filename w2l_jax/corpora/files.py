@@ -37,7 +37,7 @@ def lines(path: Path, kind: str) -> Iterator[tuple[Place, str]]:
     try:
         with path.open("rb") as file:
             for number, content in enumerate(file, start=1):
-                line = _decoded(content, Place(path, number)).removesuffix("\n").removesuffix("\r")
+                line = decoded(content, Place(path, number)).removesuffix("\n").removesuffix("\r")
                 if line.strip():
                     yield Place(path, number), line
     except FileNotFoundError:
@@ -46,7 +46,8 @@ def lines(path: Path, kind: str) -> Iterator[tuple[Place, str]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); it should be a {kind}") from None
 
 
-def _decoded(content: bytes, place: Place) -> str:
+def decoded(content: bytes, place: Place) -> str:
+    """Returns a line of UTF-8 as text; raises UserError, naming its place, where it is not UTF-8."""
     try:
         return content.decode("utf-8-sig" if place.line == 1 else "utf-8")
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """JSON-lines manifests in NeMo's convention: one object a line, audio paths relative to the manifest."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ def read(path: str | Path) -> list[Utterance]:
     alone, and so is `duration`: the audio itself is measured. Raises UserError with file and line for anything that
     cannot be read, and for two lines with one id.
     """
+    return list(scan(path))
+
+
+def scan(path: str | Path) -> Iterator[Utterance]:
+    """Yields the utterances of a manifest one by one, for whom their texts suffice; raises UserError as `read` does."""
     path = Path(path)
-    utterances: list[Utterance] = []
     numbers: dict[str, int] = {}
     for place, line in lines(path, "manifest"):
         where = str(place)
@@ -41,10 +46,9 @@ def read(path: str | Path) -> list[Utterance]:
                 f"{where}: the id {utterance.id!r} is already that of line {first}; remove one of the two lines, "
                 'or give them different "id" fields (without one, the id is the audio file\'s name without its ending)'
             )
-        utterances.append(utterance)
-    if not utterances:
+        yield utterance
+    if not numbers:
         raise UserError(f"{path}: holds no utterances; it needs one JSON object a line, such as {_EXAMPLE}")
-    return utterances
 
 
 def reading(path: Path) -> Reading:

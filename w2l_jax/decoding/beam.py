@@ -3,31 +3,29 @@
 The score of a sequence of words (REFERENCE §6), in natural logarithms:
 
     log P(words | audio) + lm_weight · log P_KenLM(<s> words </s>) + word_bonus · (words in the model's vocabulary)
+        + the boosts of hot words, one an occurrence
 
 P(words | audio) is CTC's sum over all alignments, of every label string that reads as these words: strings which
 differ only in outer or repeated spaces are one transcript. A word outside the vocabulary costs the model's <unk>
-and earns no bonus; no words at all cost log P(</s> | <s>). The search is pyctcdecode's, which has its own formula;
-`_Scorer` puts this one in its place. A limited beam sums over the alignments that survived in it.
+and earns no bonus; no words at all cost log P(</s> | <s>). While a word is unfinished, the best that it can become
+scores in its place, by unigrams; the word itself replaces it. A limited beam sums over the alignments that survived.
 """
 
-import bisect
 import dataclasses
-import functools
-import json
 import math
-import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-import kenlm
 import numpy as np
-from pyctcdecode.alphabet import Alphabet as Labels
-from pyctcdecode.decoder import BeamSearchDecoderCTC
-from pyctcdecode.language_model import AbstractLanguageModel
 
-from w2l_jax.alphabet import BLANK, Alphabet
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.decoding import lexicon, search
+from w2l_jax.decoding.greedy import clean
+from w2l_jax.decoding.language_model import END, LanguageModel
 from w2l_jax.errors import UserError
 
-_LOG_10 = math.log(10)  # KenLM's logarithms are decimal
+_REMEMBERED = 2**17  # word scores kept from one utterance to the next, some 30 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,95 +67,8 @@ class Transcript:
     """log P_KenLM of the whole sentence, not weighted; 0 without a language model."""
     known_words: int
     """Words in the language model's vocabulary; 0 without one."""
-
-
-class LanguageModel:
-    """A KenLM model and its vocabulary, read from a folder that `w2l_jax.decoding.lm.build` made."""
-
-    def __init__(self, folder: Path | str):
-        """Reads `lm.bin`, `unigrams.txt` and `card.json`; raises UserError if one is missing or damaged."""
-        self.folder = Path(folder)
-        files = [self.folder / name for name in ("lm.bin", "unigrams.txt", "card.json")]
-        missing = [path.name for path in files if not path.is_file()]
-        if missing:
-            raise UserError(
-                f"{self.folder} is no language model: {', '.join(missing)} missing; make one with launch/build_lm.py"
-            )
-        try:
-            self.model = kenlm.Model(str(files[0]))
-            self.words = sorted(files[1].read_text(encoding="utf-8").split("\n")[:-1])
-            self.card = json.loads(files[2].read_text(encoding="utf-8"))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"{self.folder} holds a damaged language model ({error}); delete it and run launch/build_lm.py again"
-            ) from None
-        unknown = [word for word in self.words if word not in self.model]
-        if unknown or not self.words:
-            found = f"names {unknown[0]!r}, which lm.bin does not know" if unknown else "is empty"
-            raise UserError(f"{files[1]} {found}; delete the folder and run launch/build_lm.py again")
-        self._unigrams = np.array([self._unigram(word) for word in self.words])
-        self.unknown = self._unigram("<unk>")
-        """log10 P(<unk>) without context."""
-        # The same beginnings of words recur over a whole run; misheard ones never end, hence the limit.
-        self.best_unigram = functools.lru_cache(maxsize=2**18)(self._best_unigram)
-
-    def _unigram(self, word: str) -> float:
-        """Returns log10 P(word) without context."""
-        state = kenlm.State()
-        self.model.NullContextWrite(state)
-        return self.model.BaseScore(state, word, kenlm.State())
-
-    def score(self, text: str) -> tuple[float, int]:
-        """Returns natural log P(<s> text </s>) and how many of its words are in the vocabulary."""
-        log_10 = self.model.score(text, bos=True, eos=True)
-        return log_10 * _LOG_10, sum(word in self.model for word in text.split())
-
-    def _best_unigram(self, prefix: str) -> float:
-        """Returns log10 P without context of the likeliest word that starts with `prefix`, -inf if there is none."""
-        first = bisect.bisect_left(self.words, prefix)
-        if first == len(self.words) or not self.words[first].startswith(prefix):
-            return -math.inf
-        last = bisect.bisect_left(self.words, prefix + chr(0x10FFFF), lo=first)
-        return float(self._unigrams[first:last].max())
-
-
-class _Scorer(AbstractLanguageModel):
-    """The paper's score as pyctcdecode asks for it: word by word, with a look-ahead for unfinished words.
-
-    pyctcdecode's own class differs in three ways. It takes the end after a trailing space, or of an empty transcript,
-    for the word "" = <unk>; it gives the bonus to every word; and its look-ahead is a constant outside the vocabulary.
-    """
-
-    def __init__(self, language_model: LanguageModel, config: BeamConfig):
-        self._lm = language_model
-        self._model = language_model.model
-        self._weight = config.lm_weight * _LOG_10
-        self._bonus = config.word_bonus
-
-    @property
-    def order(self) -> int:
-        return self._model.order
-
-    def get_start_state(self) -> kenlm.State:
-        state = kenlm.State()
-        self._model.BeginSentenceWrite(state)
-        return state
-
-    def score(self, prev_state: kenlm.State, word: str, is_last_word: bool = False) -> tuple[float, kenlm.State]:
-        """Returns the weighted score of `word`, with </s> after it at the end, and the state behind the word."""
-        score, state = 0.0, prev_state
-        if word:
-            state = kenlm.State()
-            score = self._weight * self._model.BaseScore(prev_state, word, state)
-            score += self._bonus if word in self._model else 0.0
-        if is_last_word:
-            score += self._weight * self._model.BaseScore(state, "</s>", kenlm.State())
-        return score, state
-
-    def score_partial_token(self, partial_token: str) -> float:
-        """Returns what the best word it can become would score without context; a whole word's score replaces it."""
-        best, unknown = self._lm.best_unigram(partial_token), self._weight * self._lm.unknown
-        return unknown if best == -math.inf else max(self._weight * best + self._bonus, unknown)
+    hot_score: float = 0.0
+    """The boosts of its hot words."""
 
 
 def check_searchable(alphabet: Alphabet) -> None:
@@ -169,10 +80,20 @@ def check_searchable(alphabet: Alphabet) -> None:
 class Decoder:
     """Turns logits into transcripts with one alphabet, one language model (or none) and one set of options."""
 
-    def __init__(self, alphabet: Alphabet, lm: LanguageModel | Path | str | None, config: BeamConfig = BeamConfig()):
-        """Takes a language model or its folder; raises UserError if it shares no word with the alphabet, or for ASG."""
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        lm: LanguageModel | Path | str | None,
+        config: BeamConfig = BeamConfig(),
+        hot_words: Mapping[str, float] = MappingProxyType({}),
+    ):
+        """Takes a language model or its folder, and words with what each occurrence adds to the score (natural log).
+
+        Raises UserError if the model shares no word with the alphabet, for a hot word that it cannot spell, and for an
+        alphabet of ASG.
+        """
         check_searchable(alphabet)
-        self.alphabet, self.config = alphabet, config
+        self.alphabet, self.config, self.hot_words = alphabet, config, dict(hot_words)
         self.lm = lm if lm is None or isinstance(lm, LanguageModel) else LanguageModel(lm)
         known = set(alphabet.characters)
         if self.lm and not any(known.issuperset(word) for word in self.lm.words):
@@ -180,35 +101,88 @@ class Decoder:
                 f"no word of {self.lm.folder} can be spelled with {alphabet.characters!r}; "
                 "build the language model in the network's alphabet (launch/build_lm.py --run=… or --language=…)"
             )
-        labels = list(alphabet.characters)
-        labels.insert(BLANK, "")
-        # Built directly: build_alphabet would take "|" for a space and warn about things that are meant.
-        scorer = _Scorer(self.lm, config) if self.lm else None
-        self._search = BeamSearchDecoderCTC(Labels(labels, is_bpe=False), scorer)
-        # pyctcdecode keeps every scorer in a class variable until it is told to let go.
-        weakref.finalize(self, BeamSearchDecoderCTC.model_container.pop, self._search._model_key, None)
+        _check(self.hot_words, alphabet)
+        self._space = alphabet.characters.find(" ") + 1 or -1
+        self._lexicon = self._make_lexicon()
+
+    def _make_lexicon(self) -> tuple[np.ndarray, ...]:
+        """What `search` knows of words: the model's, then "" for all others, then hot words among these."""
+        names = self.lm.words if self.lm else ()
+        context_free_W = self.config.lm_weight * self.lm.unigrams_W if self.lm else np.zeros(1)
+        added = tuple(sorted(set(self.hot_words).difference(names)))
+        tree = self.lm.tree(self.alphabet, added) if self.lm else lexicon.tree(("", *added), 0, self.alphabet)
+        extra_W = np.zeros(len(names) + 1 + len(added))
+        extra_W[: len(names)] = self.config.word_bonus
+        extra_W += [self.hot_words.get(name, 0.0) for name in (*names, "", *added)]
+        score_W = extra_W + np.pad(context_free_W, (0, len(added)), "edge")
+        return *tree, lexicon.bounds(tree.first_N, tree.word_N, score_W, len(names)), extra_W
 
     def decode(self, logits_SxV: np.ndarray) -> Transcript:
         """Returns the best transcript of the logits [S, V] of one utterance, S its real frames.
 
-        The logits may be of any float type, normalised or not. Probabilities under 1e-15 count as 1e-15. The same
-        logits give the same transcript in every process: equal scores are decided by the text. Raises UserError on
-        NaN or a wrong shape.
+        The logits may be of any float type, normalised or not. The same logits give the same transcript in every
+        process: equal scores are decided by the text. Raises UserError on NaN or a wrong shape.
         """
-        log_probs_SxV = self._log_probs(logits_SxV)
-        beams = self._search.decode_beams(
-            log_probs_SxV,
-            beam_width=self.config.beam_width,
-            beam_prune_logp=-self.config.beam_margin,
-            token_min_logp=-self.config.label_margin,
-        )
-        text, acoustic = min(((text, acoustic, total) for text, _, _, acoustic, total in beams), key=_rank)[:2]
+        return self.nbest(logits_SxV, 1)[0]
+
+    def nbest(self, logits_SxV: np.ndarray, count: int) -> list[Transcript]:
+        """Returns up to `count` different transcripts, the best first, of those that the search ended with.
+
+        As `decode` otherwise, which returns the first of them.
+        """
+        if count < 1:
+            raise UserError(f"{count} transcripts asked for; there must be at least 1")
+        beams, nodes = self._search(self._log_probs(logits_SxV))
+        # "w" and "w " are one transcript.
+        outer = (beams["prefix"] == lexicon.ROOT) & (beams["node"] > 0)
+        texts_N, text_B = np.unique(np.where(outer, nodes["parent"][beams["node"]], beams["node"]), return_inverse=True)
+        acoustic_N = np.full(len(texts_N), -np.inf)
+        np.logaddexp.at(acoustic_N, text_B, beams["acoustic"])
+        score_N = acoustic_N.copy()
+        score_N[text_B] += beams["words"] + beams["end_score"]
+        enough = np.sort(score_N)[-min(count, len(score_N))]
+        found = []
+        for i in np.flatnonzero(score_N >= enough):
+            text = clean(self.alphabet.decode(search.spell(nodes, texts_N[i])))
+            found.append(self._transcript(text, float(acoustic_N[i])))
+        return sorted(found, key=lambda t: (-t.score, t.text))[:count]
+
+    def _transcript(self, text: str, acoustic: float) -> Transcript:
         lm_score, known = self.lm.score(text) if self.lm else (0.0, 0)
-        score = acoustic + self.config.lm_weight * lm_score + self.config.word_bonus * known
-        return Transcript(text, score, acoustic, lm_score, known)
+        hot = sum((self.hot_words.get(word, 0.0) for word in text.split()), 0.0)
+        score = acoustic + self.config.lm_weight * lm_score + self.config.word_bonus * known + hot
+        return Transcript(text, score, acoustic, lm_score, known, hot)
+
+    def _search(self, log_probs_SxV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the beams after the last frame, `end_score` with the end of the sentence, and the nodes."""
+        if self.lm:
+            self.lm.forget(_REMEMBERED)
+        frame, front, wanted = 0, search.begin(self._space), None
+        limits = self._space, self.config.beam_width, float(self.config.beam_margin)
+        while wanted is None or len(wanted):
+            frame, front, wanted = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
+            self._end_words(front[0], wanted)
+        beams, nodes, _ = front
+        self._end_words(beams, np.flatnonzero(beams["end_state"] < 0))
+        if self.lm:
+            ends = [self.lm.follow(state, END)[0] for state in beams["end_state"].tolist()]
+            beams["end_score"] += self.config.lm_weight * np.array(ends)
+        return beams, nodes
+
+    def _end_words(self, beams: np.ndarray, which: np.ndarray) -> None:
+        """Fills in `end_state` and `end_score` of these beams."""
+        _, _, word_N, _, extra_W = self._lexicon
+        words = word_N[beams["prefix"][which]]
+        beams["end_state"][which], beams["end_score"][which] = 0, extra_W[words]
+        if self.lm:
+            pairs = zip(beams["state"][which].tolist(), words.tolist(), strict=True)
+            answers = np.array([self.lm.follow(state, word) for state, word in pairs]).reshape(-1, 2)
+            beams["end_score"][which] += self.config.lm_weight * answers[:, 0]
+            beams["end_state"][which] = answers[:, 1]
 
     def _log_probs(self, logits_SxV: np.ndarray) -> np.ndarray:
-        logits_SxV = np.asarray(logits_SxV, np.float64)
+        """Returns log-probabilities, -inf where they are under the margin and not the frame's best."""
+        logits_SxV = np.asarray(logits_SxV, np.float64, order="C")  # compiled for this layout
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
             raise UserError(
                 f"logits of shape {logits_SxV.shape} do not fit {self.alphabet.size} labels, blank included"
@@ -217,13 +191,16 @@ class Decoder:
         if not np.isfinite(top_Sx1).all():
             frame = int(np.flatnonzero(~np.isfinite(top_Sx1))[0])
             raise UserError(f"frame {frame} of the logits is not finite; the network diverged or its input is damaged")
-        if not len(logits_SxV):
-            # No frames are one way to say nothing, with certainty, as a blank frame is; pyctcdecode wants one.
-            return np.where(np.arange(self.alphabet.size) == BLANK, 0.0, -np.inf)[None]
-        logits_SxV = logits_SxV - top_Sx1
-        return logits_SxV - np.log(np.exp(logits_SxV).sum(axis=1, keepdims=True))
+        log_probs_SxV = logits_SxV - top_Sx1
+        log_probs_SxV -= np.log(np.exp(log_probs_SxV).sum(axis=1, keepdims=True))
+        tried_SxV = log_probs_SxV >= -self.config.label_margin
+        tried_SxV[np.arange(len(logits_SxV)), logits_SxV.argmax(axis=1)] = True
+        return np.where(tried_SxV, log_probs_SxV, -np.inf)
 
 
-def _rank(beam: tuple[str, float, float]) -> tuple[float, str]:
-    """Best score first, then by text."""
-    return -beam[2], beam[0]
+def _check(hot_words: Mapping[str, float], alphabet: Alphabet) -> None:
+    for word, boost in hot_words.items():
+        if not word or " " in word or alphabet.unknown(word):
+            raise UserError(f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; respell it")
+        if not math.isfinite(boost):
+            raise UserError(f"hot word {word!r} adds {boost} to the score; give a finite number")

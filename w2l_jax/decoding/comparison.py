@@ -8,7 +8,7 @@ from typing import Any
 
 from w2l_jax import metrics
 from w2l_jax.checkpoint import Run
-from w2l_jax.decoding.results import percent
+from w2l_jax.decoding.results import RATES, percent
 from w2l_jax.errors import UserError
 from w2l_jax.metrics import Errors
 
@@ -66,7 +66,7 @@ def rates(runs: Sequence[Decoded]) -> list[Row]:
             found = [errors[i] for i in ids]
             point, spans = dataclasses.asdict(metrics.rates(found)), metrics.intervals(found, units)
             start = {"run": run.name, "updates": f"{run.steps:,}", "minutes": f"{run.seconds / 60:.1f}"}
-            cells = {title: percent(point[name], spans[name]) for name, title in _TITLES.items()}
+            cells = {title: percent(point[name], spans[name]) for name, title in RATES.items()}
             out.append({**start, "search": _SEARCHES[search], **cells})
     return out
 
@@ -90,7 +90,7 @@ def differences(runs: Sequence[Decoded], baseline: Decoded) -> list[Row]:
             a, b = [mine[i] for i in ids], [theirs[i] for i in ids]
             points = dataclasses.asdict(metrics.rates(a)), dataclasses.asdict(metrics.rates(b))
             spans = metrics.difference_intervals(a, b, units)
-            cells = {title: _points(points[0][name] - points[1][name], spans[name]) for name, title in _TITLES.items()}
+            cells = {title: _points(points[0][name] - points[1][name], spans[name]) for name, title in RATES.items()}
             out.append({"run": f"{run.name} − {baseline.name}", "search": _SEARCHES[search], **cells})
     return out
 
@@ -114,7 +114,6 @@ def units(runs: Sequence[Decoded]) -> str:
     return metrics.resampling_units(list(runs[0].speakers.values()))[1]
 
 
-_TITLES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
 _SEARCHES = {"greedy": "greedy", "beam": "with LM"}
 
 

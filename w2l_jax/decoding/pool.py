@@ -1,7 +1,8 @@
 """Beam search on several cores, in processes that start once and never import JAX."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,15 +20,20 @@ class DecoderPool:
     """
 
     def __init__(
-        self, alphabet: Alphabet, lm_folder: Path | str | None, config: BeamConfig = BeamConfig(), workers: int = 1
+        self,
+        alphabet: Alphabet,
+        lm_folder: Path | str | None,
+        config: BeamConfig = BeamConfig(),
+        workers: int = 1,
+        hot_words: Mapping[str, float] = MappingProxyType({}),
     ):
-        """Loads the language model here first, so that a bad one is a UserError at once."""
+        """Loads the language model and compiles the search here first: a bad option is a UserError at once."""
         if workers < 1:
             raise UserError(f"{workers} decoding workers; there must be at least 1")
         self.config = config
-        self._work = _Work(alphabet, lm_folder)
-        self._work((np.zeros((0, alphabet.size)), config))
-        self._pool = WorkerPool(_Work(alphabet, lm_folder), workers) if workers > 1 else None
+        self._work = _Work(alphabet, lm_folder, dict(hot_words))
+        self._work((np.zeros((0, alphabet.size)), config, 1))
+        self._pool = WorkerPool(_Work(alphabet, lm_folder, dict(hot_words)), workers) if workers > 1 else None
 
     def __enter__(self) -> "DecoderPool":
         return self
@@ -41,8 +47,14 @@ class DecoderPool:
 
         `config` replaces the pool's options for this call (tuning tries many). Raises what `Decoder.decode` raises.
         """
+        return (found[0] for found in self.nbest(logits, 1, config))
+
+    def nbest(
+        self, logits: Iterable[np.ndarray], count: int, config: BeamConfig | None = None
+    ) -> Iterator[list[Transcript]]:
+        """Yields up to `count` transcripts of each utterance as `Decoder.nbest` does, and otherwise as `decode`."""
         # float32, because a worker without JAX's own types could not unpack bfloat16.
-        tasks = ((np.asarray(logits_SxV, np.float32), config or self.config) for logits_SxV in logits)
+        tasks = ((np.asarray(logits_SxV, np.float32), config or self.config, count) for logits_SxV in logits)
         try:
             yield from self._pool.in_order(tasks) if self._pool else map(self._work, tasks)
         except WorkerDiedError:
@@ -55,15 +67,15 @@ class DecoderPool:
 class _Work:
     """One process's language model, read at its first task, and its decoder for the options last used."""
 
-    def __init__(self, alphabet: Alphabet, lm_folder: Path | str | None):
-        self._alphabet, self._lm_folder = alphabet, lm_folder
+    def __init__(self, alphabet: Alphabet, lm_folder: Path | str | None, hot_words: dict[str, float]):
+        self._alphabet, self._lm_folder, self._hot_words = alphabet, lm_folder, hot_words
         self._lm: LanguageModel | None = None
         self._decoder: Decoder | None = None
 
-    def __call__(self, task: tuple[np.ndarray, BeamConfig]) -> Transcript:
-        logits_SxV, config = task
+    def __call__(self, task: tuple[np.ndarray, BeamConfig, int]) -> list[Transcript]:
+        logits_SxV, config, count = task
         if self._lm is None and self._lm_folder is not None:
             self._lm = LanguageModel(self._lm_folder)
         if self._decoder is None or self._decoder.config != config:
-            self._decoder = Decoder(self._alphabet, self._lm, config)
-        return self._decoder.decode(logits_SxV)
+            self._decoder = Decoder(self._alphabet, self._lm, config, self._hot_words)
+        return self._decoder.nbest(logits_SxV, count)

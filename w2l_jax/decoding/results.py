@@ -2,22 +2,44 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from w2l_jax import metrics
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Source
+from w2l_jax.decoding.align import WordSpan, align
 from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.inference import Prediction
 from w2l_jax.metrics import Errors
 
+SEARCHES = {"greedy": "greedy", "without_lm": "no LM", "beam": "beam"}
+"""The ways in which an utterance may have been decoded, and what tables call them."""
+RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
+"""The rates in `metrics.Rates`: means over utterances, as in the paper, and of the corpus as a whole."""
+
+
+class Word(NamedTuple):
+    """A word of the best transcript: seconds from the start of the utterance, and how sure it is, 0 to 1."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None
+    """Calibrated; None without a beam search."""
+    posterior: float | None
+    """As it was before calibration."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One decoded utterance; `beam` is None without a language model, `loss` (nats) where the target cannot fit."""
+    """One decoded utterance; `beam` is None without a search, `loss` (nats) where the target cannot fit."""
 
     id: str
     source: str
@@ -27,27 +49,61 @@ class Result:
     greedy: str
     beam: Transcript | None
     loss: float | None
+    without_lm: str | None = None
+    """What the beam search finds without the language model, where that was asked for."""
+    words: tuple[Word, ...] = ()
+    """The words of `best`, where details were asked for."""
+    nbest: tuple[Transcript, ...] = ()
+    """The best hypotheses of the beam search, `beam` first, where they were asked for."""
 
-    def errors(self, beam: bool) -> Errors:
-        """The errors of the greedy or the beam search's transcript."""
-        return metrics.utterance_errors(self.expected, self.beam.text if beam and self.beam else self.greedy)
+    def text(self, search: str) -> str | None:
+        """The transcript of one of `SEARCHES`, None if it was not made."""
+        return (self.beam and self.beam.text) if search == "beam" else getattr(self, search)
+
+    @property
+    def best(self) -> str:
+        """The transcript to use: the beam search's, or the greedy one where there was no search."""
+        return self.beam.text if self.beam else self.greedy
+
+    def errors(self, search: str = "") -> Errors:
+        """The errors of the transcript of one of `SEARCHES`, by default of the best there is."""
+        return metrics.utterance_errors(self.expected, self.text(search) if search else self.best)
 
     def record(self) -> dict[str, Any]:
-        """A JSON object with transcripts, scores and error rates."""
-        out = {key: value for key, value in dataclasses.asdict(self).items() if key != "beam"}
-        errors = self.errors(beam=False)
+        """A JSON object with transcripts, scores and error rates, and the details there are."""
+        out = {key: value for key, value in vars(self).items() if key not in ("beam", "without_lm", "words", "nbest")}
+        if self.without_lm is not None:
+            out["without_lm"] = self.without_lm
+        errors = self.errors("greedy")
         out |= {"greedy_ler": errors.ler, "greedy_wer": errors.wer}
         if self.beam:
-            errors = self.errors(beam=True)
+            errors = self.errors()
             out |= {"predicted": self.beam.text, "ler": errors.ler, "wer": errors.wer, "score": self.beam.score}
             out |= {"acoustic_score": self.beam.acoustic_score, "lm_score": self.beam.lm_score}
+        if self.words:
+            names = ("word", "start", "end", "confidence") if self.beam else ("word", "start", "end")
+            out["words"] = [{name: getattr(word, name) for name in names} for word in self.words]
+        if self.nbest:
+            out["nbest"] = [dataclasses.asdict(transcript) for transcript in self.nbest]
         return out
 
 
 def decode(
-    predictions: Iterable[Prediction], source: Source, alphabet: Alphabet, pool: DecoderPool | None
+    predictions: Iterable[Prediction],
+    source: Source,
+    alphabet: Alphabet,
+    pool: DecoderPool | None,
+    without_lm: Mapping[int, str] = types.MappingProxyType({}),
+    *,
+    nbest: int | None = None,
+    calibration: tuple[float, float] = (1.0, 1.0),
 ) -> Iterator[Result]:
-    """Yields the result of each prediction; the network runs ahead of the search, which uses the pool's processes."""
+    """Yields the result of each prediction; the network runs ahead of the search, which uses the pool's processes.
+
+    `without_lm` holds what the function of that name found, by index. With `nbest` (a number, 0 too) the results have
+    words with times and confidences, of `calibration` (temperature, coverage), and so many hypotheses; else neither,
+    which is cheaper. A network of ASG, whose paths are others, gets none.
+    """
     waiting: list[Prediction] = []
 
     def logits():
@@ -55,13 +111,51 @@ def decode(
             waiting.append(prediction)
             yield prediction.logits_SxV
 
-    transcripts = pool.decode(logits()) if pool else (None for _ in logits())
-    for transcript in transcripts:
+    for hypotheses in _lists(pool, logits(), nbest):
         prediction = waiting.pop(0)
         entry = source.dataset.entries[prediction.index]
-        text = greedy(prediction.path_S, alphabet)
-        loss = prediction.loss if prediction.feasible else None
-        yield Result(entry.id, entry.source, entry.speaker, entry.duration, entry.transcript, text, transcript, loss)
+        result = Result(
+            entry.id,
+            entry.source,
+            entry.speaker,
+            entry.duration,
+            entry.transcript,
+            greedy(prediction.path_S, alphabet),
+            hypotheses[0] if hypotheses else None,
+            prediction.loss if prediction.feasible else None,
+            without_lm.get(prediction.index),
+        )
+        if nbest is not None and not alphabet.repetitions:
+            spans = align(prediction.logits_SxV, result.best, alphabet)
+            words = _words(spans, hypotheses[:HYPOTHESES], calibration)
+            result = dataclasses.replace(result, words=words, nbest=tuple(hypotheses[:nbest]))
+        yield result
+
+
+def _lists(pool: DecoderPool | None, logits: Iterable[np.ndarray], nbest: int | None) -> Iterator[Sequence[Transcript]]:
+    """Each utterance's hypotheses, best first: as many as confidences need where details are wanted."""
+    if pool is None:
+        return (() for _ in logits)
+    if nbest is None:
+        return ((transcript,) for transcript in pool.decode(logits))
+    return pool.nbest(logits, max(nbest, HYPOTHESES))
+
+
+def _words(
+    spans: Sequence[WordSpan], hypotheses: Sequence[Transcript], calibration: tuple[float, float]
+) -> tuple[Word, ...]:
+    if not hypotheses:
+        return tuple(Word(*span, None, None) for span in spans)
+    sure, raw = confidences(hypotheses, *calibration), confidences(hypotheses, 1.0)
+    return tuple(Word(*span, a, b) for span, a, b in zip(spans, sure, raw, strict=True))
+
+
+def without_lm(predictions: Sequence[Prediction], pool: DecoderPool) -> Iterator[tuple[int, str]]:
+    """Yields the index and the transcript of each prediction, searched with both weights at 0."""
+    config = dataclasses.replace(pool.config, lm_weight=0.0, word_bonus=0.0)
+    found = pool.decode((prediction.logits_SxV for prediction in predictions), config)
+    for prediction, transcript in zip(predictions, found, strict=True):
+        yield prediction.index, transcript.text
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -80,8 +174,10 @@ def _row(name: str, group: Sequence[Result]) -> dict[str, Any]:
     row = {"corpus": name, "utterances": len(group), "hours": sum(r.seconds for r in group) / 3600}
     row["loss"] = sum(losses) / len(losses) if losses else math.nan
     units, row["units"] = metrics.resampling_units([r.speaker for r in group])
-    for search in ("greedy", "beam") if all(r.beam for r in group) else ("greedy",):
-        errors = [r.errors(beam=search == "beam") for r in group]
+    for search in SEARCHES:
+        if any(r.text(search) is None for r in group):
+            continue
+        errors = [r.errors(search) for r in group]
         row[search] = metrics.rates(errors)
         row[f"{search}_intervals"] = metrics.intervals(errors, units)
     return row
@@ -93,17 +189,36 @@ def table(results: Sequence[Result]) -> str:
     Behind each stands its 95 % bootstrap interval.
     """
     found = rows(results)
-    rates = f"{'search':<7}" + "".join(f"{name:>23}" for name in ("LER", "WER", "corpus LER", "corpus WER"))
+    rates = f"{'search':<7}" + "".join(f"{name:>23}" for name in RATES.values())
     lines = [f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {rates}"]
     for row in found:
         start = f"{row['corpus'][:20]:<20}{row['utterances']:>6}{row['hours']:>7.2f}{row['loss']:>8.2f}"
-        for search in ("greedy", "beam"):
+        for search, label in SEARCHES.items():
             if search in row:
                 spans = row[f"{search}_intervals"]
                 cells = "".join(f"{percent(getattr(row[search], name), spans[name]):>23}" for name in spans)
-                lines.append(f"{start if search == 'greedy' else '':<41}  {search:<7}{cells}")
+                lines.append(f"{start if search == 'greedy' else '':<41}  {label:<7}{cells}")
     drawn = ", ".join(sorted({row["units"] for row in found}))
     return "\n".join([*lines, f"[95 % intervals: bootstrap over {drawn}]"])
+
+
+def searches(results: Sequence[Result]) -> list[dict[str, str]]:
+    """The paper's Table 3: a row a corpus and search, with and without language model, and 95 % intervals."""
+    lm = any(r.beam and r.beam.lm_score for r in results)
+    names = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM" if lm else "beam, no LM"}
+    return [
+        {
+            "corpus": row["corpus"],
+            "utterances": f"{row['utterances']:,}",
+            "hours": f"{row['hours']:.2f}",
+            "search": names[search],
+            **{title: percent(getattr(row[search], n), row[f"{search}_intervals"][n]) for n, title in RATES.items()},
+            "95 % intervals over": row["units"],
+        }
+        for row in rows(results)
+        for search in SEARCHES
+        if search in row
+    ]
 
 
 def percent(rate: float, interval: tuple[float, float]) -> str:
@@ -113,12 +228,11 @@ def percent(rate: float, interval: tuple[float, float]) -> str:
 
 def worst(results: Sequence[Result], count: int) -> str:
     """The utterances with the highest word error rate, as in §6.6: expected, predicted, LER, WER, loss."""
-    ranked = sorted(results, key=lambda r: (-r.errors(beam=True).wer, -r.errors(beam=True).ler, r.id))
+    ranked = sorted(results, key=lambda r: (-r.errors().wer, -r.errors().ler, r.id))
     blocks = []
     for r in ranked[:count]:
-        errors = r.errors(beam=True)
+        errors = r.errors()
         loss = "target too long" if r.loss is None else f"loss {r.loss:.2f}"
-        predicted = r.beam.text if r.beam else r.greedy
         rates = f"LER {errors.ler:.0%}, WER {errors.wer:.0%}, {loss}"
-        blocks.append(f"{r.id}: {rates}\n    expected:  {r.expected}\n    predicted: {predicted}")
+        blocks.append(f"{r.id}: {rates}\n    expected:  {r.expected}\n    predicted: {r.best}")
     return "\n".join(blocks)

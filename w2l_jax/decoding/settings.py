@@ -20,18 +20,30 @@ FILE = "decoder.toml"
 
 @dataclasses.dataclass(frozen=True)
 class DecoderSettings:
-    """What decodes a run: a language model's folder (empty: none, greedy only) and the search's options."""
+    """What decodes a run: a language model's folder (empty: none) and the search's options."""
 
     lm: str = ""
     lm_sha256: str = ""
     beam_width: int = BeamConfig.beam_width
+    """Hypotheses kept; 0: no search, greedy only."""
     lm_weight: float = BeamConfig.lm_weight
     word_bonus: float = BeamConfig.word_bonus
+    temperature: float = 1.0
+    """Of the words' confidences (`confidence`)."""
+    coverage: float = 1.0
+    """Of the words' confidences."""
+    tuned: str = ""
+    """What tune_decoder.py fitted the other values on; empty: it did not."""
 
     @property
     def beam(self) -> BeamConfig:
         """The options of the beam search."""
         return BeamConfig(self.beam_width, self.lm_weight, self.word_bonus)
+
+    @property
+    def calibration(self) -> tuple[float, float]:
+        """What `confidence.confidences` takes beside the hypotheses."""
+        return self.temperature, self.coverage
 
 
 def load(run: Run) -> DecoderSettings | None:
@@ -47,7 +59,7 @@ def load(run: Run) -> DecoderSettings | None:
         model = _folder(run, settings.lm)
         if not (model / "lm.bin").is_file():
             raise UserError(f"{path}: its language model {model} is gone; name another with --lm, or delete {path}")
-        if settings.lm_sha256 and _sha256(model) != settings.lm_sha256:
+        if settings.lm_sha256 and sha256(model) != settings.lm_sha256:
             raise UserError(f"{path}: its language model {model} is not the one it was written for; delete {path}")
         settings = dataclasses.replace(settings, lm=str(model))
     return settings
@@ -61,7 +73,7 @@ def save(run: Run, settings: DecoderSettings) -> None:
     elif settings.lm:
         settings = dataclasses.replace(settings, lm=str(model.resolve()))
     if settings.lm:
-        settings = dataclasses.replace(settings, lm_sha256=_sha256(_folder(run, settings.lm)))
+        settings = dataclasses.replace(settings, lm_sha256=sha256(_folder(run, settings.lm)))
     write_atomically(run.folder / FILE, to_toml(settings))
 
 
@@ -70,21 +82,31 @@ def resolve(
 ) -> DecoderSettings:
     """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
 
-    `lm` names a language model's folder, `none` (greedy only) or, empty, the run's own, which is built from its
-    training transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing. None is
-    built for a network of ASG, which is decoded greedily, and to name one is an error (UserError).
+    `lm` names a language model's folder, `none` or, empty, the run's own, which is built from its training
+    transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing. Without a language
+    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
+    of ASG is decoded greedily; to ask for a search is an error (UserError).
     """
     if run.alphabet.repetitions:
-        if lm not in ("", "none"):
+        if lm not in ("", "none") or given.get("beam_width"):
             check_searchable(run.alphabet)
-        return DecoderSettings()
+        return DecoderSettings(beam_width=0)
     settings = load(run) if lm != "none" else DecoderSettings()
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
         save(run, settings)
     elif lm and lm != "none":
-        settings = dataclasses.replace(settings, lm=lm, lm_sha256="")
+        settings = _with_lm(settings, Path(lm))
+    if not settings.lm:
+        settings = dataclasses.replace(settings, beam_width=0)
     return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
+    """The settings with another language model: what was tuned with the old one says nothing about it."""
+    if settings.tuned and not (settings.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == settings.lm_sha256):
+        settings = DecoderSettings()
+    return dataclasses.replace(settings, lm=str(lm), lm_sha256="")
 
 
 def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
@@ -113,6 +135,7 @@ def _folder(run: Run, lm: str) -> Path:
     return Path(lm) if Path(lm).is_absolute() else run.folder / lm
 
 
-def _sha256(model: Path) -> str:
+def sha256(model: Path) -> str:
+    """Of a language model's binary; `model` is its folder."""
     with (model / "lm.bin").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

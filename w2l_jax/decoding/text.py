@@ -1,33 +1,44 @@
-"""Text for language models: files and manifests → normalised sentences, everything left out counted."""
+"""Text for language models: files and transcripts → normalised sentences, everything left out counted."""
 
 import collections
 import dataclasses
 import glob
-import gzip
-import lzma
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from w2l_jax.alphabet import Alphabet, normalize
+from w2l_jax.alphabet import Alphabet, normalize, spell_numbers
 from w2l_jax.corpora import manifest
+from w2l_jax.corpora.files import Place, decoded
+from w2l_jax.dataset.store import PREPARED, open_dataset
+from w2l_jax.decoding import packed
+from w2l_jax.decoding.counting import Seen
 from w2l_jax.errors import UserError
 
 _MANIFESTS = (".jsonl", ".json")
-_OPEN = {".gz": gzip.open, ".xz": lzma.open}
 
 # A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter.
 _END = re.compile(r"[.!?…][\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
 
+# Single quotation marks come in pairs at the edges of words, or beside no letter; normalising would take them for
+# apostrophes.
+_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
+
 
 @dataclasses.dataclass
 class Counts:
-    """What `sentences` yielded and left out."""
+    """What a `Reader` yielded and left out."""
 
     sentences: int = 0
     words: int = 0
     held_out: int = 0
-    """Utterances of manifests left out by their id."""
+    """Utterances left out by their id."""
+    matching: int = 0
+    """Sentences of plain text left out because their text is one that was to be excluded."""
+    repeated_lines: int = 0
+    """Lines of plain text that had been there before; left out, unless all are to be kept."""
+    repeated_transcripts: int = 0
+    """Utterances whose text another had before; left out only on demand: read prompts recur across speakers."""
     dropped: int = 0
     """Sentences left out because normalising could not bring them into the alphabet."""
     dropped_characters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -35,38 +46,52 @@ class Counts:
 
 
 def find(texts: Iterable[Path | str]) -> list[Path]:
-    """Returns the files that paths and glob patterns name, in that order; raises UserError if one names none."""
+    """Returns the sources that paths and glob patterns name, in that order; raises UserError if one names none."""
     found: list[Path] = []
     for text in map(str, texts):
-        paths = [Path(text)] if Path(text).is_file() else [Path(path) for path in sorted(glob.glob(text))]
-        paths = [path for path in paths if path.is_file()]
+        paths = [Path(text)] if Path(text).exists() else [Path(path) for path in sorted(glob.glob(text))]
+        paths = [path for path in paths if path.is_file() or is_prepared(path)]
         if not paths:
-            raise UserError(f"{text}: no such text file; give plain text, .gz, .xz or a .jsonl manifest, or a pattern")
-        packed = [path for path in paths if path.suffix in _OPEN and Path(path.stem).suffix in _MANIFESTS]
-        if packed:
-            raise UserError(f"{packed[0]}: a manifest has to be unpacked first (`xz -d`, `gzip -d`)")
+            raise UserError(
+                f"{text}: no such text; give plain text (packed as {', '.join(packed.ENDINGS)} too), a .jsonl "
+                "manifest, a prepared folder, or a pattern"
+            )
+        unread = [path for path in paths if path.suffix in packed.ENDINGS and Path(path.stem).suffix in _MANIFESTS]
+        if unread:
+            raise UserError(f"{unread[0]}: a manifest has to be unpacked first (`xz -d`, `gzip -d`)")
         found += [path for path in paths if path not in found]
     if not found:
-        raise UserError("a language model needs at least one text file or manifest")
+        raise UserError("a language model needs at least one text file, manifest or prepared folder")
     return found
 
 
-def sentences(path: Path, alphabet: Alphabet, held_out_ids: Collection[str], counts: Counts) -> Iterator[str]:
-    """Yields the sentences of one file in `alphabet`, and adds them to `counts`.
+def is_prepared(path: Path) -> bool:
+    """Whether `path` is a prepared dataset's folder."""
+    return (path / PREPARED).is_file()
 
-    A line of plain text (.gz, .xz too) is split into sentences; an utterance of a manifest (.jsonl, .json) is one
-    sentence. Raises UserError for a file that cannot be read, with the line.
+
+def transcripts(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields id and text of every utterance of a manifest or prepared folder; raises UserError if it is neither."""
+    if path.is_dir():
+        yield from ((entry.id, entry.transcript) for entry in open_dataset(path).entries)
+    else:
+        yield from ((utterance.id, utterance.text) for utterance in manifest.scan(path))
+
+
+def number_language(language: str, alphabet: Alphabet) -> str:
+    """Returns the language to spell numbers in: `language`, but "" (they stay) where the alphabet has digits.
+
+    Raises UserError where nobody can spell them (`alphabet.spell_numbers`).
     """
-    for sentence in _manifest(path, held_out_ids, counts) if path.suffix in _MANIFESTS else _plain(path):
-        text = normalize(sentence, alphabet)
-        unknown = alphabet.unknown(text)
-        if unknown:
-            counts.dropped += 1
-            counts.dropped_characters.update(unknown)
-        elif text:
-            counts.sentences += 1
-            counts.words += text.count(" ") + 1
-            yield text
+    if set("0123456789") & set(alphabet.characters):
+        return ""
+    spell_numbers("0", language)
+    return language
+
+
+def normalized(text: str, alphabet: Alphabet, numbers: str = "") -> str:
+    """Brings a sentence into `alphabet`, its numbers spelled out in the language `numbers` ("": they stay)."""
+    return normalize(spell_numbers(text, numbers), alphabet)
 
 
 def split(line: str) -> Iterator[str]:
@@ -79,22 +104,78 @@ def split(line: str) -> Iterator[str]:
     yield line[start:]
 
 
-def _manifest(path: Path, held_out_ids: Collection[str], counts: Counts) -> Iterator[str]:
-    for utterance in manifest.read(path):
-        if utterance.id in held_out_ids:
-            counts.held_out += 1
-        else:
-            yield utterance.text
+class Reader:
+    """Reads sources one after the other and remembers what it read; `counts` is of all of them."""
+
+    def __init__(
+        self,
+        alphabet: Alphabet,
+        numbers: str = "",
+        held_out_ids: Collection[str] = frozenset(),
+        exclude: Iterable[str] = (),
+        deduplicate: str = "text",
+    ):
+        """`exclude` are texts that no plain text may hold; for the other arguments see `lm.build`."""
+        self.counts = Counts()
+        self.alphabet, self._numbers, self._held_out_ids = alphabet, numbers, held_out_ids
+        exclude = [_unquoted(text) for text in exclude]
+        self._excluded = {normalized(text, alphabet, numbers) for text in exclude} - {""}
+        self._longest = max((sum(1 for _ in split(text)) for text in exclude), default=0)
+        self._lines, self._utterances = Seen(), Seen()
+        self._keep_lines, self._keep_transcripts = deduplicate == "none", deduplicate != "all"
+
+    def sentences(self, path: Path, progress: Callable[[int], None] = lambda position: None) -> Iterator[str]:
+        """Yields the sentences of one source in the alphabet.
+
+        A line of plain text is split into sentences; an utterance of a manifest or prepared folder is one sentence.
+        `progress` is told how many bytes of plain text have been read. Raises UserError for a source that cannot be
+        read, with the line.
+        """
+        plain = not (path.is_dir() or path.suffix in _MANIFESTS)
+        for sentence in self._plain(path, progress) if plain else self._transcripts(path):
+            unknown = self.alphabet.unknown(sentence)
+            if unknown:
+                self.counts.dropped += 1
+                self.counts.dropped_characters.update(unknown)
+            else:
+                self.counts.sentences += 1
+                self.counts.words += sentence.count(" ") + 1
+                yield sentence
+
+    def _transcripts(self, path: Path) -> Iterator[str]:
+        for name, text in transcripts(path):
+            sentence = normalized(text, self.alphabet, self._numbers)
+            if name in self._held_out_ids:
+                self.counts.held_out += 1
+            elif sentence:
+                new = self._utterances.add(sentence.encode())
+                self.counts.repeated_transcripts += not new
+                if new or self._keep_transcripts:
+                    yield sentence
+
+    def _plain(self, path: Path, progress: Callable[[int], None]) -> Iterator[str]:
+        for number, content in packed.lines(path, progress):
+            line = decoded(content, Place(path, number)).strip()
+            if not line:
+                continue
+            new = self._lines.add(line.encode())
+            self.counts.repeated_lines += not new
+            if new or self._keep_lines:
+                sentences = (normalized(sentence, self.alphabet, self._numbers) for sentence in split(_unquoted(line)))
+                yield from self._without_excluded([sentence for sentence in sentences if sentence])
+
+    def _without_excluded(self, sentences: list[str]) -> Iterator[str]:
+        """Leaves out of a line's sentences those that are, alone or several together, an excluded text."""
+        start = 0
+        while start < len(sentences):
+            lengths = range(min(self._longest, len(sentences) - start), 0, -1)
+            length = next((n for n in lengths if " ".join(sentences[start : start + n]) in self._excluded), 0)
+            if length:
+                self.counts.matching += length
+            else:
+                yield sentences[start]
+            start += max(length, 1)
 
 
-def _plain(path: Path) -> Iterator[str]:
-    number = 0
-    try:
-        with _OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                number += 1
-                yield from split(line)
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 after line {number}; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"{path}: cannot be read after line {number} ({error}); is the file complete?") from None
+def _unquoted(text: str) -> str:
+    return _QUOTED.sub(r" \1 ", text)

@@ -1,0 +1,118 @@
+"""Find the weights of a run's language model by local search, as the paper did."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from w2l_jax import config
+from w2l_jax.checkpoint import LATEST, SHIPPED, Run
+from w2l_jax.decoding import comparison, confidence, figures, inputs, settings, tuning
+from w2l_jax.decoding.pool import DecoderPool
+from w2l_jax.errors import UserError
+from w2l_jax.terminal import Terminal, terminal
+
+DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
+
+The network's logits are computed once and kept. Then beam searches are tried on some utterances of --data: the
+paper's weights, a coarse grid over both, and Gaussian steps from one of the ten best. What gives the lowest LER + WER
+(means over utterances, as in the paper) goes to the run's decoder.toml, which decode.py reads, and with it what
+calibrates the words' confidences. The utterances that were not used tell how much of the gain is
+real. Interrupted, or given more --trials, the same command goes on without repeating any.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    run: str = LATEST
+    """Run folder (default: the last trained run)."""
+    data: str = ""
+    """Manifest or prepared folder, not the one to report results on (default: the run's dev data)."""
+    out: str = ""
+    """Folder for logits, trials and plot (default: <run>/tune/<data>)."""
+    checkpoint: str = "best"
+    """Which checkpoint: best, last or a kept step."""
+    lm: str = ""
+    """Folder of a language model (default: the run's own)."""
+    trials: int = 200
+    """Searches to try, the grid's 26 among them."""
+    utterances: int = 100
+    """Utterances to try them on, chosen by --seed (0: all)."""
+    beams: tuple[int, ...] = (25, 50, 100)
+    """Widths of the beam to choose from; the grid has the narrowest."""
+    seed: int = 0
+    """Of the choice of utterances and of the steps."""
+    unknown_characters: str = "error"
+    """What to do with a transcript outside the run's alphabet: error or drop_utterance."""
+    batch_size: int = 64
+    """Utterances that go through the network together."""
+    workers: int = 0
+    """Processes that search (0: one per core)."""
+
+    def __post_init__(self):
+        if self.trials < 1 or self.utterances < 0:
+            raise UserError(f"trials is {self.trials}, utterances {self.utterances}; at least 1 trial, 0 for all")
+        if not self.beams or min(self.beams) < 1:
+            raise UserError(f"beams is {self.beams}; it names widths of at least 1, such as 25 50 100")
+        if self.lm == "none":
+            raise UserError("without a language model there are no weights to tune; name one with --lm=<folder>")
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = config.parse(Options, argv, description=DESCRIPTION)
+    config.use_compilation_cache()
+    run = Run.open(options.run)
+    if run.folder.resolve() == SHIPPED.resolve():
+        raise UserError(f"{run.folder} stays as it came; tune a copy: cp -r {run.folder} runs/english")
+    with terminal() as screen:
+        tune(run, options, screen)
+
+
+def tune(run: Run, options: Options, screen: Terminal) -> None:
+    """Tunes as `options` say; writes trials, plot and `decoder.toml`, and prints what was found."""
+    dataset = inputs.open_data(run, options.data, options.unknown_characters, screen.bar)
+    held_out = inputs.held_out(run, dataset, screen.bar)
+    chosen = settings.resolve(run, options.lm, {}, held_out, screen.report)
+    if not chosen.lm:
+        raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
+    name = Path(options.data or run.config()["data"]["dev"]).stem
+    out = Path(options.out or run.folder / "tune" / name)
+    params = run.restore_params(options.checkpoint)
+    content, logits = inputs.kept_logits(out / "logits.npz", run, params, dataset, options.batch_size, screen.bar)
+
+    used, others = tuning.split(dataset, logits, options.utterances, options.seed)
+    with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or os.cpu_count()) as pool:
+        evaluate = tuning.Trials(pool, used, out, content + settings.sha256(Path(chosen.lm)))
+        found: list[tuning.Trial] = []
+        for trial in tuning.search(evaluate, options.beams, options.trials, options.seed):
+            found.append(trial)
+            best = min(found, key=tuning.rank)
+            screen.bar(len(found), options.trials, f"trials: LER {best.ler:.1%}, WER {best.wer:.1%} so far")
+        checks = [tuning.measure(pool, others, trial.config) for trial in (best, found[0]) if others.ids]
+        calibration, effect = _calibrate(pool, used, others if others.ids else used, best)
+    tuned = f"{name}, {len(used.ids)} utterances, {len(found)} trials"
+    weights = {field: getattr(best.config, field) for field in ("beam_width", "lm_weight", "word_bonus")}
+    settings.save(run, dataclasses.replace(chosen, **weights, **calibration, tuned=tuned))
+    figures.save(out / "trials.png", (12, 4), lambda figure: figures.trials(figure, found, best))
+    screen.report(comparison.markdown(tuning.table(found, len(used.ids), checks, len(others.ids))))
+    screen.report(f"confidence: expected calibration error {effect}")
+    values = ", ".join(f"{field} {value:.3g}" for field, value in {**weights, **calibration}.items())
+    screen.report(f"{run.folder / settings.FILE}: {values}")
+    screen.report(f"trials and plot: {out}")
+
+
+def _calibrate(
+    pool: DecoderPool, used: tuning.Part, measured: tuning.Part, best: tuning.Trial
+) -> tuple[dict[str, float], str]:
+    """What fits the confidences of `used`, and what it does to those of `measured`."""
+    lists = [list(pool.nbest(part.logits, confidence.HYPOTHESES, best.config)) for part in (used, measured)]
+    fitted = confidence.fit(lists[0], used.expected)
+    before, after = (
+        confidence.calibration_error(confidence.reliability(*confidence.words(lists[1], measured.expected, *values)))
+        for values in ((1.0, 1.0), fitted)
+    )
+    effect = f"{before:.1%} before, {after:.1%} after calibration, on {len(measured.ids)} utterances"
+    return dict(zip(("temperature", "coverage"), fitted, strict=True)), effect
+
+
+if __name__ == "__main__":
+    config.run(main)

@@ -1,0 +1,89 @@
+"""Forced alignment against the enumeration of every path, and against spans that were put into the logits."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.decoding.conftest import log_softmax
+from w2l_jax import model
+from w2l_jax.alphabet import BLANK, Alphabet
+from w2l_jax.decoding import align
+from w2l_jax.decoding.align import WordSpan, best_path
+from w2l_jax.errors import UserError
+
+ALPHABET = Alphabet("ab ")
+
+
+def best_by_enumeration(scores_SxV, labels):
+    """The highest score of all V^S paths that read as the labels."""
+    frames, size = scores_SxV.shape
+    found = -np.inf
+    for path in itertools.product(range(size), repeat=frames):
+        if [label for label, _ in itertools.groupby(path) if label != BLANK] == labels:
+            found = max(found, scores_SxV[np.arange(frames), path].sum())
+    return found
+
+
+@given(st.integers(1, 6), st.lists(st.integers(1, 3), max_size=4), st.integers(0, 2**31 - 1), st.booleans())
+@settings(max_examples=60)
+def test_no_path_is_better(frames, labels, seed, ties):
+    repeats = sum(a == b for a, b in itertools.pairwise(labels))
+    assume(len(labels) + repeats <= frames)
+    rng = np.random.default_rng(seed)
+    scores_SxV = rng.integers(-2, 1, (frames, 4)) * 1.0 if ties else log_softmax(3 * rng.standard_normal((frames, 4)))
+    path_S = best_path(scores_SxV, np.array(labels, np.int32))
+    emitted = [labels[place] if place >= 0 else BLANK for place in path_S]
+    assert [label for label, _ in itertools.groupby(emitted) if label != BLANK] == labels
+    places = [place for place in path_S if place >= 0]
+    assert places == sorted(places) and set(places) == set(range(len(labels)))
+    score = scores_SxV[np.arange(frames), emitted].sum()
+    assert score == pytest.approx(best_by_enumeration(scores_SxV, labels), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=12))
+@settings(max_examples=30)
+def test_finds_the_frames_in_which_the_words_were_said(words):
+    """Each word a letter repeated for some frames, then blanks; a space in the last blank of each pause but one."""
+    labels, expected = [], []
+    for letter, length, pause in words:
+        start = len(labels)
+        labels += [ALPHABET.characters.index(letter) + 1] * length
+        expected.append(WordSpan(letter, round(start * 0.016, 3), round(len(labels) * 0.016, 3)))
+        labels += [BLANK] * (pause - 1) + [3]
+    logits_SxV = 5 * np.eye(4)[labels[:-1]] + np.random.default_rng(0).normal(0, 0.1, (len(labels) - 1, 4))
+    text = " ".join(letter for letter, _, _ in words)
+    assert align.align(logits_SxV, text, ALPHABET) == expected
+    assert align.align(log_softmax(logits_SxV).astype(np.float32), f" {text}  ", ALPHABET) == expected
+
+
+def test_many_blocks_are_one_search(monkeypatch):
+    """The same path whether what led where is kept of all frames or of a few at a time."""
+    rng = np.random.default_rng(0)
+    scores_SxV, labels_L = rng.standard_normal((700, 4)), rng.integers(1, 4, 200)
+    paths = []
+    for block in (1, 9, 700):
+        monkeypatch.setattr(align.math, "isqrt", lambda _, block=block: block)
+        paths.append(best_path(scores_SxV, labels_L).tolist())
+    assert paths[0] == paths[1] == paths[2]
+
+
+def test_times_are_on_the_grid_of_the_network():
+    assert pytest.approx(model.STRIDE * 0.008) == align.OUTPUT_SECONDS
+    logits_SxV = 9.0 * np.eye(4)[[0, 0, 1, 2, 2, 0, 3, 0, 1, 0]]
+    assert align.align(logits_SxV, "ab a", ALPHABET) == [("ab", 0.032, 0.08), ("a", 0.128, 0.144)]
+
+
+def test_says_why_it_cannot_align():
+    logits_SxV = np.zeros((4, 4))
+    assert align.align(logits_SxV, " ", ALPHABET) == []
+    assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2
+    for text, message in {"abab ab": "7 characters need 0.112 s", "aab b": "transcript of this", "ax": "'x'"}.items():
+        with pytest.raises(UserError, match=message):
+            align.align(logits_SxV, text, ALPHABET)
+    with pytest.raises(UserError, match="its 3 characters need"):
+        align.align(logits_SxV, "aaa", ALPHABET)
+    with pytest.raises(UserError, match="not finite"):
+        align.align(np.full((4, 4), np.nan), "a", ALPHABET)

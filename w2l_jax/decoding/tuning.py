@@ -1,0 +1,163 @@
+"""The weights of the beam search by local search on dev data, as the paper found them (REFERENCE §6).
+
+What is minimised is LER + WER, both means over utterances as in the paper. First a coarse grid, then, until all
+trials are made: one of the ten best is drawn and each of its values takes a Gaussian step.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from w2l_jax import metrics
+from w2l_jax.checkpoint import write_atomically
+from w2l_jax.dataset.store import Dataset
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.pool import DecoderPool
+
+_KEPT = 10
+_STEPS = {"lm_weight": 0.25, "word_bonus": 0.6}
+_BEAM_STEP = 0.8  # in places along the list of beams
+_GRID = {"lm_weight": (0.2, 0.6, 1.0, 1.4, 1.8), "word_bonus": (-0.5, 1.0, 2.5, 4.0, 5.5)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A point of the search and what it gives: mean letter and word error rate over the utterances."""
+
+    config: BeamConfig
+    ler: float
+    wer: float
+
+    @property
+    def cost(self) -> float:
+        """What is minimised: LER + WER."""
+        return self.ler + self.wer
+
+
+def rank(trial: Trial) -> tuple[float, ...]:
+    """The key under which the best trial comes first; at equal error rates the narrower beam."""
+    return trial.cost, trial.config.beam_width, trial.config.lm_weight, trial.config.word_bonus
+
+
+def grid(beams: Sequence[int]) -> list[BeamConfig]:
+    """What is tried first: the paper's weights, and a coarse grid with the narrowest beam."""
+    paper = BeamConfig(beam_width=min(beams, key=lambda beam: (abs(beam - BeamConfig.beam_width), beam)))
+    points = [(weight, bonus) for weight in _GRID["lm_weight"] for bonus in _GRID["word_bonus"]]
+    return [paper, *(BeamConfig(min(beams), weight, bonus) for weight, bonus in points)]
+
+
+def search(
+    evaluate: Callable[[BeamConfig], Trial], beams: Sequence[int], trials: int, seed: int = 0
+) -> Iterator[Trial]:
+    """Yields `trials` different trials, those of the grid first; the same ones for the same seed and evaluations."""
+    rng = np.random.default_rng(seed)
+    beams, first = sorted(set(beams)), grid(beams)
+    tried: set[BeamConfig] = set()
+    best: list[Trial] = []
+    for number in range(trials):
+        config = first[number] if number < len(first) else None
+        while config is None or config in tried:
+            config = _step(best[rng.integers(len(best))].config, beams, rng)
+        tried.add(config)
+        trial = evaluate(config)
+        best = sorted([*best, trial], key=rank)[:_KEPT]
+        yield trial
+
+
+def _step(start: BeamConfig, beams: Sequence[int], rng: np.random.Generator) -> BeamConfig:
+    weight, bonus = (getattr(start, name) + rng.normal(0, size) for name, size in _STEPS.items())
+    place = round(beams.index(start.beam_width) + rng.normal(0, _BEAM_STEP))
+    beam = beams[min(max(place, 0), len(beams) - 1)]
+    # Three decimals, so that a trial read back from its file is the one that was made.
+    return BeamConfig(beam, round(max(weight, 0.0), 3), round(bonus, 3))
+
+
+class Part(NamedTuple):
+    """Some utterances of a dataset: ids, logits [S, V] and normalised transcripts."""
+
+    ids: list[str]
+    logits: list[np.ndarray]
+    expected: list[str]
+
+
+def split(dataset: Dataset, logits: Sequence[np.ndarray], count: int, seed: int) -> tuple[Part, Part]:
+    """`count` utterances (0: all) to tune on, and the others; by a hash of (seed, id), so that 50 lie within 100."""
+    ids = [entry.id for entry in dataset.entries]
+    ranked = sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())
+    chosen = ranked[: count or len(ids)]
+    used, others = (
+        Part([ids[i] for i in part], [logits[i] for i in part], [dataset.entries[i].transcript for i in part])
+        for part in (sorted(chosen), sorted(set(ranked) - set(chosen)))
+    )
+    return used, others
+
+
+def measure(pool: DecoderPool, part: Part, config: BeamConfig) -> Trial:
+    """Decodes `part` with `config`."""
+    found = pool.decode(part.logits, config)
+    errors = [metrics.utterance_errors(text, t.text) for text, t in zip(part.expected, found, strict=True)]
+    total = metrics.rates(errors)
+    return Trial(config, total.ler, total.wer)
+
+
+class Trials:
+    """Decodes the same utterances with one point after the other; what is in its file is not decoded again."""
+
+    def __init__(self, pool: DecoderPool, part: Part, folder: Path, content: str):
+        """Opens the file in `folder` of just these utterances; `content` names what else the trials depend on."""
+        self._pool, self._part = pool, part
+        key = hashlib.sha256(json.dumps([content, part.ids]).encode()).hexdigest()
+        self._file = folder / f"trials-{key[:10]}.jsonl"
+        self._known = _read(self._file)
+        # Written anew, so that what follows does not continue a line that an interruption cut off.
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._file, "".join(map(_line, self._known.values())))
+
+    def __call__(self, config: BeamConfig) -> Trial:
+        """The trial of `config`, from the file or by decoding; then it stands in the file."""
+        if config not in self._known:
+            self._known[config] = measure(self._pool, self._part, config)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(_line(self._known[config]))
+        return self._known[config]
+
+
+def _line(trial: Trial) -> str:
+    return json.dumps({**dataclasses.asdict(trial.config), "ler": trial.ler, "wer": trial.wer}) + "\n"
+
+
+def _read(file: Path) -> dict[BeamConfig, Trial]:
+    known: dict[BeamConfig, Trial] = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+        try:
+            row = json.loads(line)
+            ler, wer = row.pop("ler"), row.pop("wer")
+            known[BeamConfig(**row)] = Trial(BeamConfig(**row), ler, wer)
+        except (ValueError, KeyError, TypeError):
+            break  # the line at which it was interrupted
+    return known
+
+
+def table(found: Sequence[Trial], used: int, checks: Sequence[Trial], others: int) -> list[dict[str, str]]:
+    """A row for each of the ten best trials and for the paper's weights, which are `found[0]`.
+
+    `used` and `others` count utterances; `checks` are what some of these weights give on the others, if there are any.
+    """
+    elsewhere = {trial.config: trial for trial in checks}
+    rows = []
+    for trial in dict.fromkeys([*sorted(found, key=rank)[:_KEPT], found[0]]):
+        config = trial.config
+        row = {"beam_width": str(config.beam_width), "lm_weight": f"{config.lm_weight:g}"}
+        row |= {"word_bonus": f"{config.word_bonus:g}", "": "the paper's" if trial is found[0] else ""}
+        row |= {f"LER of {used}": f"{trial.ler:.1%}", "WER": f"{trial.wer:.1%}", "LER + WER": f"{trial.cost:.1%}"}
+        if checks:
+            check = elsewhere.get(config)
+            row |= {f"LER of {others} others": f"{check.ler:.1%}" if check else ""}
+            row |= {"WER of those": f"{check.wer:.1%}" if check else ""}
+        rows.append(row)
+    return rows

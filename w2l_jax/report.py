@@ -1,0 +1,102 @@
+"""Self-contained HTML pages: tables that sort, figures, sound. Nothing is loaded from elsewhere.
+
+Pages are light or dark as the reader's system is; figures take the page's colour of text. Everything that is passed
+as plain text is escaped; what the functions return is HTML.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ASSETS = Path(__file__).parent / "assets"
+_INK = "#010203"  # stands in figures for the page's colour of text
+
+
+def page(title: str, sections: Iterable[tuple[str, str]]) -> str:
+    """A page of sections, each with a heading (text) and its content (HTML), and links to them at the top."""
+    sections = [(f"section-{i}", heading, content) for i, (heading, content) in enumerate(sections)]
+    links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections)
+    body = "".join(
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(heading)}</h2>{content}</section>\n'
+        for name, heading, content in sections
+    )
+    style, script = ((_ASSETS / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>\n{style}</style></head>\n<body><header><h1>{escape(title)}</h1><nav><ul>{links}</ul></nav></header>\n"
+        f"<main>\n{body}</main><script>\n{script}</script></body></html>\n"
+    )
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
+    """A table with a column for each key of the first row; a click on a column's head sorts by it.
+
+    Cells are text or numbers; those that begin with a number are sorted by it and stand on the right.
+    """
+    if not rows:
+        return paragraph(f"{caption}: none.")
+    head = "".join(f'<th scope="col"><button type="button">{escape(str(key))}</button></th>' for key in rows[0])
+    body = "".join("<tr>" + "".join(map(_cell, row.values())) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(value: Any) -> str:
+    text = str(value)
+    number = ' class="number"' if re.match(r"[+-]?\d", text) else ""
+    return f"<td{number}>{escape(text)}</td>"
+
+
+def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:
+    """An SVG figure of `size` (inches) that `draw` fills (a matplotlib Figure); `description` is caption and label."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
+    style = dict.fromkeys(names, _INK) | {
+        "svg.fonttype": "none",
+        "svg.hashsalt": description,  # names within the SVG: the same in every run, different between figures
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 9,
+        "image.interpolation": "none",
+    }
+    content = io.StringIO()
+    with matplotlib.rc_context(style):
+        drawn = Figure(figsize=size, layout="constrained")
+        drawn.patch.set_alpha(0)
+        draw(drawn)
+        drawn.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their names recur in every figure
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return f"<figure>{svg}<figcaption>{escape(description)}</figcaption></figure>\n"
+
+
+def audio(waveform_N: np.ndarray, rate: int) -> str:
+    """A player for a waveform (−1…1, mono, 8, 12, 16, 24 or 48 kHz), which the page holds as Ogg Opus."""
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, waveform_N, rate, format="OGG", subtype="OPUS")
+    return f'<audio controls preload="metadata" src="data:audio/ogg;base64,{_base64(content.getvalue())}"></audio>'
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
