@@ -97,9 +97,9 @@ def _check(options: Options, kind: str, count: int) -> None:
 @contextlib.contextmanager
 def _pool(run: Run, options: Options) -> Iterator[tuple[DecoderPool | None, tuple[float, float]]]:
     """The search with a language model, and the calibration of its confidences; none where nothing asks for it."""
-    chosen = settings.load(run) or settings.DecoderSettings()
-    if options.lm not in ("", "none"):
-        chosen = settings.with_lm(chosen, Path(options.lm))
+    chosen = settings.DecoderSettings()
+    if options.lm != "none":
+        chosen = settings.load(run, options.lm) or dataclasses.replace(chosen, lm=options.lm)
     hot_words = settings.hot_words(options.hot_words, run.alphabet)
     if options.align or options.lm == "none" or not (chosen.lm or hot_words):
         if not options.align and options.lm != "none":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.losses.test_ctc import certain_batch
 from w2l_jax import losses
 
 S, L, V = 5, 4, 3
@@ -121,6 +122,13 @@ def test_forbidden_transitions_and_minus_infinity_stay_finite():
     target = jnp.array([S]), jnp.array([[0, 1, 0, 0]]), jnp.array([2])
     value, gradients = differentiated(emissions, transitions, *target)
     assert value > 9e4 and all(np.isfinite(g).all() for g in gradients)
+
+
+def test_rounding_makes_no_nearly_certain_target_negative():
+    emissions, target = certain_batch(0, blank=None)
+    transitions = np.random.default_rng(0).standard_normal((4, 4), np.float32)
+    loss_B = np.asarray(per_utterance(emissions, transitions, *target))
+    assert loss_B.min() == 0 and loss_B.max() < 1e-4
 
 
 def test_vmap_and_bfloat16():
