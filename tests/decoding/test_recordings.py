@@ -83,6 +83,13 @@ def test_lines_of_a_transcript(long):
     segments = recordings.align_lines(logits_SxV, lines, ALPHABET)
     assert [segment.text for segment in segments] == lines
     assert [word for segment in segments for word in segment.words] == spans
+    # Cut in the middle of a pause, or half a second from the words.
+    for before, after in itertools.pairwise(segments):
+        end, start = before.words[-1].end, after.words[0].start
+        assert before.end == pytest.approx(min((end + start) / 2, end + 0.5), abs=0.001)
+        assert after.start == pytest.approx(max((end + start) / 2, start - 0.5), abs=0.001)
+    assert segments[0].start == pytest.approx(max(0, spans[0].start - 0.5))
+    assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
     with pytest.raises(UserError, match="is it that of this recording"):
         recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
 
