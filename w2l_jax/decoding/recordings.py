@@ -65,10 +65,10 @@ class Recording(NamedTuple):
     output: Path
 
 
-def find(names: Sequence[str]) -> list[Recording]:
+def find(names: Sequence[str], written: bool = False) -> list[Recording]:
     """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
 
-    Raises UserError for a folder without recordings, for two that would be written to one file, and for a second `-`.
+    Raises UserError for a folder without recordings, and, where outputs are `written`, for two to one file.
     """
     found = []
     for name in names:
@@ -84,12 +84,12 @@ def find(names: Sequence[str]) -> list[Recording]:
                 raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
             found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
     outputs: dict[Path, Recording] = {}
-    for recording in found:
+    for recording in found if written else ():
         first = outputs.setdefault(recording.output, recording)
         if first is not recording:
             raise UserError(
                 f"{first.name} and {recording.name} would both be written to {recording.output}.*; rename one, or "
-                "transcribe them one after the other"
+                "give them different folders with --out"
             )
     return found
 
