@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,13 +49,13 @@ class Options:
     hot_words: str = ""
     """Words to listen for, each with what it adds to a transcript's score (natural log): kunze=6,ulm=4."""
     workers: int = 1
-    """Processes that search."""
+    """Processes that search (0: one per core); more than one pay off in long recordings."""
 
 
 def main(argv: list[str] | None = None) -> None:
     options = config.parse(Options, argv, description=DESCRIPTION)
     kind = options.format or ("tsv" if options.align else "txt")
-    found = recordings.find(options.files)
+    found = recordings.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
     config.use_compilation_cache()
     run = Run.open(Run.default(options.run))
@@ -106,7 +107,9 @@ def _pool(run: Run, options: Options) -> Iterator[tuple[DecoderPool | None, tupl
             print("no language model: decoding greedily", file=sys.stderr)
         yield None, chosen.calibration
         return
-    with DecoderPool(run.alphabet, chosen.lm or None, chosen.beam, options.workers, hot_words) as pool:
+    with DecoderPool(
+        run.alphabet, chosen.lm or None, chosen.beam, options.workers or os.cpu_count(), hot_words
+    ) as pool:
         yield pool, chosen.calibration
 
 

@@ -9,9 +9,15 @@ from w2l_jax.decoding import formats
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.recordings import Segment, Word
 
+
+def segment(*words, scores=None):
+    text = " ".join(word.word for word in words)
+    return Segment(words[0].start, words[-1].end, words, Transcript(text, *scores) if scores else None)
+
+
 TWO = [
-    Segment((Word("good", 0.16, 0.4, 0.5), Word("day", 0.48, 0.8, 0.75)), Transcript("good day", -3.5, -1.5, -2.0, 2)),
-    Segment((Word("bye", 3725.6, 3725.696),)),
+    segment(Word("good", 0.16, 0.4, 0.5), Word("day", 0.48, 0.8, 0.75), scores=(-3.5, -1.5, -2.0, 2)),
+    segment(Word("bye", 3725.6, 3725.696)),
 ]
 
 
@@ -56,7 +62,7 @@ def test_subtitles():
     assert rendered("vtt") == (
         "WEBVTT\n\n00:00:00.160 --> 00:00:01.160\ngood day\n\n01:02:05.600 --> 01:02:06.600\nbye\n\n"
     )
-    assert "a &amp; &lt;b" in rendered("vtt", segments=[Segment((Word("a", 0, 1), Word("&", 1, 2), Word("<b", 2, 3)))])
+    assert "a &amp; &lt;b" in rendered("vtt", segments=[segment(Word("a", 0, 1), Word("&", 1, 2), Word("<b", 2, 3))])
     assert rendered("srt", segments=[]) == "" and rendered("vtt", segments=[]) == "WEBVTT\n\n"
 
 
@@ -73,7 +79,7 @@ def test_subtitles_are_readable_and_lose_nothing(segments):
         for word, length, pause in words:
             spans.append(Word(word, round(time * 0.016, 3), round((time + length) * 0.016, 3)))
             time += length + pause
-        spoken.append(Segment(tuple(spans)))
+        spoken.append(segment(*spans))
     cues = list(formats.cues(spoken))
     assert [word for cue in cues for word in cue.text.split()] == [w.word for s in spoken for w in s.words]
     for cue, following in itertools.pairwise([*cues, None]):
@@ -86,6 +92,6 @@ def test_subtitles_are_readable_and_lose_nothing(segments):
 
 def test_a_long_segment_is_divided_at_its_longest_pause_near_the_middle():
     words = [Word(f"word{i}", i, i + (0.9 if i != 5 else 0.5)) for i in range(12)]
-    assert [cue.start for cue in formats.cues([Segment(tuple(words))])] == [0, 6]
+    assert [cue.start for cue in formats.cues([segment(*words)])] == [0, 6]
     assert formats.cues([]) is not None and list(formats.cues([])) == []
-    assert pytest.approx(12.0) == list(formats.cues([Segment(tuple(words))]))[-1].end + 0.1
+    assert pytest.approx(12.0) == list(formats.cues([segment(*words)]))[-1].end + 0.1

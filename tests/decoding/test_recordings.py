@@ -1,18 +1,24 @@
 import functools
 import io
 import itertools
+import tracemalloc
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import soundfile
 
 from tests.decoding.conftest import logits_for
-from w2l_jax import losses
+from w2l_jax import losses, model
 from w2l_jax.alphabet import BLANK, Alphabet
+from w2l_jax.checkpoint import Run
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.options import TrainOptions
 
 ALPHABET = Alphabet("abc '")
 GREEDY = functools.partial(recordings.greedy_search, params={}, alphabet=ALPHABET)
@@ -77,6 +83,13 @@ def test_lines_of_a_transcript(long):
     segments = recordings.align_lines(logits_SxV, lines, ALPHABET)
     assert [segment.text for segment in segments] == lines
     assert [word for segment in segments for word in segment.words] == spans
+    # Cut in the middle of a pause, or half a second from the words.
+    for before, after in itertools.pairwise(segments):
+        end, start = before.words[-1].end, after.words[0].start
+        assert before.end == pytest.approx(min((end + start) / 2, end + 0.5), abs=0.001)
+        assert after.start == pytest.approx(max((end + start) / 2, start - 0.5), abs=0.001)
+    assert segments[0].start == pytest.approx(max(0, spans[0].start - 0.5))
+    assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
     with pytest.raises(UserError, match="is it that of this recording"):
         recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
 
@@ -109,8 +122,9 @@ def test_finding_recordings(tmp_path):
     with pytest.raises(UserError, match="no recordings in this folder"):
         recordings.find([str(tmp_path / "none")])
     for twice in (["x/a.wav", "y/a.flac"], ["-", "-"], [str(talks), str(talks / "b.wav")]):
+        assert len(recordings.find(twice)) >= 2
         with pytest.raises(UserError, match="would both be written to"):
-            recordings.find(twice)
+            recordings.find(twice, written=True)
 
 
 def test_standard_input_is_spooled_and_named_so_in_messages():
@@ -143,3 +157,24 @@ def test_hot_words():
     for text in ("cab", "=3", "cab=much"):
         with pytest.raises(UserError, match="word=boost"):
             settings.hot_words(text, ALPHABET)
+
+
+@pytest.mark.slow
+def test_twenty_minutes_need_no_more_memory_than_five(tmp_path):
+    """From the file to the words; fifteen minutes more have samples of 58 MB, and features of 29 MB."""
+    run = Run.create(tmp_path / "run", TrainOptions(model=ModelConfig(width=4, top_width=8)), ALPHABET)
+    params = jax.device_get(model.init(jax.random.key(0), run.model, ALPHABET.size))
+    minute = np.random.default_rng(0).normal(0, 3000, 60 * 16000).astype(np.int16)
+    peaks = []
+    for minutes in (5, 20):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 16000, 1) as file:
+            for i in range(minutes):
+                file.write(np.roll(minute // (1 + i % 3), 1000 * i))
+        tracemalloc.start()
+        search = functools.partial(recordings.greedy_search, params=params, alphabet=ALPHABET)
+        for _ in recordings.transcribe(recordings.logits(path, run, params), ALPHABET, search):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.05 * peaks[0] < 150e6, peaks

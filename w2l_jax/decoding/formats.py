@@ -5,7 +5,7 @@ import itertools
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from w2l_jax.decoding.recordings import Segment, Word
 
@@ -43,13 +43,15 @@ def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 
-def _record(segment: Segment) -> dict:
+def _record(segment: Segment) -> dict[str, Any]:
     record = {"start": segment.start, "end": segment.end, "text": segment.text}
-    if segment.transcript:
-        found = segment.transcript
-        record |= {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
+    if found := segment.transcript:
+        scores = {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
+        record |= {name: round(score, 4) for name, score in scores.items()}
     record["words"] = [
-        {key: value for key, value in word._asdict().items() if value is not None} for word in segment.words
+        {"word": word.word, "start": word.start, "end": word.end}
+        | ({} if word.confidence is None else {"confidence": round(word.confidence, 4)})
+        for word in segment.words
     ]
     return record
 

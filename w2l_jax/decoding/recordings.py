@@ -29,6 +29,7 @@ ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph",
 """What is taken for a recording in a folder; a file that is named may have any ending."""
 
 _PAUSE = 0.5  # seconds around a cut in which nothing should be said
+_MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
 
 
 class Word(NamedTuple):
@@ -42,8 +43,10 @@ class Word(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Some seconds of a recording: what was said and when; at least a word."""
+    """Some seconds of a recording, from `start` to `end`: what was said and when; at least a word."""
 
+    start: float
+    end: float
     words: tuple[Word, ...]
     transcript: Transcript | None = None
     """The beam search's, with its scores."""
@@ -52,16 +55,6 @@ class Segment:
     def text(self) -> str:
         """The words with single spaces between them."""
         return " ".join(word.word for word in self.words)
-
-    @property
-    def start(self) -> float:
-        """Seconds at which the first word starts."""
-        return self.words[0].start
-
-    @property
-    def end(self) -> float:
-        """Seconds at which the last word ends."""
-        return self.words[-1].end
 
 
 class Recording(NamedTuple):
@@ -72,10 +65,10 @@ class Recording(NamedTuple):
     output: Path
 
 
-def find(names: Sequence[str]) -> list[Recording]:
+def find(names: Sequence[str], written: bool = False) -> list[Recording]:
     """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
 
-    Raises UserError for a folder without recordings, for two that would be written to one file, and for a second `-`.
+    Raises UserError for a folder without recordings, and, where outputs are `written`, for two to one file.
     """
     found = []
     for name in names:
@@ -91,12 +84,12 @@ def find(names: Sequence[str]) -> list[Recording]:
                 raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
             found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
     outputs: dict[Path, Recording] = {}
-    for recording in found:
+    for recording in found if written else ():
         first = outputs.setdefault(recording.output, recording)
         if first is not recording:
             raise UserError(
                 f"{first.name} and {recording.name} would both be written to {recording.output}.*; rename one, or "
-                "transcribe them one after the other"
+                "give them different folders with --out"
             )
     return found
 
@@ -171,13 +164,24 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
         first, part_SxV = waiting.popleft()
         if found.text:
             spans = align(part_SxV, found.text, alphabet)
-            yield Segment(_words(spans, found.confidences, first * OUTPUT_SECONDS), found.transcript)
+            words = _words(spans, found.confidences, first * OUTPUT_SECONDS)
+            yield Segment(words[0].start, words[-1].end, words, found.transcript)
 
 
 def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
-    """When each of some lines was said in a recording that says all of them in order; raises what `align` does."""
+    """When each of some lines was said in a recording that says all of them in order; raises what `align` does.
+
+    A line's segment reaches from the middle of a pause to the middle of the next, at most half a second beyond its
+    words: where to cut the recording.
+    """
     spans = iter(align(logits_SxV, " ".join(lines), alphabet))
-    return [Segment(_words(list(itertools.islice(spans, len(line.split()))))) for line in lines]
+    words = [_words(list(itertools.islice(spans, len(line.split())))) for line in lines]
+    begun = [said[0].start for said in words]
+    ended = [said[-1].end for said in words]
+    seconds = len(logits_SxV) * OUTPUT_SECONDS
+    opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
+    closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
+    return [Segment(round(a, 3), round(b, 3), said) for a, b, said in zip(opens, closes, words, strict=True)]
 
 
 def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
