@@ -54,15 +54,13 @@ def advance(
     beams, nodes, used = front
     space, width, margin = limits
     first_N, label_N, word_N, bound_N, most_W = lexicon
-    grown, scores = np.empty(0, _GROWN), np.empty(0)
     while frame < len(log_probs_SxV):
         probs_V = log_probs_SxV[frame]
         labels = np.flatnonzero(probs_V > -np.inf)
         room = len(beams) * (len(labels) + 1)
         if used + room > len(nodes):
             nodes, used = _without_dead_ends(nodes, used, beams, room)
-        if len(scores) < room:
-            grown, scores = np.empty(2 * room, _GROWN), np.empty(2 * room)
+        grown, scores = np.empty(room, _GROWN), np.empty(room)
         stays, taken_BxV = _stay(beams, nodes, probs_V, space, scores)
         old_scores = scores[: len(beams)]
         cut = max(old_scores.max() - margin, old_scores.min() if len(beams) >= width else -np.inf)
@@ -92,9 +90,9 @@ def _stay(beams, nodes, probs_V, space, scores):
             new["label"] = (old["acoustic"] if last == space else old["label"]) + probs_V[last]
         if parent >= 0 and nodes[parent]["beam"] >= 0:
             number = nodes[parent]["beam"]
-            new["label"] = _log_add(new["label"], _before(beams[number], last) + probs_V[last])
+            new["label"] = np.logaddexp(new["label"], _before(beams[number], last) + probs_V[last])
             taken_BxV[number, last] = True
-        new["acoustic"] = _log_add(new["blank"], new["label"])
+        new["acoustic"] = np.logaddexp(new["blank"], new["label"])
         scores[i] = new["acoustic"] + new["words"] + new["ahead"]
     return stays, taken_BxV
 
@@ -106,21 +104,10 @@ def _before(beam, label):
 
 
 @compiled
-def _log_add(a, b):
-    if a < b:
-        a, b = b, a
-    return a if b == -np.inf else a + math.log1p(math.exp(b - a))
-
-
-@compiled
 def _wanted(beams, taken_B, prob, word_N, most_W, cut):
     """The beams whose word, were it to end in this frame, might reach `cut`, but scores nobody knows what."""
-    wanted = np.zeros(len(beams), np.bool_)
-    for i in range(len(beams)):
-        beam = beams[i]
-        if beam["end_state"] < 0 and not taken_B[i]:
-            wanted[i] = beam["acoustic"] + prob + beam["words"] + most_W[word_N[beam["prefix"]]] >= cut
-    return np.flatnonzero(wanted)
+    most_B = beams["acoustic"] + prob + beams["words"] + most_W[word_N[beams["prefix"]]]
+    return np.flatnonzero((beams["end_state"] < 0) & ~taken_B & (most_B >= cut))
 
 
 @compiled
@@ -155,14 +142,8 @@ def _grow(beams, taken_BxV, probs_V, labels, space, first_N, label_N, bound_N, c
 @compiled
 def _child(first_N, label_N, node, label):
     """The prefix that `label` makes of the lexicon's `node`."""
-    low, high = first_N[node], first_N[node + 1]
-    while low < high:
-        middle = (low + high) // 2
-        if label_N[middle] < label:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < first_N[node + 1] and label_N[low] == label else OUTSIDE
+    at = np.searchsorted(label_N[first_N[node] : first_N[node + 1]], label) + first_N[node]
+    return at if at < first_N[node + 1] and label_N[at] == label else OUTSIDE
 
 
 @compiled
@@ -217,8 +198,7 @@ def _survivors(beams, stays, grown, keep, nodes, used, space):
             new["last"], new["prefix"], new["ahead"] = more["label"], more["prefix"], more["ahead"]
             new["blank"], new["label"], new["acoustic"] = -np.inf, more["acoustic"], more["acoustic"]
             if more["label"] == space:
-                new["words"], new["state"] = new["words"] + new["end_score"], new["end_state"]
-                new["end_score"] = 0.0
+                new["words"], new["state"], new["end_score"] = new["words"] + new["end_score"], new["end_state"], 0.0
             else:
                 new["end_state"] = -1
         nodes[out[i]["node"]]["beam"] = i
