@@ -80,3 +80,22 @@ def test_a_waveform_in_blocks_gives_the_features_of_the_whole(monkeypatch):
             found = features.normalized(np.concatenate(pieces))
             assert found.shape == expected.shape
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["mel_of_db", "db_of_mel"])
+def test_a_stream_of_up_to_35_seconds_is_what_is_stored(order):
+    """To the bit; what is longer is normalised in windows of 17 to 35 s, cut where it is quiet."""
+    config = FeatureConfig(order=order)
+    short = noise(35 * 16000)
+    (found,) = features.stream(np.array_split(short, 9), config)
+    np.testing.assert_array_equal(found, features.compute(short, config))
+    loud = np.concatenate([noise(20 * 16000), 1e-4 * noise(16000, 1), 0.1 * noise(30 * 16000, 2)])
+    windows = list(features.stream(np.array_split(loud, 9), config))
+    assert [len(window_TxM) for window_TxM in windows] == [
+        pytest.approx(20.5 * 125, abs=63),
+        pytest.approx(3812, abs=63),
+    ]
+    assert sum(map(len, windows)) == features.frame_count(len(loud))
+    for window_TxM in windows:
+        values = window_TxM.astype(np.float64)
+        assert window_TxM.dtype == np.float16 and abs(values.mean()) < 1e-3 and abs(values.std() - 1) < 1e-3

@@ -82,9 +82,8 @@ def stream(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig
     What is longer than 35 s is normalised in windows of 17 to 35 s, as long as training's utterances, cut where it is
     quiet. Blocks may be of any length.
     """
-    for window_TxM in pauses.cut(
-        levels(waveform, config), round(pauses.LONGEST_SECONDS / FRAME_SECONDS), _loudness, 41
-    ):
+    longest = frame_count(round(pauses.LONGEST_SECONDS * SAMPLE_RATE))
+    for window_TxM in pauses.cut(levels(waveform, config), longest, _loudness, width=41):
         yield normalized(window_TxM).astype(np.float16)
 
 
