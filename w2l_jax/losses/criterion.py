@@ -11,6 +11,9 @@ from w2l_jax.losses.asg import asg_feasible, asg_loss, asg_viterbi
 from w2l_jax.losses.ctc import ctc_loss, feasible
 
 TRANSITIONS = "transitions"
+# A letter lasts several frames. Where all transitions begin at 0, training soon finds one letter that fills most of an
+# utterance, the others squeezed beside it, and seldom leaves that again.
+_STAY = 3.0
 
 
 class Criterion(NamedTuple):
@@ -25,8 +28,11 @@ class Criterion(NamedTuple):
 
 
 def own_parameters(alphabet: Alphabet) -> dict[str, Any]:
-    """What a fresh tree holds beside the layers: for an alphabet of ASG transition scores, all 0, else nothing."""
-    return {TRANSITIONS: {"scores": jnp.zeros((alphabet.size, alphabet.size))}} if alphabet.repetitions else {}
+    """What a fresh tree holds beside the layers: for an alphabet of ASG transition scores, else nothing.
+
+    They begin at 0 but for those from a label to itself, 3 nats.
+    """
+    return {TRANSITIONS: {"scores": _STAY * jnp.eye(alphabet.size)}} if alphabet.repetitions else {}
 
 
 def criterion_of(params: dict[str, Any]) -> Criterion:
