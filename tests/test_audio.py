@@ -1,3 +1,4 @@
+import audioread
 import librosa
 import numpy as np
 import pytest
@@ -181,3 +182,35 @@ def test_damage_shows_when_its_block_is_reached(tmp_path, monkeypatch):
     assert sum(len(next(blocks)) for _ in range(5)) == 5000
     with pytest.raises(AudioError, match="NaN"):
         next(blocks)
+
+
+def test_what_only_the_operating_system_decodes(tmp_path, monkeypatch):
+    """Core Audio, GStreamer and MAD give blocks of 16-bit samples; ffmpeg is not asked."""
+    samples = (TONE * 20000).astype("<i2")
+
+    class Decoder:
+        samplerate, channels = 16000, 2
+
+        def __init__(self, path):
+            if not path.endswith(".m4a"):
+                raise audioread.DecodeError
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __iter__(self):
+            return iter(np.split(np.repeat(samples, 2), [14, 5000]))
+
+    class FFmpegAudioFile(Decoder):
+        samplerate = 1
+
+    (tmp_path / "a.m4a").write_bytes(b"not for libsndfile")
+    monkeypatch.setattr(audioread, "available_backends", lambda: [FFmpegAudioFile, Decoder])
+    np.testing.assert_allclose(audio.load(tmp_path / "a.m4a"), samples / 32768, atol=1e-7)
+    np.testing.assert_allclose(audio.load(tmp_path / "a.m4a", 0.25, 0.5), samples[4000:8000] / 32768, atol=1e-7)
+    (tmp_path / "a.txt").write_bytes(b"text")
+    with pytest.raises(AudioError, match="not readable as audio"):
+        audio.load(tmp_path / "a.txt")

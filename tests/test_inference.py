@@ -1,5 +1,7 @@
 """Logits of recordings longer than the network's window against one pass over all of them."""
 
+import types
+
 import jax
 import numpy as np
 from hypothesis import given, settings
@@ -47,3 +49,25 @@ def test_windows_of_a_recording_are_compiled_once(monkeypatch):
     assert sum(map(len, inference.stream(PARAMS, np.split(features_TxM, 3), SMALL, 500))) == 1500
     assert len(shapes) > 9 and set(shapes) == {(1, 500, 10)}
     assert list(inference.stream(PARAMS, [], SMALL)) == []
+
+
+def test_the_device_computes_the_next_batch_while_one_is_worked_on(monkeypatch):
+    """And no further one, whose activations would need memory."""
+    batches, begun = {"a": (0, 1), "b": (2, 3), "c": (4,)}, []
+
+    def forward(params, batch, *rest):
+        begun.append(batch)
+        rows = len(batches[batch])
+        return np.zeros((rows, 9, 7)), np.zeros((rows, 9)), np.full(rows, ord(batch)), np.ones(rows)
+
+    monkeypatch.setattr(inference, "forward", forward)
+    dataset = types.SimpleNamespace(
+        record=types.SimpleNamespace(layer=0), entries=[types.SimpleNamespace(frames=2 * i) for i in range(5)]
+    )
+    source = types.SimpleNamespace(
+        dataset=dataset, in_order_of_length=lambda size: [(indices, name) for name, indices in batches.items()]
+    )
+    seen = []
+    for prediction in inference.predict(None, source, SMALL, place=lambda batch: batch):
+        seen.append((prediction.index, chr(int(prediction.loss)), len(prediction.logits_SxV), "".join(begun)))
+    assert seen == [(0, "a", 0, "ab"), (1, "a", 1, "ab"), (2, "b", 2, "abc"), (3, "b", 3, "abc"), (4, "c", 4, "abc")]

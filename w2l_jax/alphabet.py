@@ -245,12 +245,14 @@ def _words(number: int, language: str) -> str:
     try:
         from num2words import num2words
     except ImportError:
-        raise UserError("spelling numbers out needs num2words: pip install 'w2l_jax[numbers]'") from None
+        raise UserError(
+            "spelling numbers out needs num2words: pip install 'w2l_jax[numbers]' (or --no_spell_numbers)"
+        ) from None
     code = next((code for code, name in _CODES.items() if name == _known(language)), language)
     try:
         return num2words(number, lang=code)
     except NotImplementedError:
         raise UserError(
             f"num2words does not know the language {language!r}: give its code (such as pl) as --language, or spell "
-            "the numbers out in the texts"
+            "the numbers out in the texts, or go without (--no_spell_numbers)"
         ) from None

@@ -4,6 +4,7 @@ Host side only. soundfile and soxr are imported where they are used: training on
 """
 
 import math
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -43,19 +44,12 @@ def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> It
 
     Raises AudioError as `load` does; damage deep in a file shows when its block is reached.
     """
-    import soundfile
-
     path = Path(path)
     if not path.is_file():
         raise AudioError(f"{path}: no such audio file", "missing audio")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)", "empty audio")
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
-        raise AudioError(f"{path}: not readable as audio ({reason}){_nist_advice(path)}", "unreadable audio") from None
-    with file:
+    with _open(path) as file:
         rate = file.samplerate
         if file.frames > _UNKNOWN:
             raise AudioError(f"{path}: does not say how long it is; convert it to a new file", "unreadable audio")
@@ -63,6 +57,40 @@ def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> It
         if rate < SAMPLE_RATE:
             warnings.warn(f"{path}: recorded at {rate} Hz, so nothing above {rate // 2} Hz can be heard", stacklevel=3)
         yield from _resampled(_mono(path, file, first, stop), rate)
+
+
+def _open(path: Path) -> Any:
+    """A soundfile.SoundFile of what libsndfile reads, or else what the operating system decodes."""
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        if decoded := _decoded(path):
+            return decoded
+        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
+        raise AudioError(f"{path}: not readable as audio ({reason}){_nist_advice(path)}", "unreadable audio") from None
+
+
+def _decoded(path: Path) -> Any:
+    """The same of a temporary file, written by a decoder that audioread finds (Core Audio, GStreamer, MAD), or None."""
+    import audioread
+    import soundfile
+
+    # The first reads less than libsndfile. ffmpeg hides damage, and would make a dataset depend on the machine.
+    others = ("RawAudioFile", "FFmpegAudioFile")
+    backends = [backend for backend in audioread.available_backends() if backend.__name__ not in others]
+    try:
+        with audioread.audio_open(str(path), backends) as source:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the SoundFile that is returned)
+            shape = {"samplerate": source.samplerate, "channels": source.channels, "subtype": "PCM_16"}
+            with soundfile.SoundFile(file, "w", format="W64", **shape) as copy:
+                for samples in source:
+                    copy.buffer_write(samples, dtype="int16")
+    except (audioread.DecodeError, OSError):
+        return None
+    file.seek(0)
+    return soundfile.SoundFile(file)
 
 
 def _span(path: Path, start: float, end: float | None, frames: int, rate: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from w2l_jax import pauses
 from w2l_jax.audio import SAMPLE_RATE
 from w2l_jax.errors import UserError
 
@@ -73,6 +74,22 @@ def levels(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig
             rest_N = rest_N[_SLAB * HOP :]
     if len(rest_N) >= WINDOW:
         yield _levels(rest_N, config)
+
+
+def stream(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
+    """Yields what `compute` returns for a waveform that comes in blocks [N], hours of it in constant memory.
+
+    What is longer than 35 s is normalised in windows of 17 to 35 s, as long as training's utterances, cut where it is
+    quiet. Blocks may be of any length.
+    """
+    for window_TxM in pauses.cut(
+        levels(waveform, config), round(pauses.LONGEST_SECONDS / FRAME_SECONDS), _loudness, 41
+    ):
+        yield normalized(window_TxM).astype(np.float16)
+
+
+def _loudness(levels_TxM: np.ndarray) -> np.ndarray:
+    return levels_TxM.mean(axis=1)
 
 
 def _levels(padded_N: np.ndarray, config: FeatureConfig) -> np.ndarray:

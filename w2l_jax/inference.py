@@ -1,7 +1,8 @@
 """A trained network on data: logits and losses, utterance by utterance. Evaluation and decoding are built on it."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -103,13 +104,22 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`.
 
-    Layers whose output the source's store holds are not run.
+    While the caller works on one batch, the device computes the next. Layers whose output the source's store holds
+    are not run.
     """
     first = source.dataset.record.layer + 1
-    items = source.in_order_of_length(batch_size)
-    for indices, batch in prefetch(items, lambda item: (item[0], place(item[1]))):
-        logits, path, loss, possible = jax.device_get(forward(params, batch, config, dtype, first))
-        for row, index in enumerate(indices):
-            frames = model.output_frames(source.dataset.entries[index].frames)
-            scores = float(loss[row]), bool(possible[row])
-            yield Prediction(int(index), logits[row, :frames], path[row, :frames], *scores)
+    placed = prefetch(source.in_order_of_length(batch_size), lambda item: (item[0], place(item[1])))
+    running = None
+    for item in itertools.chain(placed, [None]):
+        ready = running and (running[0], jax.device_get(running[1]))
+        running = item and (item[0], forward(params, item[1], config, dtype, first))
+        if ready:
+            yield from _predictions(source, *ready)
+
+
+def _predictions(source: Source, indices: np.ndarray, outputs: Sequence[np.ndarray]) -> Iterator[Prediction]:
+    logits, path, loss, possible = outputs
+    for row, index in enumerate(indices):
+        frames = model.output_frames(source.dataset.entries[index].frames)
+        scores = float(loss[row]), bool(possible[row])
+        yield Prediction(int(index), logits[row, :frames], path[row, :frames], *scores)

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 _LOG_SECONDS = 10.0
 
@@ -12,8 +12,8 @@ _LOG_SECONDS = 10.0
 class Terminal:
     """Lines and one progress bar at a time; `bar` fits every `progress(done, total, description)` callback."""
 
-    def __init__(self, progress: Any = None):
-        self._progress = progress
+    def __init__(self, progress: Any = None, stream: TextIO | None = None):
+        self._progress, self._stream = progress, stream
         self._task: Any = None
         self._description = ""
         self._spoke = time.monotonic()
@@ -23,14 +23,14 @@ class Terminal:
         if self._progress:
             self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, flush=True)
+            print(line, file=self._stream, flush=True)
 
     def bar(self, done: float, total: float, description: str) -> None:
         """Shows that `done` of `total` are done."""
         if self._progress is None:
             if time.monotonic() - self._spoke >= _LOG_SECONDS:
                 self._spoke = time.monotonic()
-                print(f"{description}: {done:,.0f} of {total:,.0f}", flush=True)
+                print(f"{description}: {done:,.0f} of {total:,.0f}", file=self._stream, flush=True)
             return
         head = description.split(":")[0]
         if self._task is None or head != self._description:
@@ -41,11 +41,16 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal() -> Iterator[Terminal]:
-    """A Terminal for the duration of a job: with a live bar on an interactive terminal, plain lines elsewhere."""
-    if not sys.stdout.isatty():
-        yield Terminal()
+def terminal(*, results: bool = False) -> Iterator[Terminal]:
+    """A Terminal for the duration of a job: with a live bar on an interactive terminal, plain lines elsewhere.
+
+    With `results`, standard output is theirs, and progress goes to standard error: as a bar where they go elsewhere.
+    """
+    stream = sys.stderr if results else sys.stdout
+    if not stream.isatty() or (results and sys.stdout.isatty()):
+        yield Terminal(stream=stream)
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -62,5 +67,7 @@ def terminal() -> Iterator[Terminal]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, transient=True) as progress:
+    # Rich would send to its own console what is printed to standard output.
+    console = Console(file=stream)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=not results) as progress:
         yield Terminal(progress)

@@ -46,12 +46,13 @@ def test_no_path_is_better(frames, labels, seed, ties):
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=12))
 @settings(max_examples=30)
 def test_finds_the_frames_in_which_the_words_were_said(words):
-    """Each word a letter repeated for some frames, then blanks; a space in the last blank of each pause but one."""
-    labels, expected = [], []
+    """Each word a letter for some frames, then blanks and a space; it began 80 ms before, or as the last one ended."""
+    labels, expected, end = [], [], 0
     for letter, length, pause in words:
-        start = len(labels)
+        start = max(end, len(labels) - 5)
         labels += [ALPHABET.characters.index(letter) + 1] * length
-        expected.append(WordSpan(letter, round(start * 0.016, 3), round(len(labels) * 0.016, 3)))
+        end = len(labels)
+        expected.append(WordSpan(letter, round(start * 0.016, 3), round(end * 0.016, 3)))
         labels += [BLANK] * (pause - 1) + [3]
     logits_SxV = 5 * np.eye(4)[labels[:-1]] + np.random.default_rng(0).normal(0, 0.1, (len(labels) - 1, 4))
     text = " ".join(letter for letter, _, _ in words)
@@ -72,18 +73,38 @@ def test_many_blocks_are_one_search(monkeypatch):
 
 def test_times_are_on_the_grid_of_the_network():
     assert pytest.approx(model.STRIDE * 0.008) == align.OUTPUT_SECONDS
-    logits_SxV = 9.0 * np.eye(4)[[0, 0, 1, 2, 2, 0, 3, 0, 1, 0]]
-    assert align.align(logits_SxV, "ab a", ALPHABET) == [("ab", 0.032, 0.08), ("a", 0.128, 0.144)]
+    logits_SxV = 9.0 * np.eye(4)[[0, 0, 0, 0, 0, 0, 1, 2, 2, 0, 3, 0, 1, 0]]
+    assert align.align(logits_SxV, "ab a", ALPHABET) == [("ab", 0.016, 0.144), ("a", 0.144, 0.208)]
+
+
+def test_without_a_blank():
+    """ASG: double letters are a letter and a repetition symbol, and every frame emits something."""
+    alphabet = Alphabet("ab ", repetitions=2)
+    assert alphabet.encode("abb bbba").tolist() == [2, 3, 0, 4, 3, 1, 2]
+    logits_SxV = 9.0 * np.eye(5)[[4, 4, 4, 4, 4, 4, 2, 2, 3, 0, 0, 4, 4, 3, 1, 2, 2, 4, 4]]
+    found = align.align(logits_SxV, "abb bbba", alphabet)
+    assert [span.word for span in found] == ["abb", "bbba"]
+    # The silences around the words, as they are not in the text, are said to be their outer letters.
+    assert [span[1:] for span in found] == [(0.0, 0.176), (0.176, 0.304)]
+    scores_SxV = np.random.default_rng(0).standard_normal((7, 5))
+    ways = [np.repeat([2, 3, 0, 4], np.diff([0, *cuts, 7])) for cuts in itertools.combinations(range(1, 7), 3)]
+    path_S = best_path(scores_SxV, np.array([2, 3, 0, 4]), blank=False)
+    score = scores_SxV[np.arange(7), np.array([2, 3, 0, 4])[path_S]].sum()
+    assert score == pytest.approx(max(scores_SxV[np.arange(7), way].sum() for way in ways))
 
 
 def test_says_why_it_cannot_align():
     logits_SxV = np.zeros((4, 4))
     assert align.align(logits_SxV, " ", ALPHABET) == []
     assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2
-    for text, message in {"abab ab": "7 characters need 0.112 s", "aab b": "transcript of this", "ax": "'x'"}.items():
+    for text, message in {
+        "abab ab": "of 7 letters needs 0.112 s",
+        "aab b": "that of this recording",
+        "ax": "'x'",
+    }.items():
         with pytest.raises(UserError, match=message):
             align.align(logits_SxV, text, ALPHABET)
-    with pytest.raises(UserError, match="its 3 characters need"):
+    with pytest.raises(UserError, match="3 letters needs"):
         align.align(logits_SxV, "aaa", ALPHABET)
     with pytest.raises(UserError, match="not finite"):
         align.align(np.full((4, 4), np.nan), "a", ALPHABET)

@@ -36,13 +36,15 @@ def test_files_joined_of_several_are_read_to_the_end(ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", list(PACK)[1:])
-@pytest.mark.parametrize("damage", ["cut", "changed", "not packed"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "garbled", "not packed"])
 def test_damaged_files_are_named(ending, damage, tmp_path):
     content = bytearray(PACK[ending](b"".join(b"line %d of many\n" % (i * i) for i in range(20_000))))
     if damage == "cut":
         del content[-30:]
     elif damage == "changed":
-        content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+        content[len(content) // 2 : len(content) // 2 + 40] = b"\xff" * 40
+    elif damage == "garbled":
+        content[12:52] = b"\xff" * 40
     else:
         content = b"plain text\n"
     path = tmp_path / f"a.txt{ending}"

@@ -76,11 +76,12 @@ def test_sound_where_it_is_and_a_reason_where_it_is_not(reader):
 
 
 def test_differences_are_marked():
-    said, heard = page.marked(Result("a", "", "", 1.0, "ab d c a", "ad d a b", None, None))
-    assert said == '<span class="changed">a<b>b</b></span> d <del>c</del> a'
-    assert heard == '<span class="changed">a<b>d</b></span> d a <ins>b</ins>'
+    said, heard = page.marked(Result("a", "", "", 1.0, "abc d ca", "abb dca d", None, None))
+    assert said == 'ab<span class="changed">c</span> d<del> </del>ca'
+    assert heard == 'ab<span class="changed">b</span> dca<ins> </ins><ins>d</ins>'
     said, heard = page.marked(Result("a", "", "", 1.0, "<", '"', None, None))
-    assert (said, heard) == ('<span class="changed"><b>&lt;</b></span>', '<span class="changed"><b>&quot;</b></span>')
+    assert (said, heard) == ('<span class="changed">&lt;</span>', '<span class="changed">&quot;</span>')
+    assert page.marked(Result("a", "", "", 1.0, "&", "", None, None)) == ("<del>&amp;</del>", "")
 
 
 def test_frequent_errors_by_hand():

@@ -64,7 +64,7 @@ def test_table_3_by_hand():
     everything = {row["search"]: row["LER"] for row in rows if row["corpus"] == "all"}
     # (0 + 1 + 1) / 3, (0 + 1 + 1/4) / 3 and (0 + 0 + 1/4) / 3
     assert [text.split()[0] for text in everything.values()] == ["66.7%", "41.7%", "8.3%"]
-    assert rows[0]["95 % intervals over"] == "utterances"
+    assert rows[0]["bootstrap over"] == "utterances"
     bare = [dataclasses.replace(r, beam=dataclasses.replace(r.beam, lm_score=0.0)) for r in SOME[:2]]
     assert [row["search"] for row in results.searches(bare)] == ["greedy", "beam, no LM"]
     assert "no LM" in results.table(some) and "no LM" not in results.table(SOME)
@@ -101,8 +101,8 @@ def test_details_where_they_are_asked_for(toy_lm, search):
         hypotheses = next(pool.nbest([logits_SxV], 100))
     assert (plain.words, plain.nbest) == ((), ()) and detailed.best == plain.best == "ab ba"
     assert [(word.word, word.start, word.end) for word in detailed.words] == [
-        ("ab", 0.016, 0.064),
-        ("ba", 0.096, 0.128),
+        ("ab", 0.0, 0.064),
+        ("ba", 0.064, 0.128),
     ]
     if search:
         assert detailed.nbest == tuple(hypotheses[:2]) and detailed.beam == plain.beam == hypotheses[0]
@@ -161,6 +161,8 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     with (other / "lm.bin").open("ab") as file:
         file.write(b"x")
     assert settings.resolve(run, str(copy), {}, set()).lm_weight == 1.5
+    assert settings.resolve(run, "", {"beam_width": None}, set()).tuned == "on dev"
+    assert settings.resolve(run, "", {"word_bonus": 1.0}, set()).tuned == ""
     assert settings.resolve(run, str(other), {}, set()) == settings.DecoderSettings(lm=str(other))
 
 
@@ -183,6 +185,7 @@ def test_changed_or_missing_language_model(run):
     binary.write_bytes(binary.read_bytes() + b"x")
     with pytest.raises(UserError, match="not the one it was written for"):
         settings.load(run)
+    assert settings.resolve(run, str(binary.parent), {}, set()).lm == str(binary.parent)
     binary.unlink()
     with pytest.raises(UserError, match="is gone"):
         settings.load(run)

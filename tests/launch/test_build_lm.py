@@ -79,6 +79,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
     assert code == 0, said
     assert "a.arpa, order 2, taken as it is" in said
     assert "n-grams              6 + 4" in said
+    assert "on held-out text     not measured" in said
     assert LanguageModel(tmp_path / "lm").words == ["a", "ab", "ba"]
 
 

@@ -1,8 +1,11 @@
 """The launch scripts as a user runs them: from a manifest to a transcript, in processes of their own."""
 
+import functools
 import importlib
+import io
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ import pytest
 import soundfile
 
 from tests.conftest import ROOT, launch
+from w2l_jax import config, terminal
 from w2l_jax.checkpoint import Run
 
 SMALL = [
@@ -122,12 +126,34 @@ def test_decode_greedily(place, tones):
     assert "greedy" in done.stdout and "beam" not in done.stdout
 
 
-def test_transcribe(place, tones, tmp_path):
-    lines = [json.loads(line) for line in (tones / "train.jsonl").read_text().splitlines()][:3]
-    files = [str(tones / line["audio_filepath"]) for line in lines]
-    done = launch("transcribe.py", "--run=runs/english", "--lm=none", *files, cwd=place)
-    assert done.returncode == 0, done.stderr
-    texts = [line.removeprefix(f"{name}: ") for name, line in zip(files, done.stdout.splitlines(), strict=True)]
+@pytest.fixture
+def transcribe(place, capsys, monkeypatch):
+    """Calls launch/transcribe.py with the English run, greedily; returns exit code, standard output and error."""
+    monkeypatch.chdir(place)
+
+    def call(*arguments):
+        main = runpy.run_path(str(ROOT / "launch" / "transcribe.py"))["main"]
+        code = 0
+        try:
+            config.run(functools.partial(main, [*map(str, arguments), "--run=runs/english", "--lm=none"]))
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def spoken(tones, name, count):
+    """Paths and texts of utterances."""
+    lines = [json.loads(line) for line in (tones / f"{name}.jsonl").read_text().splitlines()][:count]
+    return [tones / line["audio_filepath"] for line in lines], [line["text"] for line in lines]
+
+
+def test_transcribe(place, tones, tmp_path, transcribe):
+    files, _ = spoken(tones, "train", 3)
+    code, out, _ = transcribe(*files)
+    assert code == 0
+    texts = [line.removeprefix(f"{name}: ") for name, line in zip(files, out.splitlines(), strict=True)]
     # What transcribing files says is what decoding the prepared data says.
     launch(
         "decode.py",
@@ -138,26 +164,93 @@ def test_transcribe(place, tones, tmp_path):
         cwd=place,
     )
     decoded = {r["id"]: r["greedy"] for r in map(json.loads, (tmp_path / "t.jsonl").read_text().splitlines())}
-    assert texts == [decoded[Path(name).stem] for name in files]
+    assert texts == [decoded[name.stem] for name in files]
     one = launch("transcribe.py", files[0], "--run=runs/english", "--lm=none", cwd=place)
     assert one.stdout.strip() == texts[0]
 
 
-def test_transcribe_goes_on_after_a_bad_file(place, tones, tmp_path):
-    good = str(next((tones / "dev").iterdir()))
-    (tmp_path / "bad.wav").write_text("no audio")
-    done = launch("transcribe.py", str(tmp_path / "bad.wav"), good, "--run=runs/english", "--lm=none", cwd=place)
-    assert done.returncode == 1
-    assert good in done.stdout and "bad.wav" in done.stderr and "1 of 2" in done.stderr
+def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
+    (good,), _ = spoken(tones, "dev", 1)
+    samples, _ = soundfile.read(good, dtype="float32")
+    folder = tmp_path / "talks"
+    (folder / "below").mkdir(parents=True)
+    soundfile.write(folder / "a.flac", np.stack([samples, samples], 1), 16000)  # as good as the mono file
+    soundfile.write(folder / "nan.wav", np.where(np.arange(len(samples)) == 99, np.nan, samples), 16000, "FLOAT")
+    soundfile.write(folder / "none.wav", samples[:0], 16000)
+    (folder / "cut.wav").write_bytes(good.read_bytes()[:-2000])
+    (folder / "text.wav").write_text("no audio")
+    (folder / "empty.mp3").touch()
+    (folder / "below" / "b.wav").write_bytes(good.read_bytes())
+    code, out, errors = transcribe(folder, tmp_path / "absent.wav")
+    assert code == 1 and "6 of 8 recordings could not be transcribed" in errors
+    heard = dict(line.split(": ") for line in out.splitlines())
+    assert list(heard) == [str(folder / "a.flac"), str(folder / "below" / "b.wav")]
+    assert len(set(heard.values())) == 1 and all(heard.values())
+    for name, reason in {
+        "nan.wav": "NaN", "none.wav": "no samples", "cut.wav": "truncated", "text.wav": "not readable",
+        "empty.mp3": "0 bytes", "absent.wav": "no such audio file",
+    }.items():  # fmt: skip
+        assert any(name in line and reason in line for line in errors.splitlines()), name
+    # Files instead: of the good ones, below --out as they lie in the folder.
+    code, out, _ = transcribe(folder, f"--out={tmp_path}/out", "--format=json")
+    assert code == 1 and out == ""
+    written = sorted((tmp_path / "out").rglob("*.*"))
+    assert written == [tmp_path / "out" / "a.json", tmp_path / "out" / "below" / "b.json"]
+    found = [json.loads(path.read_text()) for path in written]
+    assert [record["recording"] for record in found] == list(heard) and found[0]["text"] in heard.values()
 
 
-def test_transcribe_other_rates(place, tones, tmp_path):
-    good = str(next((tones / "dev").iterdir()))
-    samples, _ = soundfile.read(good)
-    soundfile.write(tmp_path / "a.flac", np.stack([samples, samples], 1), 16000)
-    ours = launch("transcribe.py", "--run=runs/english", "--lm=none", good, str(tmp_path / "a.flac"), cwd=place)
-    first, second = (line.partition(": ")[2] for line in ours.stdout.splitlines())
-    assert first == second
+def test_transcribe_says_what_it_cannot_do(tones, tmp_path, transcribe):
+    files, _ = spoken(tones, "dev", 2)
+    (tmp_path / "words.txt").write_text("bad 7\n")
+    for arguments, message in {
+        (): "name at least one recording",
+        (tmp_path,): "no recordings in this folder",
+        (*files, "--format=srt"): "2 recordings as srt need a file each: give --out=<folder>",
+        (*files, "--align=words.txt"): "--align takes one recording, not 2",
+        (files[0], "--align=absent.txt"): "absent.txt: no such transcript",
+        (files[0], f"--align={tmp_path}/words.txt"): "words.txt:1: holds '7'",
+    }.items():
+        code, out, errors = transcribe(*arguments)
+        assert code == 1 and out == "" and message in errors, arguments
+
+
+def test_transcribe_standard_input(tones, transcribe, monkeypatch):
+    (good,), _ = spoken(tones, "dev", 1)
+    _, expected, _ = transcribe(good)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(good.read_bytes())))
+    code, out, _ = transcribe("-")
+    assert code == 0 and out == expected and out.strip()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    code, out, errors = transcribe("-")
+    assert code == 1 and out == "" and "standard input: the file is empty" in errors
+
+
+def test_a_long_recording_and_when_its_lines_were_said(tones, tmp_path, transcribe, monkeypatch):
+    """96 utterances one after the other."""
+    files, texts = (2 * found for found in spoken(tones, "train", 48))
+    waveforms = [soundfile.read(path, dtype="float32")[0] for path in files]
+    starts = np.cumsum([0, *map(len, waveforms)]) / 16000
+    soundfile.write(tmp_path / "long.flac", np.concatenate(waveforms), 16000)
+    (tmp_path / "long.txt").write_text("\n".join(texts))
+    assert starts[-1] > 60
+    monkeypatch.setattr(terminal, "_LOG_SECONDS", 0.0)
+    code, out, progress = transcribe(tmp_path / "long.flac", f"--align={tmp_path}/long.txt")
+    assert code == 0 and progress.splitlines()[-1].endswith("long.flac, seconds: 63 of 63")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[2] for row in rows] == texts
+    begun, ended = (np.array([float(row[i]) for row in rows]) for i in (0, 1))
+    # Trained for seconds, the network is a word early or late at times, but does not drift.
+    assert np.median(abs(begun - starts[:-1])) <= 0.25 and np.median(abs(ended - starts[1:])) <= 0.25
+    assert abs(begun - starts[:-1]).max() <= 2 and abs(ended - starts[1:]).max() <= 2
+    code, out, _ = transcribe(tmp_path / "long.flac", "--format=json")
+    record = json.loads(out)
+    assert code == 0 and record["recording"].endswith("long.flac") and len(record["segments"]) > 1
+    times = [(word["start"], word["end"]) for segment in record["segments"] for word in segment["words"]]
+    assert (
+        all(0 <= start < end for start, end in times) and times == sorted(times) and times[-1][1] <= starts[-1] + 0.016
+    )
+    assert len(times) == len(record["text"].split()) > 100
 
 
 def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
@@ -239,8 +332,6 @@ def test_disk_full_while_training(place, tones, cache):
 
 
 def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
-    from w2l_jax import config
-
     def main():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
 

@@ -12,6 +12,7 @@ from w2l_jax.features import FRAME_SECONDS
 
 OUTPUT_SECONDS = 2 * FRAME_SECONDS
 """An output frame of the network: layer 1 takes every second frame of features."""
+_LATE = 5  # frames from the beginning of a word to its first letter
 _BLANK, _CHARACTER = range(2)
 _STAYED = 0  # what a state follows: itself, or one of the other kind or place, its kind + 1
 
@@ -25,48 +26,58 @@ class WordSpan(NamedTuple):
 
 
 def align(logits_SxV: np.ndarray, text: str, alphabet: Alphabet) -> list[WordSpan]:
-    """Returns when each word of `text` was said, from the first frame of its first letter to the last of its last.
+    """Returns when each word of `text` was said: until the last frame of its last letter, from 80 ms before its first.
 
-    The logits [S, V] may be normalised or not. Exact: no alignment of the text has a higher probability. Takes time
-    proportional to S · L and memory to √S · L for L characters: an hour of speech against its whole transcript about
-    three minutes and 300 MB. Raises UserError for characters outside the alphabet, for logits that are not finite and
-    for a text that has no place in so few frames.
+    That is how long after the beginning of a word networks emit its first letter (70 to 110 ms, median, of words whose
+    beginnings are known); no word begins before the one before it has ended.
+
+    The logits [S, V] may be normalised or not. Exact: no alignment of the text has a higher probability (of ASG's score
+    the transitions are left out). Takes time proportional to S · L and memory to √S · L for L characters: an hour of
+    speech against its whole transcript about three minutes and 300 MB. Raises UserError for characters outside the
+    alphabet, for logits that are not finite and for a text that has no place in so few frames.
     """
-    text = clean(text)
-    first_L, last_L = _frames(np.asarray(logits_SxV), text, alphabet)
-    spans, position = [], 0
-    for word in text.split():
-        start, end = first_L[position], last_L[position + len(word) - 1] + 1
+    labels_L = alphabet.encode(clean(text))
+    first_L, last_L = _frames(np.asarray(logits_SxV), labels_L, not alphabet.repetitions)
+    spans, end = [], 0
+    for word, places in zip(text.split(), _words(labels_L, alphabet), strict=True):
+        start, end = max(end, first_L[places[0]] - _LATE), last_L[places[-1]] + 1
         spans.append(WordSpan(word, round(start * OUTPUT_SECONDS, 3), round(end * OUTPUT_SECONDS, 3)))
-        position += len(word) + 1
     return spans
 
 
-def _frames(logits_SxV: np.ndarray, text: str, alphabet: Alphabet) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last frame of each character."""
-    labels_L = alphabet.encode(text)
+def _words(labels_L: np.ndarray, alphabet: Alphabet) -> list[np.ndarray]:
+    """The places of each word's labels."""
+    if not len(labels_L):
+        return []
+    spaces = np.flatnonzero(labels_L == alphabet.ids.get(" ", -1))
+    return [np.setdiff1d(places, spaces) for places in np.split(np.arange(len(labels_L)), spaces)]
+
+
+def _frames(logits_SxV: np.ndarray, labels_L: np.ndarray, blank: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last frame of each label."""
     needed = len(labels_L) + int((labels_L[1:] == labels_L[:-1]).sum())
     if needed > len(logits_SxV):
         seconds, least = len(logits_SxV) * OUTPUT_SECONDS, needed * OUTPUT_SECONDS
         raise UserError(
-            f"{text[:40]!r}{'…' if len(text) > 40 else ''} cannot have been said in {seconds:g} s: its {len(labels_L)} "
-            f"characters need {least:g} s; is it the transcript of this recording?"
+            f"a transcript of {len(labels_L)} letters needs {least:g} s, and cannot have been said in {seconds:g} s: "
+            "is it that of this recording?"
         )
     if not np.isfinite(logits_SxV).all():
         raise UserError("the logits are not finite; the network diverged or its input is damaged")
-    path_S = best_path(logits_SxV, labels_L)
+    path_S = best_path(logits_SxV, labels_L, blank)
     spoken_S = np.flatnonzero(path_S >= 0)
-    characters = np.arange(len(labels_L))
-    first_L = spoken_S[np.searchsorted(path_S[spoken_S], characters)]
-    last_L = spoken_S[np.searchsorted(path_S[spoken_S], characters, side="right") - 1]
+    places = np.arange(len(labels_L))
+    first_L = spoken_S[np.searchsorted(path_S[spoken_S], places)]
+    last_L = spoken_S[np.searchsorted(path_S[spoken_S], places, side="right") - 1]
     return first_L, last_L
 
 
-def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray) -> np.ndarray:
+def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray, blank: bool = True) -> np.ndarray:
     """Returns for each frame the position in `labels_L` of the label it emits, or −1 for the blank; int [S].
 
     The sum of the frames' scores is the highest of all paths that read as the labels. The labels must fit: as many
-    frames as labels, and one more for each that equals the one before it.
+    frames as labels, and one more for each that equals the one before it. Without `blank` there is none, and no two
+    neighbours may be equal.
     """
     frames, states = len(scores_SxV), len(labels_L) + 1
     # Where each state came from is kept of one block at a time, and computed anew for it: memory for √S frames, not S.
@@ -77,13 +88,13 @@ def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray) -> np.ndarray:
     first_2xP[_BLANK, 0] = 0.0
     checkpoints = [first_2xP]
     for start in starts[:-1]:
-        checkpoints.append(_forward(checkpoints[-1], scores_SxV[start : start + block], labels_L))
+        checkpoints.append(_forward(checkpoints[-1], scores_SxV[start : start + block], labels_L, blank))
     path_S = np.empty(frames, int)
     kind = place = None
     for start in reversed(starts):
         scores_KxV = scores_SxV[start : start + block]
         came_Kx2xP = np.zeros((len(scores_KxV), 2, states), np.int8)
-        last_2xP = _forward(checkpoints.pop(), scores_KxV, labels_L, came_Kx2xP)
+        last_2xP = _forward(checkpoints.pop(), scores_KxV, labels_L, blank, came_Kx2xP)
         if place is None:
             place = states - 1
             kind = int(last_2xP[:, place].argmax())
@@ -96,7 +107,11 @@ def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray) -> np.ndarray:
 
 
 def _forward(
-    states_2xP: np.ndarray, scores_SxV: np.ndarray, labels_L: np.ndarray, came_Sx2xP: np.ndarray | None = None
+    states_2xP: np.ndarray,
+    scores_SxV: np.ndarray,
+    labels_L: np.ndarray,
+    blank: bool,
+    came_Sx2xP: np.ndarray | None = None,
 ) -> np.ndarray:
     """CTC's states after some more frames: the best score of being at the blank behind p characters, or at the p-th.
 
@@ -104,7 +119,7 @@ def _forward(
     """
     blank_P, character_P = states_2xP.copy()
     # Straight from one character to the next leads only between different ones.
-    skip_L = np.where(np.diff(labels_L, prepend=BLANK) == 0, -np.inf, 0.0)
+    skip_L = np.where(np.diff(labels_L, prepend=-1) == 0, -np.inf, 0.0)
     for s, scores_V in enumerate(np.asarray(scores_SxV, np.float64)):
         stay_L, enter_L, skipped_L = character_P[1:], blank_P[:-1], character_P[:-1] + skip_L
         best_L = np.maximum(stay_L, enter_L)
@@ -112,6 +127,6 @@ def _forward(
             came_Sx2xP[s, _BLANK] = (character_P > blank_P) * (1 + _CHARACTER)
             came_Sx2xP[s, _CHARACTER, 1:] = (enter_L > stay_L) * (1 + _BLANK)
             came_Sx2xP[s, _CHARACTER, 1:][skipped_L > best_L] = 1 + _CHARACTER
-        blank_P = np.maximum(blank_P, character_P) + scores_V[BLANK]
+        blank_P = np.maximum(blank_P, character_P) + (scores_V[BLANK] if blank else -np.inf)
         character_P[1:] = np.maximum(best_L, skipped_L) + scores_V[labels_L]
     return np.stack([blank_P, character_P])

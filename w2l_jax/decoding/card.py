@@ -44,8 +44,7 @@ def summary(card: dict[str, Any]) -> str:
     lines.append(("vocabulary", f"{card['vocabulary']:,} words"))
     if "ngrams" in card:
         lines.append(("n-grams", " + ".join(f"{count:,}" for count in card["ngrams"])))
-    if "evaluation" in card:
-        lines.append(("on held-out text", _measured(card["evaluation"])))
+    lines.append(("on held-out text", _measured(card.get("evaluation"))))
     lines.append(("lm.bin", f"{card['bytes'] / 1e6:,.1f} MB, sha256 {card['sha256'][:16]}…"))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
@@ -83,7 +82,9 @@ def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _measured(found: dict[str, Any]) -> str:
+def _measured(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not measured: there is none (--held_out)"
     if not found["sentences"]:
         return "no sentence that the alphabet can spell"
     return (

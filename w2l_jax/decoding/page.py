@@ -1,7 +1,8 @@
 """The page that `decode.py --report` writes: what was decoded, where it went wrong, and utterances to hear and see."""
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -154,9 +155,9 @@ def _confidence(found: Sequence[Result]) -> str:
 
 
 _LEGEND = (
-    '<p class="quiet">In the lines below, <del>a word is struck out</del> where it was missed, <ins>doubly '
-    'underlined</ins> where it was inserted, and <span class="changed">waved</span> where another was heard, letters '
-    "that differ in bold. A click on a word plays it.</p>"
+    '<p class="quiet">In the lines below, letters are <del>struck out</del> where they were missed, <ins>doubly '
+    'underlined</ins> where they were inserted, and <span class="changed">waved</span> where others were heard. '
+    "A click on a word plays it.</p>"
 )
 
 
@@ -188,27 +189,32 @@ def _sound(recording: Utterance | None) -> str:
 
 def marked(r: Result) -> tuple[str, str]:
     """What was said and what was heard as HTML, with their differences marked and the words heard to be clicked."""
-    said, heard = r.expected.split(), r.best.split()
-    left, right = [], []
-    for i, j in metrics.alignment(said, heard):
-        if i is None:
-            right.append(_click(r, j, f"<ins>{escape(heard[j])}</ins>"))
-        elif j is None:
-            left.append(f"<del>{escape(said[i])}</del>")
-        elif said[i] == heard[j]:
-            left.append(escape(said[i]))
-            right.append(_click(r, j, escape(heard[j])))
-        else:
-            letters = metrics.alignment(said[i], heard[j])
-            same = {(a, b) for a, b in letters if a is not None and b is not None and said[i][a] == heard[j][b]}
-            left.append(_changed(said[i], {a for a, _ in same}))
-            right.append(_click(r, j, _changed(heard[j], {b for _, b in same})))
-    return " ".join(left), " ".join(right)
+    said, heard = ["missed"] * len(r.expected), ["inserted"] * len(r.best)
+    for i, j in metrics.alignment(r.expected, r.best):
+        if i is not None and j is not None:
+            said[i] = heard[j] = "same" if r.expected[i] == r.best[j] else "changed"
+    words, start = [], 0
+    for number, word in enumerate(r.best.split(" ")):
+        end = start + len(word)
+        words += [
+            _click(r, number, _tagged(word, heard[start:end])),
+            _tagged(r.best[end : end + 1], heard[end : end + 1]),
+        ]
+        start = end + 1
+    return _tagged(r.expected, said), "".join(words)
 
 
-def _changed(word: str, same: Collection[int]) -> str:
-    letters = "".join(escape(c) if k in same else f"<b>{escape(c)}</b>" for k, c in enumerate(word))
-    return f'<span class="changed">{letters}</span>'
+_TAGS = {
+    "same": "{}",
+    "missed": "<del>{}</del>",
+    "inserted": "<ins>{}</ins>",
+    "changed": '<span class="changed">{}</span>',
+}
+
+
+def _tagged(text: str, kinds: Sequence[str]) -> str:
+    groups = itertools.groupby(zip(kinds, text, strict=True), key=lambda pair: pair[0])
+    return "".join(_TAGS[kind].format(escape("".join(letter for _, letter in group))) for kind, group in groups)
 
 
 def _click(r: Result, number: int, content: str) -> str:

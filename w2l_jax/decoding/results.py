@@ -213,7 +213,7 @@ def searches(results: Sequence[Result]) -> list[dict[str, str]]:
             "hours": f"{row['hours']:.2f}",
             "search": names[search],
             **{title: percent(getattr(row[search], n), row[f"{search}_intervals"][n]) for n, title in RATES.items()},
-            "95 % intervals over": row["units"],
+            "bootstrap over": row["units"],
         }
         for row in rows(results)
         for search in SEARCHES

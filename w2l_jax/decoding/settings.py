@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from w2l_jax.alphabet import Alphabet, normalize
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
@@ -46,8 +47,11 @@ class DecoderSettings:
         return self.temperature, self.coverage
 
 
-def load(run: Run) -> DecoderSettings | None:
-    """Reads a run's `decoder.toml` (None if there is none yet); raises UserError if it or its model changed."""
+def load(run: Run, lm: str = "") -> DecoderSettings | None:
+    """Reads a run's `decoder.toml`, None if there is none yet; `lm` is taken in place of its language model.
+
+    Raises UserError if it is damaged, or if its own language model is to be used and is not what it was.
+    """
     path = run.folder / FILE
     if not path.is_file():
         return None
@@ -55,12 +59,17 @@ def load(run: Run) -> DecoderSettings | None:
         settings = DecoderSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, TypeError) as error:
         raise UserError(f"{path}: damaged: {error}; delete it, and decode.py writes it anew") from None
+    if lm:
+        return _with_lm(settings, Path(lm))
     if settings.lm:
         model = _folder(run, settings.lm)
         if not (model / "lm.bin").is_file():
             raise UserError(f"{path}: its language model {model} is gone; name another with --lm, or delete {path}")
         if settings.lm_sha256 and sha256(model) != settings.lm_sha256:
-            raise UserError(f"{path}: its language model {model} is not the one it was written for; delete {path}")
+            raise UserError(
+                f"{path}: its language model {model} is not the one it was written for; name it with --lm to use "
+                "it all the same, tune it with launch/tune_decoder.py --lm=…, or delete the file"
+            )
         settings = dataclasses.replace(settings, lm=str(model))
     return settings
 
@@ -91,22 +100,36 @@ def resolve(
         if lm not in ("", "none") or given.get("beam_width"):
             check_searchable(run.alphabet)
         return DecoderSettings(beam_width=0)
-    settings = load(run) if lm != "none" else DecoderSettings()
+    settings = load(run, lm) if lm != "none" else DecoderSettings()
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
         save(run, settings)
-    elif lm and lm != "none":
-        settings = _with_lm(settings, Path(lm))
     if not settings.lm:
         settings = dataclasses.replace(settings, beam_width=0)
-    return dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(settings, **changes, tuned="" if changes else settings.tuned)
 
 
 def _with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
-    """The settings with another language model: what was tuned with the old one says nothing about it."""
+    """Returns the settings with another language model: what was tuned with the old one says nothing about it."""
     if settings.tuned and not (settings.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == settings.lm_sha256):
         settings = DecoderSettings()
     return dataclasses.replace(settings, lm=str(lm), lm_sha256="")
+
+
+def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
+    """Reads hot words and their boosts, such as `kunze=6,ulm=4`; raises UserError for anything else."""
+    found = {}
+    for pair in filter(None, text.split(",")):
+        word, _, boost = pair.rpartition("=")
+        word = normalize(word, alphabet)
+        try:
+            found[word] = float(boost)
+        except ValueError:
+            word = ""
+        if not word:
+            raise UserError(f"hot words are written word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
+    return found
 
 
 def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:

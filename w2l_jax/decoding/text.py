@@ -118,9 +118,8 @@ class Reader:
         """`exclude` are texts that no plain text may hold; for the other arguments see `lm.build`."""
         self.counts = Counts()
         self.alphabet, self._numbers, self._held_out_ids = alphabet, numbers, held_out_ids
-        exclude = [_unquoted(text) for text in exclude]
-        self._excluded = {normalized(text, alphabet, numbers) for text in exclude} - {""}
-        self._longest = max((sum(1 for _ in split(text)) for text in exclude), default=0)
+        self._excluded = {normalized(_unquoted(text), alphabet, numbers) for text in exclude} - {""}
+        self._longest = max(map(len, self._excluded), default=0)
         self._lines, self._utterances = Seen(), Seen()
         self._keep_lines, self._keep_transcripts = deduplicate == "none", deduplicate != "all"
 
@@ -168,13 +167,22 @@ class Reader:
         """Leaves out of a line's sentences those that are, alone or several together, an excluded text."""
         start = 0
         while start < len(sentences):
-            lengths = range(min(self._longest, len(sentences) - start), 0, -1)
-            length = next((n for n in lengths if " ".join(sentences[start : start + n]) in self._excluded), 0)
-            if length:
-                self.counts.matching += length
-            else:
+            count = self._excluded_from(sentences[start:])
+            if not count:
                 yield sentences[start]
-            start += max(length, 1)
+            self.counts.matching += count
+            start += max(count, 1)
+
+    def _excluded_from(self, sentences: list[str]) -> int:
+        """Returns how many of the first sentences are together an excluded text."""
+        text, found = "", 0
+        for count, sentence in enumerate(sentences, start=1):
+            text = f"{text} {sentence}" if text else sentence
+            if len(text) > self._longest:
+                break
+            if text in self._excluded:
+                found = count
+        return found
 
 
 def _unquoted(text: str) -> str:

@@ -22,7 +22,7 @@ from w2l_jax.decoding.pool import DecoderPool
 _KEPT = 10
 _STEPS = {"lm_weight": 0.25, "word_bonus": 0.6}
 _BEAM_STEP = 0.8  # in places along the list of beams
-_GRID = {"lm_weight": (0.2, 0.6, 1.0, 1.4, 1.8), "word_bonus": (-0.5, 1.0, 2.5, 4.0, 5.5)}
+_GRID = {"lm_weight": (0.2, 0.6, 1.0, 1.4, 1.8), "word_bonus": (0.0, 2.5, 5.0, 7.5, 10.0)}
 
 
 @dataclasses.dataclass(frozen=True)

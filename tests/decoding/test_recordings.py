@@ -1,0 +1,180 @@
+import functools
+import io
+import itertools
+import tracemalloc
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from tests.decoding.conftest import logits_for
+from w2l_jax import losses, model
+from w2l_jax.alphabet import BLANK, Alphabet
+from w2l_jax.checkpoint import Run
+from w2l_jax.decoding import recordings, settings
+from w2l_jax.decoding.pool import DecoderPool
+from w2l_jax.decoding.recordings import Word
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+from w2l_jax.training.options import TrainOptions
+
+ALPHABET = Alphabet("abc '")
+GREEDY = functools.partial(recordings.greedy_search, params={}, alphabet=ALPHABET)
+
+
+def saying(words, pause):
+    """Labels of words, 16 ms a letter, with blanks and a space in the pauses before them, and the words' spans."""
+    labels, spans, end = [], [], 0
+    for word, silence in zip(words, pause, strict=True):
+        labels += [BLANK] * (silence // 2) + ([4] if labels else [BLANK]) + [BLANK] * (silence - silence // 2 - 1)
+        start, end = max(end, len(labels) - 5), len(labels) + len(word)
+        spans.append(Word(word, round(start * 0.016, 3), round(end * 0.016, 3)))
+        labels += [ALPHABET.characters.index(letter) + 1 for letter in word]
+    return labels, spans
+
+
+@pytest.fixture(scope="module")
+def long():
+    """Two minutes: 500 words after pauses of 3 to 20 frames, every ninth after one of 60."""
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.permutation(list("abc"))[: rng.integers(1, 4)]) for _ in range(500)]
+    pauses = [60 if i % 9 == 8 else int(rng.integers(3, 20)) for i in range(500)]
+    labels, spans = saying(words, pauses)
+    return logits_for(labels, ALPHABET.size), spans
+
+
+def test_a_long_recording_is_what_its_words_are(long):
+    logits_SxV, spans = long
+    assert len(logits_SxV) * 0.016 > 120
+    segments = list(recordings.transcribe(iter(np.array_split(logits_SxV, 7)), ALPHABET, GREEDY))
+    assert [word for segment in segments for word in segment.words] == spans
+    assert all(segment.end - segment.start <= 35 and segment.transcript is None for segment in segments)
+    # Each cut but the last, whose part must not become too short, is in one of the long pauses.
+    gaps = [after.start - before.end for before, after in itertools.pairwise(segments)]
+    assert len(segments) > 4 and min(gaps[:-1]) >= 0.85
+
+
+def test_up_to_35_seconds_are_one_segment(long):
+    logits_SxV, _ = long
+    for frames, count in ((2187, 1), (2300, 2)):
+        segments = list(recordings.transcribe([logits_SxV[:frames]], ALPHABET, GREEDY))
+        assert len(segments) == count
+    assert list(recordings.transcribe([logits_for([BLANK] * 5000, ALPHABET.size)], ALPHABET, GREEDY)) == []
+    assert list(recordings.transcribe([], ALPHABET, GREEDY)) == []
+
+
+def test_with_a_beam_search(long):
+    logits_SxV, spans = long
+    with DecoderPool(ALPHABET, None, workers=1) as pool:
+        search = functools.partial(recordings.beam_search, pool=pool, calibration=(1.0, 0.5))
+        segments = list(recordings.transcribe([logits_SxV[:3000]], ALPHABET, search))
+    said = [word[:3] for segment in segments for word in segment.words]
+    assert said == [span[:3] for span in spans if span.end < 3000 * 0.016]
+    assert all(segment.transcript.text == segment.text for segment in segments)
+    assert all(0.49 < word.confidence <= 0.5 for segment in segments for word in segment.words)
+
+
+def test_lines_of_a_transcript(long):
+    logits_SxV, spans = long
+    words = [span.word for span in spans]
+    lines = [" ".join(words[i : i + 40]) for i in range(0, 500, 40)]
+    segments = recordings.align_lines(logits_SxV, lines, ALPHABET)
+    assert [segment.text for segment in segments] == lines
+    assert [word for segment in segments for word in segment.words] == spans
+    # Cut in the middle of a pause, or half a second from the words.
+    for before, after in itertools.pairwise(segments):
+        end, start = before.words[-1].end, after.words[0].start
+        assert before.end == pytest.approx(min((end + start) / 2, end + 0.5), abs=0.001)
+        assert after.start == pytest.approx(max((end + start) / 2, start - 0.5), abs=0.001)
+    assert segments[0].start == pytest.approx(max(0, spans[0].start - 0.5))
+    assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
+    with pytest.raises(UserError, match="is it that of this recording"):
+        recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
+
+
+def test_reading_a_transcript(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeffAb, c!\r\n\n --\nÀ  ’b\n", encoding="utf-8")
+    assert recordings.read_lines(path, ALPHABET) == ["ab c", "a 'b"]
+    for text, message in {"ab\nb 7": r"a\.txt:2: holds '7'", " \n?": "holds no words"}.items():
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            recordings.read_lines(path, ALPHABET)
+    with pytest.raises(UserError, match="no such transcript"):
+        recordings.read_lines(tmp_path / "b.txt", ALPHABET)
+
+
+def test_finding_recordings(tmp_path):
+    for name in ("b.wav", "a.MP3", "below/deep/c.flac", "notes.txt"):
+        (tmp_path / "talks" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "talks" / name).touch()
+    talks = tmp_path / "talks"
+    found = recordings.find([str(talks), "odd.name", "-"])
+    assert [str(recording.output) for recording in found] == ["a", "b", "below/deep/c", "odd", "stdin"]
+    assert [recording.path for recording in found[:3]] == [
+        talks / "a.MP3",
+        talks / "b.wav",
+        talks / "below/deep/c.flac",
+    ]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="no recordings in this folder"):
+        recordings.find([str(tmp_path / "none")])
+    for twice in (["x/a.wav", "y/a.flac"], ["-", "-"], [str(talks), str(talks / "b.wav")]):
+        assert len(recordings.find(twice)) >= 2
+        with pytest.raises(UserError, match="would both be written to"):
+            recordings.find(twice, written=True)
+
+
+def test_standard_input_is_spooled_and_named_so_in_messages():
+    recording = recordings.find(["-"])[0]
+    with recordings.opened(recording, io.BytesIO(b"sound")) as path:
+        assert path.read_bytes() == b"sound"
+    assert not path.exists()
+    with pytest.raises(UserError, match=r"^standard input: bad$"), recordings.opened(recording, io.BytesIO()) as path:
+        raise UserError(f"{path}: bad")
+    assert not path.exists()
+    with recordings.opened(recordings.find(["a.wav"])[0], io.BytesIO()) as path:
+        assert path == Path("a.wav")
+
+
+def test_asg_has_no_blank_and_long_recordings_too():
+    alphabet = Alphabet("ab ", repetitions=2)
+    params = losses.own_parameters(alphabet)
+    words = ["abba", "b", "aab"] * 40
+    labels = [alphabet.ids[" "]]
+    for word in words:
+        labels += np.repeat(alphabet.encode(word), 8).tolist() + [alphabet.ids[" "]] * 6
+    search = functools.partial(recordings.greedy_search, params=params, alphabet=alphabet)
+    segments = list(recordings.transcribe([logits_for(labels, alphabet.size)], alphabet, search))
+    assert len(segments) > 1 and " ".join(segment.text for segment in segments).split() == words
+
+
+def test_hot_words():
+    assert settings.hot_words("Cab=6,a b=-1.5,", ALPHABET) == {"cab": 6.0, "a b": -1.5}
+    assert settings.hot_words("", ALPHABET) == {}
+    for text in ("cab", "=3", "cab=much"):
+        with pytest.raises(UserError, match="word=boost"):
+            settings.hot_words(text, ALPHABET)
+
+
+@pytest.mark.slow
+def test_twenty_minutes_need_no_more_memory_than_five(tmp_path):
+    """From the file to the words; fifteen minutes more have samples of 58 MB, and features of 29 MB."""
+    run = Run.create(tmp_path / "run", TrainOptions(model=ModelConfig(width=4, top_width=8)), ALPHABET)
+    params = jax.device_get(model.init(jax.random.key(0), run.model, ALPHABET.size))
+    minute = np.random.default_rng(0).normal(0, 3000, 60 * 16000).astype(np.int16)
+    peaks = []
+    for minutes in (5, 20):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 16000, 1) as file:
+            for i in range(minutes):
+                file.write(np.roll(minute // (1 + i % 3), 1000 * i))
+        tracemalloc.start()
+        search = functools.partial(recordings.greedy_search, params=params, alphabet=ALPHABET)
+        for _ in recordings.transcribe(recordings.logits(path, run, params), ALPHABET, search):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.05 * peaks[0] < 150e6, peaks

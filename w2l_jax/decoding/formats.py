@@ -1,0 +1,107 @@
+"""What was said in a recording, as text, JSON, subtitles or a table."""
+
+import html
+import itertools
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from w2l_jax.decoding.recordings import Segment, Word
+
+_LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it
+_LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays
+
+
+class Cue(NamedTuple):
+    """A subtitle: text of at most two lines and the seconds at which it comes and goes."""
+
+    start: float
+    end: float
+    text: str
+
+
+def txt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields the text, a line a segment, behind the recording's name unless that is empty; a line where nothing is."""
+    start = f"{name}: " if name else ""
+    lines = (f"{start}{segment.text}\n" for segment in segments)
+    first = next(lines, f"{start}\n")
+    yield first
+    yield from lines
+
+
+def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields a line a segment: start and end in seconds and the text between tabs, which are Audacity's labels."""
+    for segment in segments:
+        yield f"{segment.start:.3f}\t{segment.end:.3f}\t{segment.text}\n"
+
+
+def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields one JSON object: recording, text, and segments with their times, words, confidences and scores."""
+    records = [_record(segment) for segment in segments]
+    text = " ".join(record["text"] for record in records)
+    yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
+
+
+def _record(segment: Segment) -> dict[str, Any]:
+    record = {"start": segment.start, "end": segment.end, "text": segment.text}
+    if found := segment.transcript:
+        scores = {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
+        record |= {name: round(score, 4) for name, score in scores.items()}
+    record["words"] = [
+        {"word": word.word, "start": word.start, "end": word.end}
+        | ({} if word.confidence is None else {"confidence": round(word.confidence, 4)})
+        for word in segment.words
+    ]
+    return record
+
+
+def srt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields SubRip subtitles of at most two lines of 42 characters, which stay one to seven seconds."""
+    for number, cue in enumerate(cues(segments), start=1):
+        yield f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{cue.text}\n\n"
+
+
+def vtt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields the same subtitles as WebVTT."""
+    yield "WEBVTT\n\n"
+    for cue in cues(segments):
+        text = html.escape(cue.text, quote=False)
+        yield f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n\n"
+
+
+FORMATS: dict[str, Callable[[str, Iterable[Segment]], Iterator[str]]] = {
+    "txt": txt,
+    "json": json_line,
+    "srt": srt,
+    "vtt": vtt,
+    "tsv": tsv,
+}
+
+
+def cues(segments: Iterable[Segment]) -> Iterator[Cue]:
+    """Yields the segments as subtitles, divided at their longest pauses until each is short enough to read."""
+    found = (cue for segment in segments for cue in _divided(segment.words))
+    for cue, following in itertools.pairwise(itertools.chain(found, [None])):
+        # A word alone would be gone before it is read.
+        latest = cue.start + _SHORTEST if following is None else min(cue.start + _SHORTEST, following.start)
+        yield cue._replace(end=max(cue.end, latest))
+
+
+def _divided(words: Sequence[Word]) -> Iterator[Cue]:
+    lines = textwrap.wrap(" ".join(word.word for word in words), _LINE, break_long_words=False, break_on_hyphens=False)
+    start, end = words[0].start, words[-1].end
+    if len(words) == 1 or (len(lines) <= _LINES and end - start <= _LONGEST):
+        yield Cue(start, end, "\n".join(lines))
+        return
+    # At a pause in the middle half, so that no word stands alone for want of one.
+    quarter = len(words) // 4
+    stops = range(max(1, quarter), max(2, len(words) - quarter))
+    stop = max(stops, key=lambda i: words[i].start - words[i - 1].end)
+    yield from _divided(words[:stop])
+    yield from _divided(words[stop:])
+
+
+def _clock(seconds: float, mark: str) -> str:
+    minutes, milliseconds = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{milliseconds // 1000:02d}{mark}{milliseconds % 1000:03d}"

@@ -1,0 +1,226 @@
+"""Recordings of any length to timed segments of text, in constant memory."""
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from w2l_jax import audio, features, inference, pauses
+from w2l_jax.alphabet import BLANK, Alphabet, normalize
+from w2l_jax.checkpoint import Run
+from w2l_jax.corpora import files
+from w2l_jax.dataset.filters import seconds_of
+from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
+from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.confidence import HYPOTHESES, confidences
+from w2l_jax.decoding.greedy import greedy
+from w2l_jax.decoding.pool import DecoderPool
+from w2l_jax.errors import UserError
+from w2l_jax.model import Params
+
+ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")
+"""What is taken for a recording in a folder; a file that is named may have any ending."""
+
+_PAUSE = 0.5  # seconds around a cut in which nothing should be said
+_MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
+
+
+class Word(NamedTuple):
+    """A word, its time in seconds and how sure it is, from 0 to 1 (None: there was no search that could say)."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """Some seconds of a recording, from `start` to `end`: what was said and when; at least a word."""
+
+    start: float
+    end: float
+    words: tuple[Word, ...]
+    transcript: Transcript | None = None
+    """The beam search's, with its scores."""
+
+    @property
+    def text(self) -> str:
+        """The words with single spaces between them."""
+        return " ".join(word.word for word in self.words)
+
+
+class Recording(NamedTuple):
+    """A file to transcribe: its name for messages, where it is, and where its output goes, below a folder."""
+
+    name: str
+    path: Path
+    output: Path
+
+
+def find(names: Sequence[str], written: bool = False) -> list[Recording]:
+    """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
+
+    Raises UserError for a folder without recordings, and, where outputs are `written`, for two to one file.
+    """
+    found = []
+    for name in names:
+        folder = Path(name)
+        if name == "-":
+            found.append(Recording("standard input", Path("-"), Path("stdin")))
+        elif not folder.is_dir():
+            found.append(Recording(name, folder, Path(folder.stem)))
+        else:
+            inside = [parent / file for parent, below in files.listing(folder) for file in below]
+            inside = [path for path in inside if path.suffix.lower() in ENDINGS]
+            if not inside:
+                raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
+            found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
+    outputs: dict[Path, Recording] = {}
+    for recording in found if written else ():
+        first = outputs.setdefault(recording.output, recording)
+        if first is not recording:
+            raise UserError(
+                f"{first.name} and {recording.name} would both be written to {recording.output}.*; rename one, or "
+                "give them different folders with --out"
+            )
+    return found
+
+
+@contextlib.contextmanager
+def opened(recording: Recording, standard_input: BinaryIO) -> Iterator[Path]:
+    """The path of a recording's audio; standard input is first written to a temporary file."""
+    if recording.path != Path("-"):
+        yield recording.path
+        return
+    with tempfile.NamedTemporaryFile(prefix="w2l_jax-") as file:
+        shutil.copyfileobj(standard_input, file)
+        file.flush()
+        try:
+            yield Path(file.name)
+        except UserError as error:
+            raise UserError(str(error).replace(file.name, recording.name)) from None
+
+
+def logits(
+    path: Path, run: Run, params: Params, progress: Callable[[float, float], None] = lambda done, total: None
+) -> Iterator[np.ndarray]:
+    """Yields the logits [S, V] of a recording, some seconds at a time; `progress` hears of the seconds done, and all.
+
+    Raises AudioError as `audio.blocks` does.
+    """
+    done, total = 0.0, seconds_of(path)
+    for logits_SxV in inference.stream(params, features.stream(audio.blocks(path), run.features), run.model):
+        yield logits_SxV
+        done += len(logits_SxV) * OUTPUT_SECONDS
+        progress(done, total)
+
+
+class Found(NamedTuple):
+    """What a search found in some seconds: the text and, of a beam search, its scores and the words' confidences."""
+
+    text: str
+    transcript: Transcript | None = None
+    confidences: Sequence[float] | None = None
+
+
+Search = Callable[[Iterable[np.ndarray]], Iterator[Found]]
+
+
+def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabet) -> Iterator[Found]:
+    """Yields what the best path of each part's logits [S, V] says."""
+    for part_SxV in parts:
+        yield Found(greedy(inference.best_path(params, part_SxV), alphabet))
+
+
+def beam_search(parts: Iterable[np.ndarray], pool: DecoderPool, calibration: tuple[float, float]) -> Iterator[Found]:
+    """Yields what the pool finds in each part's logits [S, V]; confidences are of `calibration` (`confidence`)."""
+    for nbest in pool.nbest(parts, HYPOTHESES):
+        yield Found(nbest[0].text, nbest[0], confidences(nbest, *calibration))
+
+
+def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search) -> Iterator[Segment]:
+    """Yields what is said in a recording whose logits [S, V] come in pieces.
+
+    A recording of more than 35 s is searched in parts of 17 to 35 s, cut where the network hears least.
+    """
+    waiting: collections.deque[tuple[int, np.ndarray]] = collections.deque()
+
+    def parts() -> Iterator[np.ndarray]:
+        first = 0
+        for part_SxV in pauses.cut(logits, _frames(pauses.LONGEST_SECONDS), _speech(alphabet), _frames(_PAUSE)):
+            waiting.append((first, part_SxV))
+            first += len(part_SxV)
+            yield part_SxV
+
+    for found in search(parts()):
+        first, part_SxV = waiting.popleft()
+        if found.text:
+            spans = align(part_SxV, found.text, alphabet)
+            words = _words(spans, found.confidences, first * OUTPUT_SECONDS)
+            yield Segment(words[0].start, words[-1].end, words, found.transcript)
+
+
+def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
+    """When each of some lines was said in a recording that says all of them in order; raises what `align` does.
+
+    A line's segment reaches from the middle of a pause to the middle of the next, at most half a second beyond its
+    words: where to cut the recording.
+    """
+    spans = iter(align(logits_SxV, " ".join(lines), alphabet))
+    words = [_words(list(itertools.islice(spans, len(line.split())))) for line in lines]
+    begun = [said[0].start for said in words]
+    ended = [said[-1].end for said in words]
+    seconds = len(logits_SxV) * OUTPUT_SECONDS
+    opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
+    closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
+    return [Segment(round(a, 3), round(b, 3), said) for a, b, said in zip(opens, closes, words, strict=True)]
+
+
+def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
+    """The lines of a transcript, normalised to the alphabet, those without a word left out.
+
+    Raises UserError for a file that cannot be read or says nothing, and, with the line, for other characters.
+    """
+    found = []
+    for place, line in files.lines(path, "transcript"):
+        text = normalize(line, alphabet)
+        if unknown := alphabet.unknown(text):
+            raise UserError(
+                f"{place}: holds {unknown!r}, which the network does not know; write it as it is said, in the letters "
+                f"{alphabet.characters!r}"
+            )
+        found += [text] if text else []
+    if not found:
+        raise UserError(f"{path}: holds no words")
+    return found
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds / OUTPUT_SECONDS)
+
+
+def _speech(alphabet: Alphabet) -> Callable[[np.ndarray], np.ndarray]:
+    """How probable it is that each frame of logits emits anything but a blank or a space [S]."""
+    silent = [alphabet.ids[" "]] if " " in alphabet.ids else []
+    silent += [] if alphabet.repetitions else [BLANK]
+
+    def speech(logits_SxV: np.ndarray) -> np.ndarray:
+        likely_SxV = np.exp(logits_SxV - logits_SxV.max(axis=1, keepdims=True))
+        return 1 - likely_SxV[:, silent].sum(axis=1) / likely_SxV.sum(axis=1)
+
+    return speech
+
+
+def _words(spans: Sequence[WordSpan], sure: Sequence[float] | None = None, offset: float = 0.0) -> tuple[Word, ...]:
+    return tuple(
+        Word(span.word, round(span.start + offset, 3), round(span.end + offset, 3), confidence)
+        for span, confidence in zip(spans, sure or [None] * len(spans), strict=True)
+    )
