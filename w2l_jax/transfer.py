@@ -116,7 +116,7 @@ class Remap:
         return f"alphabet: kept {kept}, new {new or 'none'}, dropped {dropped}{self.criterion and '; '}{self.criterion}"
 
 
-_TO_ASG = "from CTC to ASG: repetition symbols and transitions start at zero, the blank is dropped"
+_TO_ASG = "from CTC to ASG: repetition symbols start at zero, transitions afresh, the blank is dropped"
 _TO_CTC = "from ASG to CTC: the blank starts at zero, repetition symbols and transitions are dropped"
 
 
@@ -128,8 +128,9 @@ def carry_output(
     Characters that `old` lacks get zero weights and a zero bias (the paper's way), or, with `copy`, those of the
     character they look like, where `old` has it (`alphabet.resembling`). A copy and its source then start with equal
     probability, half each of what the source alone would have beside them; greedy decoding writes the source until
-    training tells them apart. Between an alphabet of CTC and one of ASG the blank, the repetition symbols and the
-    transitions start at zero. Raises UserError if the layer does not belong to `old`.
+    training tells them apart. Between an alphabet of CTC and one of ASG the blank and the repetition symbols start at
+    zero. Transitions from or to what is new are as in a fresh network. Raises UserError if the layer does not belong to
+    `old`.
     """
     name = layer_name(LAYERS)
     kernel_KxCxV, bias_V = params[name]["kernel"], params[name]["bias"]
@@ -152,7 +153,7 @@ def carry_output(
     own = losses.own_parameters(new)
     if own and TRANSITIONS in params:
         scores_VxV = params[TRANSITIONS]["scores"][index_V][:, index_V]
-        own = {TRANSITIONS: {"scores": jnp.where(known_V[:, None] & known_V, scores_VxV, 0.0)}}
+        own = {TRANSITIONS: {"scores": jnp.where(known_V[:, None] & known_V, scores_VxV, own[TRANSITIONS]["scores"])}}
     remap = Remap(
         kept="".join(c for c in new.characters if c in old.characters),
         new=fresh,

@@ -124,6 +124,20 @@ def test_forbidden_transitions_and_minus_infinity_stay_finite():
     assert value > 9e4 and all(np.isfinite(g).all() for g in gradients)
 
 
+def test_transitions_of_any_size():
+    rng = np.random.default_rng(0)
+    emissions, transitions = rng.standard_normal((1, S, V)), np.float32(rng.standard_normal((V, V)))
+    target = jnp.array([S]), jnp.array([[0, 1, 2, 0]]), jnp.array([4])
+    expected = per_utterance(emissions, transitions, *target)
+    np.testing.assert_allclose(per_utterance(emissions, transitions + 200, *target), expected, rtol=1e-4)
+    # The only path there is takes a step 200 nats below the highest, which counts as 70 below among all paths.
+    forced = 1000 * np.eye(V)[None, [0, 1]]
+    value, gradients = differentiated(
+        forced, np.diag([0.0] * V) - 200 * (1 - np.eye(V)), jnp.array([2]), *target[1:2], jnp.array([2])
+    )
+    assert value == pytest.approx(130, abs=0.1) and all(np.isfinite(g).all() for g in gradients)
+
+
 def test_rounding_makes_no_nearly_certain_target_negative():
     emissions, target = certain_batch(0, blank=None)
     transitions = np.random.default_rng(0).standard_normal((4, 4), np.float32)

@@ -44,7 +44,7 @@ def scores(params):
 def test_it_learns(base, tmp_path):
     options = dataclasses.replace(base, run=str(tmp_path / "run"), steps=250, warmup_steps=20, decay="linear")
     _, result = run(dataclasses.replace(options, eval_every=250))
-    assert result.evaluation["ler"] < 0.3
+    assert result.evaluation["ler"] < 0.15
 
 
 def test_every_road_decodes_the_best_path(base, tmp_path):
@@ -108,7 +108,7 @@ def test_letters_and_transitions_move_and_train_above_frozen_layers(base, tmp_pa
     assert (scores(after) != new).mean() > 0.9
     assert all(equal(after[f"layer_{n:02d}"], before[f"layer_{n:02d}"]) for n in range(1, 9))
     fresh = create(dataclasses.replace(adapted, run=str(tmp_path / "fresh"), new_characters="zero", reinitialize=True))
-    assert not scores(fresh.state.params).any()
+    np.testing.assert_allclose(scores(fresh.state.params), np.log(99) * np.eye(34), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("first", "then"), [("ctc", "asg"), ("asg", "ctc")])

@@ -25,8 +25,16 @@ class Criterion(NamedTuple):
 
 
 def own_parameters(alphabet: Alphabet) -> dict[str, Any]:
-    """What a fresh tree holds beside the layers: for an alphabet of ASG transition scores, all 0, else nothing."""
-    return {TRANSITIONS: {"scores": jnp.zeros((alphabet.size, alphabet.size))}} if alphabet.repetitions else {}
+    """What a fresh tree holds beside the layers: for an alphabet of ASG transition scores, else nothing.
+
+    At first a label is three times as likely to stay as to change, so that it lasts four frames, as letters do.
+    """
+    if not alphabet.repetitions:
+        return {}
+    # With equal transitions training soon finds one letter that fills most of an utterance, all others squeezed beside
+    # it, and hardly leaves that again.
+    stay = jnp.log(3.0 * (alphabet.size - 1))
+    return {TRANSITIONS: {"scores": stay * jnp.eye(alphabet.size)}}
 
 
 def criterion_of(params: dict[str, Any]) -> Criterion:
