@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
-import tempfile
 import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 from w2l_jax.alphabet import Alphabet, normalize
 from w2l_jax.checkpoint import Run, to_toml, write_atomically
-from w2l_jax.dataset.store import open_dataset
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.decoding.lm import LanguageModelConfig, build
 from w2l_jax.errors import UserError
@@ -136,22 +133,10 @@ def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None
     options = run.config()["data"]
     sources = (options["lm_text"] or options["train"]).split(",")
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
-    with tempfile.TemporaryDirectory() as scratch:
-        files = [_transcripts(Path(source), Path(scratch) / str(i)) for i, source in enumerate(sources)]
-        card = build(files, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
+    card = build(sources, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
     report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
     return str(run.folder / "lm")
-
-
-def _transcripts(source: Path, scratch: Path) -> Path:
-    """A manifest or text file itself; for a prepared folder, a manifest of its transcripts."""
-    if not source.is_dir():
-        return source
-    rows = [{"audio_filepath": e.id, "id": e.id, "text": e.text} for e in open_dataset(source).entries]
-    path = scratch.with_suffix(".jsonl")
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def _folder(run: Run, lm: str) -> Path:
