@@ -85,6 +85,8 @@ def decode(options: Options) -> list[results.Result]:
     run = Run.open(options.run)
     data = options.data or run.config()["data"]["dev"]
     recordings = _recordings(options, data)
+    if Path(options.report or "report.html").is_dir():
+        raise UserError(f"{options.report} is a folder; name the HTML file to write, such as --report=report.html")
     with terminal() as screen:
         dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar)
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}

@@ -76,11 +76,10 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
         raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
     name = Path(options.data or run.config()["data"]["dev"]).stem
     out = Path(options.out or run.folder / "tune" / name)
-    params = run.restore_params(options.checkpoint)
-    content, logits = inputs.kept_logits(out / "logits.npz", run, params, dataset, options.batch_size, screen.bar)
-
-    used, others = tuning.split(dataset, logits, options.utterances, options.seed)
     with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or os.cpu_count()) as pool:
+        params = run.restore_params(options.checkpoint)
+        content, logits = inputs.kept_logits(out / "logits.npz", run, params, dataset, options.batch_size, screen.bar)
+        used, others = tuning.split(dataset, logits, options.utterances, options.seed)
         evaluate = tuning.Trials(pool, used, out, content + settings.sha256(Path(chosen.lm)))
         found: list[tuning.Trial] = []
         for trial in tuning.search(evaluate, options.beams, options.trials, options.seed):

@@ -166,6 +166,12 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     assert settings.resolve(run, str(other), {}, set()) == settings.DecoderSettings(lm=str(other))
 
 
+def test_a_language_model_that_is_not_there(run, tmp_path):
+    with pytest.raises(UserError, match="nowhere is no language model"):
+        settings.resolve(run, str(tmp_path / "nowhere"), {}, set())
+    assert settings.load(run) is None
+
+
 def test_files_of_earlier_versions_still_load(run):
     settings.resolve(run, "", {}, set(), lambda line: None)
     path = run.folder / settings.FILE

@@ -144,6 +144,8 @@ def _folder(run: Run, lm: str) -> Path:
 
 
 def sha256(model: Path) -> str:
-    """Of a language model's binary; `model` is its folder."""
+    """Of a language model's binary; `model` is its folder. Raises UserError where there is none."""
+    if not (model / "lm.bin").is_file():
+        raise UserError(f"{model} is no language model: lm.bin missing; make one with launch/build_lm.py")
     with (model / "lm.bin").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
