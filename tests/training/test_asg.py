@@ -172,6 +172,5 @@ def test_decode_and_transcribe_go_without_a_language_model(base, tones, tmp_path
     ]
     by_id = {record["id"]: record["greedy"] for record in records}
     assert texts == [by_id[Path(name).stem] for name in files]
-    for script, arguments in ((decode, [f"--data={tones}/dev.jsonl"]), (transcribe, files[:1])):
-        with pytest.raises(UserError, match="networks trained with CTC"):
-            script([f"--run={base.run}", "--lm=some/lm", *arguments])
+    with pytest.raises(UserError, match="networks trained with CTC"):
+        decode([f"--run={base.run}", "--lm=some/lm", f"--data={tones}/dev.jsonl"])
