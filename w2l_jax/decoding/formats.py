@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from w2l_jax.decoding.recordings import Segment, Word
+from w2l_jax.decoding.recordings import Segment
+from w2l_jax.decoding.results import Word
 
 _LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it
 _LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays

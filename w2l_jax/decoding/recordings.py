@@ -22,6 +22,7 @@ from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.decoding.pool import DecoderPool
+from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 
@@ -30,15 +31,6 @@ ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph",
 
 _PAUSE = 0.5  # seconds around a cut in which nothing should be said
 _MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
-
-
-class Word(NamedTuple):
-    """A word, its time in seconds and how sure it is, from 0 to 1 (None: there was no search that could say)."""
-
-    word: str
-    start: float
-    end: float
-    confidence: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

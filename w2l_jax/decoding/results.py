@@ -26,15 +26,15 @@ RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "
 
 
 class Word(NamedTuple):
-    """A word of the best transcript: seconds from the start of the utterance, and how sure it is, 0 to 1."""
+    """A word of the best transcript: seconds from the start of the recording, and how sure it is, 0 to 1."""
 
     word: str
     start: float
     end: float
-    confidence: float | None
+    confidence: float | None = None
     """Calibrated; None without a beam search."""
-    posterior: float | None
-    """As it was before calibration."""
+    posterior: float | None = None
+    """As it was before calibration; None where nobody asks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _words(
     spans: Sequence[WordSpan], hypotheses: Sequence[Transcript], calibration: tuple[float, float]
 ) -> tuple[Word, ...]:
     if not hypotheses:
-        return tuple(Word(*span, None, None) for span in spans)
+        return tuple(Word(*span) for span in spans)
     sure, raw = confidences(hypotheses, *calibration), confidences(hypotheses, 1.0)
     return tuple(Word(*span, a, b) for span, a, b in zip(spans, sure, raw, strict=True))
 
