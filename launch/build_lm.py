@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from w2l_jax import alphabet, config
-from w2l_jax.decoding import adopt, card, lm, text
-from w2l_jax.decoding.kenlm_tools import Resources, StructureConfig
+from w2l_jax.decoding import lm
+from w2l_jax.decoding.lm import adopt, card, text
+from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
 from w2l_jax.terminal import terminal
 

@@ -14,7 +14,8 @@ from tests.conftest import ROOT
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.decoding import lm
 from w2l_jax.decoding.beam import LanguageModel
-from w2l_jax.decoding.kenlm_tools import Resources
+from w2l_jax.decoding.lm import text as lm_text
+from w2l_jax.decoding.lm.kenlm_tools import Resources
 from w2l_jax.errors import UserError
 
 GERMAN = preset("de")
@@ -213,7 +214,7 @@ def test_a_full_disk_is_named(corpus, monkeypatch):
         yield "a sentence"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(lm.text.Reader, "sentences", sentences)
+    monkeypatch.setattr(lm_text.Reader, "sentences", sentences)
     with pytest.raises(UserError, match=r"no space left in .*--temp_dir"):
         lm.build([corpus / "a.txt"], corpus / "lm", GERMAN)
     assert not list(corpus.glob(".lm*"))

@@ -4,7 +4,7 @@ import lzma
 import pytest
 
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding import text
+from w2l_jax.decoding.lm import text
 from w2l_jax.errors import UserError
 
 GERMAN = preset("de")

@@ -17,9 +17,9 @@ from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
-from w2l_jax.decoding import text
-from w2l_jax.decoding.card import measure
-from w2l_jax.decoding.kenlm_tools import Resources
+from w2l_jax.decoding.lm import text
+from w2l_jax.decoding.lm.card import measure
+from w2l_jax.decoding.lm.kenlm_tools import Resources
 from w2l_jax.errors import UserError
 
 FORMAT = 2

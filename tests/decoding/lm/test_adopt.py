@@ -8,9 +8,9 @@ import pytest
 
 from tests.decoding.conftest import ARPA
 from w2l_jax.alphabet import preset
-from w2l_jax.decoding.adopt import adopt
 from w2l_jax.decoding.beam import LanguageModel
-from w2l_jax.decoding.kenlm_tools import StructureConfig
+from w2l_jax.decoding.lm.adopt import adopt
+from w2l_jax.decoding.lm.kenlm_tools import StructureConfig
 from w2l_jax.errors import UserError
 
 ENGLISH = preset("en")

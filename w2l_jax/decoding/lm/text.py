@@ -11,8 +11,8 @@ from w2l_jax.alphabet import Alphabet, normalize, spell_numbers
 from w2l_jax.corpora import manifest
 from w2l_jax.corpora.files import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
-from w2l_jax.decoding import packed
-from w2l_jax.decoding.counting import Seen
+from w2l_jax.decoding.lm import packed
+from w2l_jax.decoding.lm.counting import Seen
 from w2l_jax.errors import UserError
 
 _MANIFESTS = (".jsonl", ".json")

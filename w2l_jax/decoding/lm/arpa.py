@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from w2l_jax.alphabet import Alphabet, normalize
-from w2l_jax.decoding import packed
+from w2l_jax.decoding.lm import packed
 from w2l_jax.errors import UserError
 
 SPECIAL = frozenset({b"<unk>", b"<s>", b"</s>", b"<UNK>"})

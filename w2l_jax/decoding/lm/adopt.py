@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import arpa, kenlm_tools, text
-from w2l_jax.decoding.kenlm_tools import Resources, StructureConfig
-from w2l_jax.decoding.lm_folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.decoding.lm import arpa, kenlm_tools, text
+from w2l_jax.decoding.lm.folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
 
 

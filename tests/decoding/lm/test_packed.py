@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from w2l_jax.decoding import packed
+from w2l_jax.decoding.lm import packed
 from w2l_jax.errors import UserError
 
 if sys.version_info >= (3, 14):
