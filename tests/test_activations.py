@@ -291,7 +291,7 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
     (source,) = on_activations([plain.train], wide, options.data.cache, 8)
     values = np.concatenate(source.dataset.features_of(range(24))).astype(np.float32)
     assert np.isfinite(values).all() and values.max() > 65504
-    broken = {**loud, "layer_08": jax.tree.map(lambda x: 1e38 * x, params["layer_08"])}
+    broken = {**loud, "layer_08": jax.tree.map(lambda x: np.full_like(x, np.inf), params["layer_08"])}
     with pytest.raises(UserError, match=r"german_0\d\d: .*(inf|nan).*take this recording out"):
         on_activations([plain.train], dataclasses.replace(wide, params=broken), options.data.cache, 8)
 

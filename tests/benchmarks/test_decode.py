@@ -7,7 +7,7 @@ import pytest
 from w2l_jax import model
 from w2l_jax.alphabet import preset
 from w2l_jax.benchmarks import BenchmarkOptions, decode
-from w2l_jax.benchmarks.searching import Search
+from w2l_jax.benchmarks._search import Search
 from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.prepare import prepare_cached
 from w2l_jax.decoding import lm

@@ -11,7 +11,7 @@ import numpy as np
 
 from w2l_jax import inference, metrics
 from w2l_jax.benchmarks import BenchmarkOptions, Report, Table, interleaved
-from w2l_jax.benchmarks.searching import Search
+from w2l_jax.benchmarks._search import Search
 from w2l_jax.checkpoint import LATEST, Run
 from w2l_jax.dataset.store import Dataset, open_dataset
 from w2l_jax.decoding import settings
