@@ -198,9 +198,14 @@ def _outputs(indices: Sequence[int], source: Source, layers: FrozenLayers, rows:
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
 def _run(prefix: Params, features_BxTxM, frames_B, config: ModelConfig, last: int, dtype: Any, stored: Any):
-    """The output of layer `last` in the stored precision, and the largest magnitude in each row before rounding."""
+    """The output of layer `last` in the stored precision, and the largest magnitude in each row before rounding.
+
+    That is NaN where not all are finite.
+    """
     out_BxSxC = model.apply(prefix, features_BxTxM, frames_B, config, last=last, dtype=dtype)
-    return out_BxSxC.astype(stored), jnp.abs(out_BxSxC).max(axis=(1, 2)).astype(jnp.float32)
+    largest_B = jnp.abs(out_BxSxC).max(axis=(1, 2)).astype(jnp.float32)
+    # Asked for by itself: on CPUs the maximum passes over NaN in jax 0.10.
+    return out_BxSxC.astype(stored), jnp.where(jnp.isfinite(out_BxSxC).all(axis=(1, 2)), largest_B, jnp.nan)
 
 
 def _check_range(utterance: str, largest: float, layers: FrozenLayers) -> None:
