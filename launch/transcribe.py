@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import numpy as np
 import tyro
 
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = recordings.read_lines(Path(options.align), run.alphabet) if options.align else []
     failed = 0
     with _pool(run, options) as (pool, calibration), terminal(results=True) as screen:
-        params = run.restore_params(options.checkpoint)
+        params = jax.device_put(run.restore_params(options.checkpoint))
         if pool:
             search = functools.partial(recordings.beam_search, pool=pool, calibration=calibration)
         else:

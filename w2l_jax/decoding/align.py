@@ -50,7 +50,8 @@ def _words(labels_L: np.ndarray, alphabet: Alphabet) -> list[np.ndarray]:
     if not len(labels_L):
         return []
     spaces = np.flatnonzero(labels_L == alphabet.ids.get(" ", -1))
-    return [np.setdiff1d(places, spaces) for places in np.split(np.arange(len(labels_L)), spaces)]
+    first, *others = np.split(np.arange(len(labels_L)), spaces)
+    return [first, *(places[1:] for places in others)]
 
 
 def _frames(logits_SxV: np.ndarray, labels_L: np.ndarray, blank: bool) -> tuple[np.ndarray, np.ndarray]:

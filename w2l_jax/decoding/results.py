@@ -102,7 +102,7 @@ def decode(
 
     `without_lm` holds what the function of that name found, by index. With `nbest` (a number, 0 too) the results have
     words with times and confidences, of `calibration` (temperature, coverage), and so many hypotheses; else neither,
-    which is cheaper. A network of ASG, whose paths are others, gets none.
+    which is cheaper.
     """
     waiting: list[Prediction] = []
 
@@ -125,7 +125,7 @@ def decode(
             prediction.loss if prediction.feasible else None,
             without_lm.get(prediction.index),
         )
-        if nbest is not None and not alphabet.repetitions:
+        if nbest is not None:
             spans = align(prediction.logits_SxV, result.best, alphabet)
             words = _words(spans, hypotheses[:HYPOTHESES], calibration)
             result = dataclasses.replace(result, words=words, nbest=tuple(hypotheses[:nbest]))
