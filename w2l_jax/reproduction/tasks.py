@@ -58,8 +58,10 @@ def base_decoded(scale: Scale) -> Path:
 
 def _base(scale: Scale) -> Task:
     def command():
+        data = [f"--data.train={scale.find(scale.base_train)}"] if scale.base_train else []
+        data += [f"--data.dev={scale.find(scale.base_data)}"] if scale.base_train and scale.base_data else []
         resume = ["--resume"] if Run.exists(scale.base) else []
-        return ("train.py", f"--config={ROOT / scale.base_config}", f"--run={scale.base}", *resume)
+        return ("train.py", f"--config={ROOT / scale.base_config}", f"--run={scale.base}", *data, *resume)
 
     return Task("base", command, lambda: Run.complete(scale.base), "base")
 
