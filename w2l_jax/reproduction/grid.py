@@ -150,6 +150,8 @@ class Scale:
     """Run of the language that everything starts from."""
     base_config: str = ""
     """Configuration of train.py that trains it where it is missing."""
+    base_train: str = ""
+    """Its training data, where the configuration does not name them."""
     base_data: str = ""
     """Data of its language: what it knows before, and has forgotten after."""
     train_config: str = "configs/adapt.toml"

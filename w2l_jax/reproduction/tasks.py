@@ -58,8 +58,10 @@ def base_decoded(scale: Scale) -> Path:
 
 def _base(scale: Scale) -> Task:
     def command():
+        data = [f"--data.train={scale.find(scale.base_train)}"] if scale.base_train else []
+        data += [f"--data.dev={scale.find(scale.base_data)}"] if scale.base_train and scale.base_data else []
         resume = ["--resume"] if Run.exists(scale.base) else []
-        return ("train.py", f"--config={ROOT / scale.base_config}", f"--run={scale.base}", *resume)
+        return ("train.py", f"--config={ROOT / scale.base_config}", f"--run={scale.base}", *data, *resume)
 
     return Task("base", command, lambda: Run.complete(scale.base), "base")
 
@@ -164,18 +166,18 @@ class Clock:
         write_atomically(self._file, json.dumps(self.seconds, indent=1))
 
     def left(self, every: Sequence[Task]) -> float | None:
-        """Seconds that the tasks not done will take, by the median of their kind; None while nothing is known."""
+        """Seconds that the tasks not done will take; None while one is of a sort of which none has been done.
+
+        A task takes as long as the median of its kind (a network with so many layers frozen), else of its sort (any
+        network).
+        """
         done = [task for task in every if task.done() and self.seconds.get(task.name)]
-        if not done:
+        kinds = _rates(done, self.seconds, lambda task: task.kind)
+        sorts = _rates(done, self.seconds, lambda task: task.kind.split()[0])
+        todo = [task for task in every if not task.done()]
+        if any(task.kind.split()[0] not in sorts for task in todo):
             return None
-        rates = _rates(done, self.seconds, lambda task: task.kind)
-        of_its_like = _rates(done, self.seconds, lambda task: task.kind.split()[0])
-        anything = statistics.median(of_its_like.values())
-        return sum(
-            task.weight * rates.get(task.kind, of_its_like.get(task.kind.split()[0], anything))
-            for task in every
-            if not task.done()
-        )
+        return sum(task.weight * kinds.get(task.kind, sorts[task.kind.split()[0]]) for task in todo)
 
 
 def _rates(done: Sequence[Task], seconds: Mapping[str, float], key: Callable[[Task], str]) -> dict[str, float]:
