@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"stopped with exit code {code}; the rest goes on", flush=True)
             failed.append(task.name)
         if number % REPORT_EVERY == 0:
-            page.write(scale)
+            print(f"report so far: {page.write(scale)}", flush=True)
     print(f"report: {page.write(scale)}", flush=True)
     if failed:
         raise UserError(f"failed: {', '.join(failed)} (messages above); run this again to try only what is missing")

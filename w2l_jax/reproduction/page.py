@@ -13,11 +13,13 @@ from typing import Any
 from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.decoding import figures as drawing
+from w2l_jax.errors import UserError
 from w2l_jax.reproduction import beyond, claims_of_cost, claims_of_quality, figures, tables, tasks
 from w2l_jax.reproduction.figures import Picture
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.study import Study
 from w2l_jax.reproduction.tables import Table
+from w2l_jax.reproduction.tasks import Task
 
 
 def write(scale: Scale) -> Path:
@@ -89,10 +91,18 @@ def _head(study: Study, files: _Files) -> str:
     out = (report.paragraph(scale.note) if scale.note else "") + report.facts(facts)
     if missing:
         out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
-    commands = [f"python launch/{shlex.join(task.command())}" for task in every if task.done()]
+    commands = [_command(task) for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
     runs = files.table(tables.runs(study))
     return out + (report.folded("Every training", runs) if runs else "")
+
+
+def _command(task: Task) -> str:
+    """What was run, as a user would type it."""
+    try:
+        return f"python launch/{shlex.join(part for part in task.command() if part != '--resume')}"
+    except UserError:  # its data have been there, but are no more
+        return task.name
 
 
 def _claims(study: Study, files: _Files) -> str:
