@@ -85,7 +85,7 @@ def _tests(study: Study) -> Iterator[Finding]:
         yield _consistent(study, language)
     if study.languages("table1"):
         yield Finding(
-            "6.6", "Very high word error rates come from dialect in numbers; compounds leave room for improvement.", "–",
+            "6.6", "Very high word error rates come from dialect in numbers; compounds are hard, too.", "–",
             NOT_TESTABLE, "Our data mark neither dialects nor compounds; the worst utterances are listed below.",
             "Not tested.",
         )  # fmt: skip
