@@ -7,7 +7,6 @@ from w2l_jax import config
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run
 from w2l_jax.errors import UserError
 from w2l_jax.introspection import claims, comparison, page
-from w2l_jax.terminal import terminal
 
 DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
 
@@ -34,8 +33,7 @@ class Options:
     base_checkpoint: str = ""
     """Which checkpoint of the base (default: the one that the run was adapted from; with --base, best)."""
     early: str = ""
-    """Kept steps to show as early in training, such as 100,1000, or none (default: the earliest, if it is from the
-    first half of training)."""
+    """Kept steps that count as early, such as 100,1000, or none (default: the earliest, if in the first half)."""
     filters: str = ""
     """Input filters to show beside the most and the least changed, such as 3,17; they are numbered from 1."""
 
@@ -50,8 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out}: a file; name a folder")
     adaptation = comparison.read(options.run, options.base, options.checkpoint, options.base_checkpoint, options.early)
-    with terminal() as screen:
-        findings = comparison.measure(adaptation, screen.bar)
+    findings = comparison.measure(adaptation)
     page.write(findings, out, wanted)
     print(f"{findings.stages[-1]}, against {findings.base}")
     for claim in claims.claims(findings):

@@ -85,7 +85,7 @@ def test_histograms_count_every_weight_once_in_bins_as_wide_as_the_papers():
     adapted["layer_10"]["kernel"][0, 0, 0] += 0.355
     found = compare(base, adapted)
     assert found.weights.edges[[0, 1, 12, 24]] == pytest.approx([-2.4, -2.2, 0, 2.4])
-    assert found.changes.edges == pytest.approx(np.arange(19) * 0.02)
+    assert found.changes.edges == pytest.approx(np.arange(37) * 0.01)
     for index in range(10):
         kernel = base[f"layer_{index + 1:02d}"]["kernel"]
         counts = [0] * 24

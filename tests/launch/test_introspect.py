@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import preset
 from w2l_jax.checkpoint import Run
@@ -45,19 +45,25 @@ class Tables(HTMLParser):
             self.tables[self.caption][-1][-1] += data
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """A folder with an English run, a German one that was adapted from it, and `runs/latest`."""
-    size = model.ModelConfig(width=6, top_width=8)
+    folder, size = tmp_path_factory.mktemp("introspect"), model.ModelConfig(width=6, top_width=8)
     for seed, language, init in ((0, "english", ""), (1, "german", "runs/english")):
         options = TrainOptions(init=init, model=size, frozen_layers="0")
-        run = Run.create(tmp_path / "runs" / language, options, preset(language))
+        run = Run.create(folder / "runs" / language, options, preset(language))
         params = transfer.init(jax.random.key(seed), size, preset(language))
         run.save(7, params, None, {"step": 7}, best=None, keep=())
-    monkeypatch.chdir(tmp_path)
-    run.mark_latest()
+    (folder / "runs" / "latest").symlink_to("german")
+    return folder
+
+
+@pytest.fixture
+def place(runs, monkeypatch):
+    """That folder as the current one, from which the script can be imported."""
+    monkeypatch.chdir(runs)
     monkeypatch.syspath_prepend(str(ROOT / "launch"))
-    return tmp_path
+    return runs
 
 
 def test_the_latest_run_beside_its_base(place, capsys):
@@ -99,10 +105,3 @@ def test_bad_options_stop_before_any_work(place, arguments, message):
     introspect = importlib.import_module("introspect")
     with pytest.raises(UserError, match=message):
         introspect.main(arguments)
-
-
-def test_help_and_errors_in_a_process_of_their_own(tmp_path):
-    done = launch("introspect.py", cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr == (
-        "error: runs/latest: no run there (a run folder holds run.json, config.toml, alphabet.json)\n"
-    )

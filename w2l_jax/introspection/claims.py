@@ -7,7 +7,7 @@ import numpy as np
 
 from w2l_jax.introspection.comparison import COMPARED, SMALL, Findings, LayerNumbers
 
-_OUTER = (COMPARED[0], COMPARED[-1])
+_OUTER, _INNER = (COMPARED[0], COMPARED[-1]), COMPARED[1:-1]
 _SHIFT = 0.05
 _TINY = 1e-30
 
@@ -54,7 +54,7 @@ def _outer_weights(findings: Findings) -> Claim:
         "The weights of highest absolute values are in the input and the topmost layer.",
         "In both networks the largest absolute weights of layers 1 and 10 are above those of layers 2 to 9.",
         all(min(_outer(v)) > max(_inner(v)) for v in values.values()),
-        "; ".join(f"{name}: {_ends(v)}, at most {_peak(v)} in between" for name, v in values.items()),
+        "; ".join(f"{name}: {_ends(v)}, in between at most {_peak(v, _INNER)}" for name, v in values.items()),
         values,
     )
 
@@ -66,7 +66,7 @@ def _means(findings: Findings) -> Claim:
         "The weights of each layer have a mean close to zero.",
         "In every layer of both networks the mean is less than half a standard deviation from zero.",
         max(map(max, values.values())) < 0.5,
-        "; ".join(f"{name}: at most {_peak(v, v)} standard deviations" for name, v in values.items()),
+        "; ".join(f"{name}: at most {_peak(v, COMPARED)} standard deviations" for name, v in values.items()),
         values,
     )
 
@@ -105,7 +105,7 @@ def _outer_changes(findings: Findings, field: str, what: str) -> Claim:
         f"The outer layers are altered more than the inner ones ({what}).",
         f"The {what} of layer 1 and that of layer 10 are above the mean of layers 2 to 9.",
         min(_outer(values)) > np.mean(_inner(values)).item(),
-        f"{_ends(values)}, {np.mean(_inner(values)):.3g} on average in between",
+        f"{_ends(values)}, mean in between: {np.mean(_inner(values)):.3g}",
         {what: values},
     )
     return _unless(claim, _not_inherited(findings) or _frozen(findings, findings.stages[-1:]))
@@ -113,28 +113,28 @@ def _outer_changes(findings: Findings, field: str, what: str) -> Claim:
 
 def _growing(findings: Findings) -> Claim:
     values = {name: [r.largest_change for r in findings.of(name)] for name in findings.stages}
-    first, *_, last = [max(v) for v in values.values()] * 2
+    largest = [max(v) for v in values.values()]
     claim = Claim(
         "changes_grow",
         "Early in training weights have changed little (at most 0.1), those of the final model up to 0.36.",
         "The largest change early is at most half of the final one.",
-        first <= last / 2,
+        largest[0] <= largest[-1] / 2,
         "; ".join(f"{name}: at most {max(v):.3g}" for name, v in values.items()),
         values,
     )
-    return _unless(claim, _not_early(findings) or _not_inherited(findings))
+    return _unless(claim, _not_early(findings) or _not_inherited(findings) or ("" if largest[-1] else "all is frozen"))
 
 
 def _input_late(findings: Findings) -> Claim:
     values = {name: [r.rms_change for r in findings.of(name)] for name in findings.stages}
     ratios = {name: v[0] / max(np.mean(v[1:]).item(), _TINY) for name, v in values.items()}
-    first, *_, last = list(ratios.values()) * 2
+    first, last = ratios[findings.stages[0]], ratios[findings.stages[-1]]
     claim = Claim(
         "input_changes_late",
         "Middle and top layers change earlier; with progressing training the input layer changes more.",
         "The RMS change of layer 1 over the mean of layers 2 to 10 is below 1 early, and larger at the end.",
         first < 1 and first < last,
-        "; ".join(f"{name}: {ratio:.3g}" for name, ratio in ratios.items()),
+        "; ".join(f"{name}: ratio {ratio:.3g}" for name, ratio in ratios.items()),
         values,
     )
     return _unless(claim, _not_early(findings) or _not_inherited(findings) or _frozen(findings, findings.stages))
@@ -171,13 +171,13 @@ def _outer(values: Sequence[float]) -> list[float]:
 
 
 def _inner(values: Sequence[float]) -> list[float]:
-    return list(values[1:-1])
+    return [values[layer - 1] for layer in _INNER]
 
 
 def _ends(values: Sequence[float]) -> str:
-    return " and ".join(f"{values[layer - 1]:.3g} in layer {layer}" for layer in _OUTER)
+    return ", ".join(f"layer {layer}: {values[layer - 1]:.3g}" for layer in _OUTER)
 
 
-def _peak(values: Sequence[float], among: Sequence[float] = ()) -> str:
-    among = list(among) or _inner(values)
-    return f"{max(among):.3g} (layer {values.index(max(among)) + 1})"
+def _peak(values: Sequence[float], layers: Sequence[int]) -> str:
+    layer = max(layers, key=lambda layer: values[layer - 1])
+    return f"{values[layer - 1]:.3g} (layer {layer})"

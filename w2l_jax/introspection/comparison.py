@@ -4,9 +4,8 @@ Weights are those of the kernels, without biases; the output layer is left out, 
 """
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from w2l_jax.transfer import parse_layers
 COMPARED = range(1, LAYERS)
 SMALL = 0.2
 """Most weights of the paper's networks are no larger."""
-_BINS = 20  # at most, from zero to the largest; the paper's range of weights gets the paper's bins, 0.2 wide
+_BINS = 40  # at most; the paper's range of weights gets the paper's bins, 0.2 wide
+_SHAPE = ("width", "top_width", "activation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,31 +119,26 @@ def read(
         raise UserError(f"{run}: was adapted from {origin}, which is not here; name where it is with --base")
     if not base:
         base_checkpoint = base_checkpoint or options.get("init_checkpoint", "best")
-    origin_run = Run.open(base or origin)
-    _check(adapted, origin_run)
-    step, base_step = adapted.step_of(checkpoint), origin_run.step_of(base_checkpoint or "best")
+    other = Run.open(base or origin)
+    _check(adapted, other)
+    step, base_step = adapted.step_of(checkpoint), other.step_of(base_checkpoint or "best")
     stages = tuple(
         Checkpoint(f"{adapted.folder.resolve().name}, step {s}", adapted.restore_params(str(s)))
         for s in [*_early(adapted, early, step), step]
     )
-    name = f"{origin_run.folder.resolve().name}, step {base_step} (base)"
-    return Adaptation(Checkpoint(name, origin_run.restore_params(str(base_step))), stages, _inherited(options))
+    name = f"{other.folder.resolve().name}, step {base_step} (base)"
+    return Adaptation(Checkpoint(name, other.restore_params(str(base_step))), stages, _inherited(options))
 
 
 def _check(adapted: Run, base: Run) -> None:
-    ours, theirs = adapted.model, base.model
-    pairs = {f"model.{name}": (getattr(ours, name), getattr(theirs, name)) for name in _SHAPE}
-    for field in dataclasses.fields(adapted.features):
-        name = field.name
+    pairs = {f"model.{name}": (getattr(adapted.model, name), getattr(base.model, name)) for name in _SHAPE}
+    for name in (field.name for field in dataclasses.fields(adapted.features)):
         pairs[f"features.{name}"] = (getattr(adapted.features, name), getattr(base.features, name))
     if wrong := [f"{name} ({one} and {other})" for name, (one, other) in pairs.items() if one != other]:
         raise UserError(
             f"{adapted.folder} and {base.folder} differ in {', '.join(wrong)}, so their weights do not correspond; "
             "name another --base"
         )
-
-
-_SHAPE = ("width", "top_width", "activation")
 
 
 def _early(run: Run, early: str, step: int) -> list[int]:
@@ -165,26 +160,22 @@ def _inherited(options: Mapping[str, object]) -> frozenset[int]:
     return frozenset(COMPARED)
 
 
-def measure(adaptation: Adaptation, bar: Callable[[float, float, str], None] = lambda *_: None) -> Findings:
-    """Computes all numbers; `bar(done, total, description)` is told of progress."""
+def measure(adaptation: Adaptation) -> Findings:
+    """Computes all numbers; seconds for the paper's network."""
     base, stages = adaptation.base, adaptation.stages
-    done = itertools.count(1)
-
-    def layers() -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
-        for layer in COMPARED:
-            yield layer, _kernel(base, layer), [_kernel(stage, layer) for stage in stages]
-            bar(next(done), 2 * len(COMPARED), "comparing weights")
-
     rows: list[LayerNumbers] = []
-    for layer, base_KxCxD, stages_KxCxD in layers():
+    for layer in COMPARED:
+        base_KxCxD = _kernel(base, layer)
         rows.append(_numbers(layer, base.name, base_KxCxD))
-        rows += [_numbers(layer, s.name, w, base_KxCxD) for s, w in zip(stages, stages_KxCxD, strict=True)]
+        rows += [_numbers(layer, stage.name, _kernel(stage, layer), base_KxCxD) for stage in stages]
     span, reach = max(row.largest for row in rows), max(row.largest_change or 0.0 for row in rows)
     weights: dict[str, list[np.ndarray]] = {checkpoint.name: [] for checkpoint in (base, *stages)}
     changes: dict[str, list[np.ndarray]] = {stage.name: [] for stage in stages}
-    for _, base_KxCxD, stages_KxCxD in layers():
+    for layer in COMPARED:
+        base_KxCxD = _kernel(base, layer)
         weights[base.name].append(_histogram(base_KxCxD, span, signed=True))
-        for stage, weights_KxCxD in zip(stages, stages_KxCxD, strict=True):
+        for stage in stages:
+            weights_KxCxD = _kernel(stage, layer)
             weights[stage.name].append(_histogram(weights_KxCxD, span, signed=True))
             changes[stage.name].append(_histogram(np.abs(weights_KxCxD - base_KxCxD), reach, signed=False))
     base_KxMxC, adapted_KxMxC = _kernel(base, 1), _kernel(stages[-1], 1)
@@ -217,7 +208,8 @@ def _numbers(layer: int, name: str, weights: np.ndarray, base: np.ndarray | None
     )
     if base is None:
         return found
-    change, rms = weights - base, _rms(weights - base)
+    change = weights - base
+    rms = _rms(change)
     return dataclasses.replace(
         found,
         rms_change=rms,
@@ -232,7 +224,7 @@ def _rms(values: np.ndarray) -> float:
 
 def _edges(largest: float, *, signed: bool) -> np.ndarray:
     """Bins of a round width that reach from zero, or with `signed` from its negative, to the largest value."""
-    least = (largest or 1.0) / _BINS
+    least = (largest or 1.0) * (2 if signed else 1) / _BINS
     power = 10.0 ** math.floor(math.log10(least))
     width = next(step * power for step in (1, 2, 5, 10) if step * power >= least)
     count = max(math.ceil(largest / width), 1)

@@ -11,7 +11,7 @@ from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.introspection.comparison import COMPARED, FilterNumbers, Findings, Histograms
 
 _COLOURS = 16  # few, so that pictures are small
-_DPI = 110
+_DPI = 110  # of the PNG: there a weight is a pixel
 _CHANGE, _WEIGHT = "magma", "RdBu_r"
 _HZ = (250, 500, 1000, 2000, 4000)
 
@@ -22,7 +22,7 @@ def distributions(figure: Any, findings: Findings) -> None:
     plots = figure.subplots(len(COMPARED), 2, sharex="col", sharey=True)
     final = findings.stages[-1]
     _histograms(plots[:, 0], findings.weights, {findings.base: "C0", final: "C1"})
-    stages = dict(zip(findings.stages[::-1], ("C1", *(f"C{i}" for i in range(2, 10))) * 9, strict=False))
+    stages = {name: f"C{i}" for i, name in enumerate(findings.stages[::-1], start=1)}
     _histograms(plots[:, 1], findings.changes, stages)
     plots[-1, 0].set_xlabel("weight")
     plots[-1, 1].set_xlabel("absolute change of a weight")

@@ -92,7 +92,7 @@ def _cell(value: Any) -> str:
 
 
 def sections(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, str]]:
-    """The parts of a page, each a heading and HTML, for `report.page`."""
+    """The parts of a page, each a heading and HTML, for `report.page`; the last one is megabytes, with every filter."""
     shown = chosen(findings, wanted)
     names = f"{', '.join(findings.stages)}, against {findings.base}."
     drawn = {
