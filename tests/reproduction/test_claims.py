@@ -106,13 +106,13 @@ def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
     write("german", K0, seeds=[1], wrong=[6] * 20)
     write("german", SCRATCH, wrong=[5] * 20)
     found = one(scale, "scratch in LER", "de_dev")
-    assert found.verdict == UNDECIDED and found.found == "-20.0 [-20.0, -20.0] over utterances (LER, points)"
+    assert found.verdict == UNDECIDED and found.found == "-20.0 points of LER [-20.0, -20.0] over utterances"
 
 
 def test_seeds_that_are_missing_on_one_side_do_not_count(scale, write):
     write("german", K0, wrong=[1, 2] * 10)
     write("german", SCRATCH, seeds=[1], wrong=[3, 3] * 10)
-    assert one(scale, "scratch in LER", "de_dev").found.startswith("-15.0 [")
+    assert one(scale, "scratch in LER", "de_dev").found.startswith("-15.0 points of LER [")
 
 
 @pytest.mark.parametrize(

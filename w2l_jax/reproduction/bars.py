@@ -118,7 +118,7 @@ def distance(study: Study) -> Iterator[Picture]:
 
 def _plain(row: Row) -> Row:
     ler = row["LER (%)"]
-    names = ("language", "distance", "network", "hours")
+    names = ("language", "network", "hours")
     return {name: row[name] for name in names} | {"LER (%)": ler.value, "low": ler.low, "high": ler.high}
 
 
@@ -127,15 +127,14 @@ _LOOKS = {v.text: curves.style(v) for v in (Variant(0), Variant(8), Variant(None
 
 def _distance(figure: Any, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
-    languages = list(dict.fromkeys((row["language"], row["distance"]) for row in rows))
-    names = [name for name, _ in languages]
+    names = list(dict.fromkeys(row["language"] for row in rows))
     for i, (network, look) in enumerate(_LOOKS.items()):
         points = [row for row in rows if row["network"] == network]
         if points:
             x = [names.index(row["language"]) + (i - 1) * 0.12 for row in points]
             _whiskers(axes, x, points, network, dataclasses.replace(look, line=""))
-    axes.set_xticks(range(len(languages)), [f"{name}\n({far})" if far else name for name, far in languages])
-    axes.set_xlim(-0.5, len(languages) - 0.5)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("LER (%)")
     axes.grid(alpha=0.2, axis="y")
