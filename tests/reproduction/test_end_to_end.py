@@ -17,8 +17,8 @@ CONFIG = """
 title = "Smallest"
 base = "runs/english"
 base_config = "{here}/network.toml"
-base_train = "train.jsonl"
-base_data = "dev.jsonl"
+base_train = "train"
+base_data = "dev"
 train_config = "{here}/network.toml"
 scratch_arguments = ["--model.width=8", "--model.top_width=16", "--model.initializer=he_uniform"]
 timing = {{ batch_size = 2, seconds = 1.0, labels = 8, width = 8, top_width = 16, repetitions = 2 }}
