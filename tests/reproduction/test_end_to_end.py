@@ -110,6 +110,7 @@ def test_the_smallest_complete_grid(tones, cache, tmp_path):
     }  # fmt: skip
     assert {"figure7.png", "figure8.png", "filters.png"} <= {p.name for p in Path(out / "weights_german").iterdir()}
     assert "Filters of the input layer" in content and "the networks that this needs are not trained" not in content
+    assert "training, german" in content
     numbers_are_those_of_the_files(out / "index.html")
     again = launch("reproduce.py", *options, cwd=tmp_path)
     assert again.returncode == 0 and ", 0 of them left" in again.stdout

@@ -14,7 +14,17 @@ from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.decoding import figures as drawing
 from w2l_jax.errors import UserError
-from w2l_jax.reproduction import bars, beyond, claims_of_cost, claims_of_quality, figures, tables, tasks, weights
+from w2l_jax.reproduction import (
+    bars,
+    beyond,
+    claims_of_cost,
+    claims_of_quality,
+    figures,
+    inventory,
+    tables,
+    tasks,
+    weights,
+)
 from w2l_jax.reproduction.figures import Picture
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.study import Study
@@ -88,13 +98,21 @@ def _head(study: Study, files: _Files) -> str:
         )
     if about := study.about("step"):
         facts["measured"] = about
-    out = (report.paragraph(scale.note) if scale.note else "") + report.facts(facts)
+    if written := [path.stat().st_mtime for path in Path(scale.out).glob("runs/*/metrics.jsonl")]:
+        facts["trained"] = f"until {_time(max(written))}, the first network until {_time(min(written))}"
+    out = (
+        (report.paragraph(scale.note) if scale.note else "") + report.facts(facts) + files.table(inventory.data(study))
+    )
     if missing:
         out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
     commands = [_command(task) for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
-    runs = files.table(tables.runs(study))
+    runs = files.table(inventory.runs(study))
     return out + (report.folded("Every training", runs) if runs else "")
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _command(task: Task) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from w2l_jax import metrics
 from w2l_jax.decoding import results
 from w2l_jax.decoding.comparison import Decoded
-from w2l_jax.reproduction import curves, evidence
+from w2l_jax.reproduction import evidence
 from w2l_jax.reproduction.claims import Finding
 from w2l_jax.reproduction.grid import SCRATCH, Language, Variant
 from w2l_jax.reproduction.study import Study
@@ -175,7 +175,7 @@ def forgetting(study: Study) -> Table:
     before = base and rates({0: base}, "greedy")
     for language in study.languages("forgetting"):
         for variant in language.variants("forgetting"):
-            ends = [line for cell in study.cells(language, variant) for line in _last(study.course(cell), "old_dev")]
+            ends = [line for cell in study.cells(language, variant) for line in last(study.course(cell), "old_dev")]
             if ends:
                 lers, wers = ([100 * line[name] for line in ends] for name in ("ler", "wer"))
                 out.append(
@@ -192,7 +192,8 @@ def forgetting(study: Study) -> Table:
     return Table("forgetting", caption, out)
 
 
-def _last(course: Sequence[Row], kind: str) -> list[Row]:
+def last(course: Sequence[Row], kind: str) -> list[Row]:
+    """The last line of a kind of a run's metrics, if there is one."""
     return [line for line in course if line["kind"] == kind][-1:]
 
 
@@ -219,30 +220,6 @@ def worst(study: Study, language: Language, count: int = 10) -> Table:
         f"{language.name}, {best.text if best else ''}: the utterances with the highest word error rates (section 6.6)"
     )
     return Table(f"worst_{language.name}", text, out)
-
-
-def runs(study: Study) -> Table:
-    """Every cell of the grid that has begun."""
-    out = []
-    for cell in study.scale.cells():
-        course = study.course(cell)
-        train, dev = (_last(course, kind) for kind in ("train", "dev"))
-        if not train:
-            continue
-        work, cost = curves.work(study, cell), study.certificate(cell)
-        loss, ler = (dev[0]["loss"], 100 * dev[0]["ler"]) if dev else (None, None)
-        step, seconds = train[0]["step"], train[0]["seconds"]
-        out.append(
-            {
-                "run": cell.name, "updates": step, "of": cell.language.steps,
-                "minutes": seconds / 60, "seconds an update": seconds / step,
-                "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
-                "dev loss": loss, "dev LER, greedy (%)": ler,
-                "state": "complete" if study.complete(cell) else "under way",
-            }
-        )  # fmt: skip
-    caption = "Every training: the machine is shared, so that FLOPs compare costs better than minutes do"
-    return Table("runs", caption, out)
 
 
 def findings(name: str, caption: str, found: Sequence[Finding]) -> Table:
