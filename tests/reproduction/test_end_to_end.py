@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, launch
+from tests.conftest import ROOT, launch, write_corpus
 from tests.reproduction.test_page import numbers_are_those_of_the_files
 
 CONFIG = """
@@ -27,7 +27,7 @@ timing = {{ batch_size = 2, seconds = 1.0, labels = 8, width = 8, top_width = 16
 name = "german"
 train = "german"
 dev = "german_dev"
-tests = ["dev"]
+tests = ["german_test"]
 experiments = [
     "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "thawing",
     "amounts",
@@ -48,8 +48,8 @@ eval_every = 6
 [[languages]]
 name = "dutch"
 distance = "far"
-train = "german"
-dev = "german_dev"
+train = "dutch"
+dev = "dutch_dev"
 experiments = ["distance"]
 steps = 12
 eval_every = 6
@@ -72,12 +72,20 @@ cache = "{cache}"
 unknown_characters = "drop_utterance"
 """
 
+DATA = [
+    ("train", 32, "en"), ("dev", 6, "en"), ("german", 24, "de"), ("german_dev", 6, "de"), ("german_test", 6, "de"),
+    ("dutch", 16, "nl"), ("dutch_dev", 6, "nl"),
+]  # fmt: skip
+
 
 @pytest.mark.slow
-def test_the_smallest_complete_grid(tones, cache, tmp_path):
-    (tmp_path / "network.toml").write_text(NETWORK.format(cache=cache))
+def test_the_smallest_complete_grid(tmp_path):
+    data = tmp_path / "data"
+    for seed, (name, count, lang) in enumerate(DATA):
+        write_corpus(data, name, count, 3, seed, lang)
+    (tmp_path / "network.toml").write_text(NETWORK.format(cache=tmp_path / "prepared"))
     (tmp_path / "scale.toml").write_text(CONFIG.format(here=tmp_path))
-    options = [f"--config={tmp_path}/scale.toml", f"--data={tones}", "--out=out"]
+    options = [f"--config={tmp_path}/scale.toml", f"--data={data}", "--out=out"]
     runs, out = tmp_path / "out" / "runs", tmp_path / "out"
     script = [sys.executable, str(ROOT / "launch" / "reproduce.py"), *options]
     with (tmp_path / "log").open("w") as log:

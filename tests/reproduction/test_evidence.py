@@ -6,9 +6,9 @@ from w2l_jax import metrics
 from w2l_jax.decoding import comparison
 from w2l_jax.reproduction.evidence import (
     CONFIRMED,
-    NOT_TESTABLE,
     REFUTED,
     UNDECIDED,
+    WAITING,
     Evidence,
     difference,
     equivalence,
@@ -122,11 +122,11 @@ def test_claims_of_several_parts():
     assert every([CONFIRMED, CONFIRMED]) == CONFIRMED
     assert every([CONFIRMED, UNDECIDED]) == UNDECIDED
     assert every([CONFIRMED, UNDECIDED, REFUTED]) == REFUTED
-    assert every([CONFIRMED, NOT_TESTABLE]) == every([]) == NOT_TESTABLE
+    assert every([]) == WAITING
 
 
 def test_seeds_in_place_of_an_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
     assert found.text() == "0.30 of the work [0.20, 0.40] over 2 seeds"
-    assert "one seed, no interval" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None
+    assert "0 x of one seed, without interval" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None

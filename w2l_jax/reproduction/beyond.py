@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from w2l_jax.reproduction import evidence
 from w2l_jax.reproduction.claims import NOT_YET, Finding, compare, settle
-from w2l_jax.reproduction.evidence import NOT_TESTABLE, Evidence, over_seeds
+from w2l_jax.reproduction.evidence import WAITING, Evidence, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
 from w2l_jax.reproduction.study import Study
 
@@ -75,7 +75,7 @@ def _forgetting(study: Study) -> Iterator[Finding]:
 
 
 def _nothing() -> tuple[str, str]:
-    return NOT_TESTABLE, NOT_YET
+    return WAITING, NOT_YET
 
 
 def _old(study: Study, language: Language, variant: Variant) -> dict[int, float]:

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from w2l_jax.reproduction.evidence import MEASURES, NOT_TESTABLE, Evidence, difference, every, verdict
+from w2l_jax.reproduction.evidence import MEASURES, WAITING, Evidence, difference, every, verdict
 from w2l_jax.reproduction.grid import Language, Variant
 from w2l_jax.reproduction.race import CLOCKS
 from w2l_jax.reproduction.study import Study
@@ -42,12 +42,23 @@ def compare(
     return {measure: evidence for measure, evidence in found.items() if evidence}
 
 
-def settle(found: Mapping[str, Evidence], border: float = 0.0) -> tuple[str, str]:
-    """The verdict on a claim that needs all of these numbers below `border`, and the numbers as text."""
-    if not found:
-        return NOT_TESTABLE, NOT_YET
-    texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in found.items()]
-    return every([verdict(evidence, border) for evidence in found.values()]), "; ".join(texts)
+def against(
+    study: Study, language: Language, ours: Variant, others: Sequence[Variant], measure: str
+) -> dict[str, Evidence | None]:
+    """The differences between a network and several others on the dev data; None for those that are missing."""
+    return {
+        f"{ours.text} less {other.text}": compare(study, language, ours, other, [measure]).get(measure)
+        for other in others
+    }
+
+
+def settle(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
+    """The verdict on a claim that needs all of these numbers below `border`, and those there are as text."""
+    there = {name: evidence for name, evidence in found.items() if evidence}
+    texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in there.items()]
+    if len(there) < len(found) or not found:
+        return WAITING, "; ".join([*texts, NOT_YET])
+    return every([verdict(evidence, border) for evidence in there.values()]), "; ".join(texts)
 
 
 def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Evidence]:
@@ -59,6 +70,6 @@ def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Ev
 def settle_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
     """The verdict on a claim about `clocks` by the first, which is exact, and what all of them say as text."""
     if not found:
-        return NOT_TESTABLE, NOT_YET
+        return WAITING, NOT_YET
     first = next(iter(found.values()))
     return verdict(first, border), "; ".join(evidence.text() for evidence in found.values())

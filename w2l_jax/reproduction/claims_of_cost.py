@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterator
 
 from w2l_jax.reproduction import race
-from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, clocks, compare, settle, settle_by_work
+from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, clocks, compare, settle, settle_by_work
 from w2l_jax.reproduction.curves import rows as curve
-from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, over_seeds
+from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, WAITING, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, Language, Variant
 from w2l_jax.reproduction.study import Study
 
@@ -53,7 +53,7 @@ def _freezing(study: Study) -> Iterator[Finding]:
             *settle_by_work(clocks(race.disordered, study, language, networks), ALMOST_ALWAYS),
             f"Over all pairs of k, in every seed, the larger is lower in less than {ALMOST_ALWAYS:g} % of the work.",
         )  # fmt: skip
-        found = {f"k = 0 less {v.text}": e for v in others for e in compare(study, language, K0, v, ["loss"]).values()}
+        found = against(study, language, K0, others, "loss")
         rule = "After equally many updates k = 0 has a lower dev loss than each other k."
         text = "For a small loss there is no reason to freeze layers."
         yield Finding("6.2", text, language.name, *settle(found), rule)
@@ -85,7 +85,7 @@ def _seconds(study: Study) -> Finding:
     flops = [row["seconds"] * row["GFLOP/s"] for row in rows]
     rises = sum(b["seconds"] >= a["seconds"] for a, b in itertools.pairwise(rows))
     if not rows:
-        decided, text = NOT_TESTABLE, NOT_YET
+        decided, text = WAITING, NOT_YET
     else:
         # FLOPs are seconds times speed: they are equal up to rounding where nothing is saved.
         falls = all(b < a * (1 - 1e-6) for a, b in itertools.pairwise(flops))
@@ -114,9 +114,9 @@ def _memory(study: Study) -> Iterator[Finding]:
     )
     claim = "The more layers are frozen, the less memory an update needs."
     rule = "Memory falls with every step of k."
-    yield Finding("6.3", claim, "one update", falls if total else NOT_TESTABLE, text, rule)
+    yield Finding("6.3", claim, "one update", falls if total else WAITING, text, rule)
     enough = total and 8 in total and total[8] / ordered[0] <= 5.5 / 10.4
-    decided = NOT_TESTABLE if not total else CONFIRMED if enough else REFUTED
+    decided = WAITING if not total else CONFIRMED if enough else REFUTED
     claim = "Freezing 8 layers about halves the memory (less than 5.5 GB instead of more than 10.4)."
     yield Finding("6.3", claim, "one update", decided, text, "At k = 8 at most 5.5/10.4 = 0.53 of the memory of k = 0.")
     why = "The paper says neither how long its 64 utterances were nor what its framework held in reserve."

@@ -18,6 +18,10 @@ CONFIRMED = "confirmed"
 REFUTED = "not confirmed: refuted here"
 UNDECIDED = "not confirmed: undecided"
 NOT_TESTABLE = "not testable here"
+WAITING = "not run yet"
+"""What could decide is missing so far."""
+
+_ONE_SEED = "of one seed, without interval"
 
 MEASURES: dict[str, tuple[str, float]] = {
     "ler": ("points of LER", 100.0),
@@ -46,7 +50,10 @@ class Evidence:
 
     def text(self) -> str:
         """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances`."""
-        spans = [f"[{low:{self.form}}, {high:{self.form}}] over {of}" for of, (low, high) in self.spans.items()]
+        spans = [
+            of if of == _ONE_SEED else f"[{low:{self.form}}, {high:{self.form}}] over {of}"
+            for of, (low, high) in self.spans.items()
+        ]
         return f"{self.value:{self.form}} {self.unit} {', '.join(spans)}"
 
 
@@ -77,8 +84,8 @@ def equivalence(evidence: Evidence, margin: float) -> str:
 
 def every(verdicts: Sequence[str]) -> str:
     """The verdict on a claim of several parts: refuted by one of them, confirmed by all of them, else undecided."""
-    if not verdicts or NOT_TESTABLE in verdicts:
-        return NOT_TESTABLE
+    if not verdicts:
+        return WAITING
     if REFUTED in verdicts:
         return REFUTED
     return CONFIRMED if set(verdicts) == {CONFIRMED} else UNDECIDED
@@ -151,7 +158,7 @@ def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidenc
     """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
     if not values:
         return None
-    name = f"{len(values)} seeds" if len(values) > 1 else "one seed, no interval"
+    name = f"{len(values)} seeds" if len(values) > 1 else _ONE_SEED
     return Evidence(float(np.mean(values)), {name: (min(values), max(values))}, tuple(values), unit, form)
 
 

@@ -10,7 +10,7 @@ from w2l_jax.introspection import comparison, page
 from w2l_jax.introspection.comparison import Findings
 from w2l_jax.reproduction import tasks
 from w2l_jax.reproduction.claims import NOT_YET, Finding
-from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, UNDECIDED
+from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, UNDECIDED, WAITING
 from w2l_jax.reproduction.grid import K0, Language
 from w2l_jax.reproduction.study import Study
 
@@ -30,7 +30,7 @@ def findings(study: Study) -> Iterator[Finding]:
             yield Finding("6.5", first.claim, language.name, verdict, text, rule)
         if not seeds:
             claim = "Weights change little; outer layers more than inner ones, and the input layer late."
-            yield Finding("6.5", claim, language.name, NOT_TESTABLE, NOT_YET, "As introspect.py says.")
+            yield Finding("6.5", claim, language.name, WAITING, NOT_YET, "As introspect.py says.")
         yield Finding(
             "6.5", "Filters that detect short percussive sounds change more than those that follow pitch in vowels.",
             language.name, NOT_TESTABLE,
