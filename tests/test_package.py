@@ -14,7 +14,7 @@ ORDER = [
     {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
     {"config", "terminal", "introspection"},
-    {"benchmarks", "export", "planning"},
+    {"benchmarks", "export", "planning", "reproduction"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
