@@ -9,10 +9,12 @@ from pathlib import Path
 from w2l_jax import config
 from w2l_jax.corpora import demo
 from w2l_jax.errors import UserError
+from w2l_jax.reproduction import page
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.tasks import Clock, Task, tasks
 from w2l_jax.terminal import terminal
 
+REPORT_EVERY = 10
 HERE = Path(__file__).resolve().parent
 DESCRIPTION = """Run the experiments of "Transfer Learning for Speech Recognition on a Budget" and report what came out.
 
@@ -36,6 +38,9 @@ def main(argv: list[str] | None = None) -> None:
         for task in left:
             print(f"{task.name}: {' '.join(task.command())}")
         return
+    if scale.report_only:
+        print(f"report: {page.write(scale)}")
+        return
     speak(scale)
     clock, failed = Clock(Path(scale.out) / "seconds.json"), []
     for task in left:
@@ -48,6 +53,9 @@ def main(argv: list[str] | None = None) -> None:
         if code := call(task, clock):
             print(f"stopped with exit code {code}; the rest goes on", flush=True)
             failed.append(task.name)
+        if number % REPORT_EVERY == 0:
+            print(f"report so far: {page.write(scale)}", flush=True)
+    print(f"report: {page.write(scale)}", flush=True)
     if failed:
         raise UserError(f"failed: {', '.join(failed)} (messages above); run this again to try only what is missing")
 

@@ -107,6 +107,7 @@ def test_alphabet_from_data_writes_all_of_it(texts, language):
         ("it", "3,50", "tre virgola cinque zero"),
         ("es", "3,50", "tres coma cinco cero"),
         ("nl", "21", "eenentwintig"),
+        ("zh", "1,250.5", "yiqian erbai wushi dian wu"),
         ("", "3", "3"),
     ],
 )

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from w2l_jax import pinyin
 from w2l_jax.errors import UserError
 
 BLANK = 0
@@ -28,10 +29,19 @@ PRESETS = {
     "spanish": _ENGLISH + "áéíñóúü",
     "italian": _ENGLISH + "àèéìíîòóùú",
     "dutch": _ENGLISH + "áéëèíïóöúü",
+    "mandarin": _ENGLISH + "ü",  # pinyin without tones
 }
-_CODES = {"en": "english", "de": "german", "fr": "french", "es": "spanish", "it": "italian", "nl": "dutch"}
+_CODES = {
+    "en": "english",
+    "de": "german",
+    "fr": "french",
+    "es": "spanish",
+    "it": "italian",
+    "nl": "dutch",
+    "zh": "mandarin",
+}
 
-# How a language says the mark in 3.5; all but English write it as a comma, and 1,000 as 1.000 or 1 000.
+# How a language says the mark in 3.5; all but English and Mandarin write it as a comma, and 1,000 as 1.000 or 1 000.
 _DECIMAL = {
     "english": "point",
     "german": "komma",
@@ -39,6 +49,7 @@ _DECIMAL = {
     "spanish": "coma",
     "italian": "virgola",
     "dutch": "komma",
+    "mandarin": "dian",
 }
 _LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit by digit like what begins with 0
 
@@ -170,8 +181,8 @@ def normalize(text: str, alphabet: Alphabet) -> str:
     """Brings a transcript into `alphabet` as far as that loses nothing a listener hears (REFERENCE §3).
 
     Lower case, Unicode-composed; every punctuation mark but the apostrophe becomes a space; a letter whose accent
-    the alphabet lacks loses the accent (é → e in German); white space is collapsed. What is then still outside
-    the alphabet stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
+    the alphabet lacks loses the accent (é → e in German, ǚ → ü in pinyin); white space is collapsed. What is then still
+    outside the alphabet stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
     """
     known = alphabet.characters
     out = []
@@ -181,8 +192,9 @@ def normalize(text: str, alphabet: Alphabet) -> str:
         elif char.isspace() or unicodedata.category(char)[0] == "P":
             out.append(" ")
         else:
-            base = unicodedata.normalize("NFD", char)[0]
-            out.append(base if base in known else char)
+            marked = unicodedata.normalize("NFD", char)
+            plainer = (unicodedata.normalize("NFC", marked[:count]) for count in range(len(marked), 0, -1))
+            out.append(next((letter for letter in plainer if letter in alphabet.ids), char))
     return " ".join("".join(out).split())
 
 
@@ -207,12 +219,12 @@ def spell_numbers(text: str, language: str) -> str:
     """Writes the numbers of `text` as words of `language`: 1.250,5 → eintausendzweihundertfünfzig komma fünf.
 
     All are read as cardinals, decimals digit by digit, and so are numbers that begin with 0 or have more than 12
-    digits. Thousands may be grouped by commas (English), points or fixed spaces (elsewhere). Without a language ("")
-    they stay. Raises UserError if num2words is missing or does not know the language.
+    digits. Thousands may be grouped by commas (English, Mandarin), points or fixed spaces (elsewhere). Without a
+    language ("") they stay. Raises UserError if num2words is missing or does not know the language.
     """
     if not language:
         return text
-    group, mark = (",", r"\.") if _known(language) == "english" else ("[.\u00a0\u202f]", ",")
+    group, mark = (",", r"\.") if _known(language) in ("english", "mandarin") else ("[.\u00a0\u202f]", ",")
 
     def spell(match: re.Match) -> str:
         words = _cardinal(re.sub(r"\D", "", match[1]), language)
@@ -242,6 +254,8 @@ def _digits(digits: str, language: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=10_000)
 def _words(number: int, language: str) -> str:
+    if _known(language) == "mandarin":
+        return pinyin.without_tones(pinyin.number(number))
     try:
         from num2words import num2words
     except ImportError:

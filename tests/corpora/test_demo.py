@@ -1,3 +1,5 @@
+import _ctypes
+import ctypes
 import json
 import os
 import random
@@ -11,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from w2l_jax import alphabet
+from w2l_jax import alphabet, pinyin
 from w2l_jax.corpora import demo
-from w2l_jax.corpora.demo import english, german, grammar, numerals, plan, room, speak, speakers
+from w2l_jax.corpora.demo import dutch, english, german, grammar, mandarin, numerals, plan, room, speak, speakers
 from w2l_jax.errors import UserError
 
-LANGUAGES = {"english": english, "german": german}
-TINY = demo.DemoConfig(english_hours=15 / 3600, german_hours=10 / 3600, dev_utterances=3, text_lines=40)
-SIZES = {"english_train": 15, "german_train": 10}
+LANGUAGES = {"english": english, "german": german, "dutch": dutch, "mandarin": mandarin}
+CODES = {"english": "en", "german": "de", "dutch": "nl", "mandarin": "zh"}
+HOURS = {"english": 15 / 3600, "german": 10 / 3600, "dutch": 10 / 3600, "mandarin": 10 / 3600}
+TINY = demo.DemoConfig(**{f"{name}_hours": hours for name, hours in HOURS.items()}, dev_utterances=3, text_lines=40)
 
 
 def sentences(name: str, count: int) -> list[str]:
@@ -40,21 +43,30 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scripts():
-    return {lang: plan.write_script(lang, 0.3, 120, 3000, seed=0) for lang in ("en", "de")}
+    return {lang: plan.write_script(lang, 0.3, 120, 3000, seed=0) for lang in CODES.values()}
 
 
 # Words and sentences
 
 
-@pytest.mark.parametrize(("name", "at_least", "umlauts"), [("english", 5000, 0), ("german", 4000, 1000)])
-def test_five_thousand_sentences_have_a_large_clean_vocabulary(name, at_least, umlauts):
+@pytest.mark.parametrize(
+    ("name", "at_least", "unused", "accents", "accented"),
+    [
+        ("english", 5000, "", "", 0),
+        ("german", 4000, "'", "äöüß", 1000),
+        ("dutch", 4000, "áíóú", "éëèïöü", 60),
+        ("mandarin", 2000, "v", "ü", 10),
+    ],
+)
+def test_five_thousand_sentences_have_a_large_clean_vocabulary(name, at_least, unused, accents, accented):
     letters = alphabet.preset(name)
-    drawn = [alphabet.normalize(sentence, letters) for sentence in sentences(name, 5000)]
+    written = pinyin.without_tones if name == "mandarin" else str
+    drawn = [alphabet.normalize(written(sentence), letters) for sentence in sentences(name, 5000)]
     assert {letters.unknown(sentence) for sentence in drawn} == {""}
-    assert set("".join(drawn)) == set(letters.characters) - ({"'"} if name == "german" else set())
+    assert set("".join(drawn)) == set(letters.characters) - set(unused)
     words = {word for sentence in drawn for word in sentence.split()}
     assert len(words) >= at_least
-    assert sum(bool(set(word) & set("äöüß")) for word in words) >= umlauts
+    assert sum(bool(set(word) & set(accents)) for word in words) >= accented
     # Nothing is spoken so often that a network could live on it.
     assert len(set(drawn)) > 4900
 
@@ -120,6 +132,91 @@ def test_german_forms():
     assert german.finish("in dem Haus bei der Frau zu dem Zug") == "im Haus bei der Frau zum Zug"
 
 
+def test_dutch_forms():
+    rules = dutch.rules(grammar.load("dutch"))
+
+    def verb(group, infinitive):
+        i = rules[group].index(infinitive)
+        return " ".join(rules[f"{group}.{form}"][i] for form in ("hij", "ik", "was", "waren", "ge"))
+
+    assert verb("doen", "maken") == "maakt maak maakte maakten gemaakt"
+    assert verb("doen", "pakken") == "pakt pak pakte pakten gepakt"
+    assert verb("doen", "redden") == "redt red redde redden gered"
+    assert verb("doen", "delen") == "deelt deel deelde deelden gedeeld"
+    assert verb("doen", "erven") == "erft erf erfde erfden geërfd"
+    assert verb("doen", "haten") == "haat haat haatte haatten gehaat"
+    assert verb("doen", "openen") == "opent open opende openden geopend"
+    assert verb("doen", "repareren") == "repareert repareer repareerde repareerden gerepareerd"
+    assert verb("doen", "verbeteren") == "verbetert verbeter verbeterde verbeterden verbeterd"
+    assert verb("doen", "lezen") == "leest lees las lazen gelezen"
+    assert verb("doen", "meten") == "meet meet mat maten gemeten"
+    assert verb("lachen", "staan") == "staat sta stond stonden gestaan"
+    assert verb("gaan", "verhuizen") == "verhuist verhuis verhuisde verhuisden verhuisd"
+    i = rules["scheidbaar"].index("meenemen")
+    assert rules["scheidbaar.was"][i] == "nam {wat} mee"
+    assert [rules[f"scheidbaar.{form}"][i] for form in ("hij", "ge")] == ["neemt {wat} mee", "meegenomen"]
+    phrases = " | ".join(rules["dier.np"])
+    for expected in (
+        "de {dier.de}; de {adjectief.e} {dier.de}; een {adjectief.e} {dier.de}; geen {adjectief.e} {dier.de}; "
+        "het {adjectief.e} {dier.het}; een {adjectief} {dier.het}; mijn {adjectief.e} {dier.het}; "
+        "geen {adjectief} {dier.het}; dit {dier.het}; ons {adjectief.e} {dier.het}; onze {dier.de}"
+    ).split(";"):
+        assert f"{expected.strip()}" in phrases, expected
+    assert not re.search(r"(de|deze|elke|onze) (\{adjectief\S+ )?\{dier.het\}", phrases)
+    assert {"hond", "muis"} <= set(rules["dier.de"])
+    assert {"paard", "dier"} <= set(rules["dier.het"])
+    plural = dict(zip(rules["ding"], rules["ding.mv"], strict=True))
+    assert [
+        plural[w] for w in ("pan", "foto", "tafel", "boom", "schip")
+    ] == "pannen foto's tafels bomen schepen".split()
+    form = dict(zip(rules["soort"], rules["soort.e"], strict=True))
+    assert [form[w] for w in ("mooi", "groot", "dik", "lief", "houten")] == "mooie grote dikke lieve houten".split()
+    assert {"mooier", "groter", "zwaarder", "beter"} <= set(rules["soort.er"])
+    assert "eenentwintig" in rules["minuten"]
+    assert "negentienhonderddrieënveertig" in rules["jaar"]
+
+
+def test_mandarin_phrases_and_tones():
+    rules = mandarin.rules(grammar.load("mandarin"))
+    assert "zhe4 ben3 {dongxi.ben3} * 6" in rules["dongxi.np"]
+    assert "shu1" in rules["dongxi.ben3"]
+    assert "mao1" in rules["dongwu.zhi1"]
+    assert len(rules["dongxi"]) == sum(len(words) for words in grammar.load("mandarin")["dongxi"].values())
+    assert (rules["xiaoshu"][0], rules["shuwei"][1], rules["dian"][1]) == ("liang3", "yao1", "liang3")
+    assert "yi1jiu3ba1wu3" in rules["nian"]
+    for alone, in_speech in {
+        "Ni3 hao3.": "Ni2 hao3.",
+        "xiao3lao3shu3 he2 shui3": "xiao2lao2shu3 he2 shui3",
+        "yi1 ge4 ren2, yi1 ben3 shu1, shi2yi1 ge4": "yi2 ge4 ren2, yi4 ben3 shu1, shi2yi1 ge4",
+        "bu4 qu4, bu4 lai2, bu4xiang4": "bu2 qu4, bu4 lai2, bu2xiang4",
+    }.items():
+        assert mandarin.finish(alone) == in_speech
+
+
+def test_mandarin_words_are_syllables_with_tones_that_espeak_speaks():
+    text = " ".join(sentences("mandarin", 3000))
+    words = set(re.findall(r"\w+", text))
+    assert all(re.fullmatch(r"([A-Za-z]+[1-5])+", word) for word in words)
+    syllables = sorted({syllable.lower() for word in words for syllable in re.findall(r"[A-Za-z]+\d", word)})
+    assert len(syllables) > 600
+    tones = {"1": "55", "2": "35", "3": "214", "4": "51", "5": "11"}
+    wrong = [s for s, spoken in zip(syllables, phonemes("cmn-latn-pinyin", syllables), strict=True)
+             if "(en)" in spoken or not re.search(rf"[^0-9]{tones[s[-1]]}(?!\d)", spoken)]  # fmt: skip
+    assert wrong == []
+
+
+def phonemes(voice: str, texts: list[str]) -> list[str]:
+    library_path, data_path = speak._paths()
+    library = ctypes.CDLL(library_path)
+    assert library.espeak_Initialize(2, 0, os.fsencode(data_path), 0x8000) > 0
+    assert library.espeak_SetVoiceByName(voice.encode()) == 0
+    library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+    spoken = [library.espeak_TextToPhonemes(ctypes.byref(ctypes.c_char_p(t.encode())), 1, 0).decode() for t in texts]
+    library.espeak_Terminate()
+    _ctypes.dlclose(library._handle)  # speak() wants a library without a past
+    return spoken
+
+
 def test_a_rule_that_names_an_unknown_one_is_refused():
     with pytest.raises(ValueError, match=r"'sentence'.*\['nuon'\]"):
         grammar.Grammar({"sentence": ["the {nuon}"]}, str, random.Random(0))
@@ -128,11 +225,13 @@ def test_a_rule_that_names_an_unknown_one_is_refused():
 # The plan
 
 
-@pytest.mark.parametrize("lang", ["en", "de"])
+@pytest.mark.parametrize("lang", CODES.values())
 def test_no_sentence_occurs_twice_and_lengths_are_right(scripts, lang):
     script = scripts[lang]
     keys = ["".join(re.findall(r"\w", text.lower())) for text in [line.text for line in script.lines] + script.text]
     assert len(set(keys)) == len(keys)
+    assert not any(char.isdecimal() for key in keys for char in key)
+    assert all((line.text == line.spoken) == (lang != "zh") for line in script.lines)
     assert {line.split for line in script.lines} == {"train", "dev"}
     assert sum(line.split == "dev" for line in script.lines) == 120
     assert len(script.text) == 3000
@@ -154,7 +253,7 @@ def test_withheld_words_are_in_no_list():
 
 
 def test_dev_speakers_are_strangers():
-    casts = {(lang, split): speakers.cast(lang, split, 0) for lang in ("en", "de") for split in ("train", "dev")}
+    casts = {(lang, split): speakers.cast(lang, split, 0) for lang in CODES.values() for split in ("train", "dev")}
     assert {key: len(cast) for key, cast in casts.items()} == speakers.SPEAKERS
     names = [speaker.name for cast in casts.values() for speaker in cast]
     assert len(set(names)) == len(names)
@@ -173,6 +272,8 @@ def test_every_voice_exists_and_speaks_plausibly():
     for lang, text in {
         "en": "The quick brown fox jumps over the lazy dog.",
         "de": "Zwölf Boxkämpfer jagen Viktor.",
+        "nl": "Pa's wijze lynx bezag vroom het fikse aquaduct.",
+        "zh": "Jin1tian1 wo3men5 yi4qi3 qu4 Bei3jing1 kan4 peng2you5.",
     }.items():
         for split in ("train", "dev"):
             for speaker in speakers.cast(lang, split, 0):
@@ -245,7 +346,7 @@ def test_the_room_keeps_its_promises():
 def test_audio_and_manifests_agree(corpus):
     soundfile = pytest.importorskip("soundfile")
     stems, speakers_by_split = [], {"train": set(), "dev": set()}
-    for name in ("english_train", "english_dev", "german_train", "german_dev"):
+    for name in [f"{language}_{split}" for language in CODES for split in ("train", "dev")]:
         entries = [json.loads(line) for line in (corpus / f"{name}.jsonl").read_text("utf-8").splitlines()]
         for entry in entries:
             samples, rate = soundfile.read(corpus / entry["audio_filepath"], dtype="float64")
@@ -256,11 +357,12 @@ def test_audio_and_manifests_agree(corpus):
             assert 0.1 < np.abs(samples).max() < 0.9
             assert np.mean(samples**2) > 1e-5
             assert entry["source"] == f"demo_{name.split('_')[0]}"
-            assert entry["lang"] == name[:2].replace("ge", "de")
+            assert entry["lang"] == CODES[name.split("_")[0]]
             stems.append(Path(entry["audio_filepath"]).stem)
             speakers_by_split[name.split("_")[1]].add(entry["speaker"])
-        if name in SIZES:
-            assert 0.7 * SIZES[name] < sum(entry["duration"] for entry in entries) < 1.6 * SIZES[name]
+        if name.endswith("train"):
+            seconds = 3600 * HOURS[name.split("_")[0]]
+            assert 0.7 * seconds < sum(entry["duration"] for entry in entries) < 1.6 * seconds
         else:
             assert len(entries) == 3
     assert len(set(stems)) == len(stems)
@@ -294,6 +396,20 @@ def test_only_what_is_missing_or_damaged_is_spoken_again(corpus):
     assert {path: path.stat().st_mtime_ns for path in audio[2:]} == kept
     assert [call[0] for call in calls] == [len(audio) - 2, len(audio) - 1, len(audio)]
     assert {call[1] for call in calls} == {len(audio)}
+
+
+def test_a_corpus_of_before_a_language_was_added_is_complete_and_without_it(tmp_path):
+    config = demo.DemoConfig(english_hours=1e-4, german_hours=1e-4, dev_utterances=1, text_lines=2)
+    demo.make_corpus(tmp_path, config, workers=1)
+    assert not [name for name in files(tmp_path) if "dutch" in name or "mandarin" in name]
+    marker = tmp_path / "corpus.json"
+    old = {"english_hours": 1e-4, "german_hours": 1e-4, "dev_utterances": 1, "text_lines": 2, "seed": 0}
+    assert json.loads(marker.read_text()) == {"version": 1, "config": old, "complete": True}
+    before = marker.stat().st_mtime_ns
+    demo.make_corpus(tmp_path, config, workers=1)
+    assert marker.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"dutch_hours is 0, not 1\.0"):
+        demo.make_corpus(tmp_path, demo.DemoConfig(**{**vars(config), "dutch_hours": 1.0}))
 
 
 def test_another_configuration_is_refused(corpus):

@@ -138,6 +138,8 @@ class Scale:
     """Experiments to run and report, separated by commas, such as figure3,table1 (default: all of the file)."""
     dry_run: bool = False
     """Print what is left to do, as commands, and do nothing."""
+    report_only: bool = False
+    """Write the report of what there is, and do nothing else."""
     title: str = ""
     """Of the report."""
     note: str = ""

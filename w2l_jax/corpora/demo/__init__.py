@@ -1,4 +1,4 @@
-"""The demo corpus: English and German, spoken on the user's own machine by espeak-ng.
+"""The demo corpus: English, German, and if asked for Dutch and Mandarin, spoken on the user's own machine by espeak-ng.
 
 Sentences come from grammars and word lists written for this project, speakers are espeak-ng's voice variants. What
 comes out are manifests and audio files like those of any other corpus.
@@ -16,18 +16,29 @@ VERSION = 1
 """Of the content: to be raised whenever the same configuration gives another corpus."""
 
 _MARKER = "corpus.json"
-_LANGUAGES = {"en": "english", "de": "german"}
+_LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "zh": "mandarin"}
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """How much to speak: hours of training speech, and per language development utterances and lines of text."""
+    """How much to speak: hours of training speech, and per language development utterances and lines of text.
+
+    A language of 0 hours is not spoken at all. Mandarin is written in pinyin without tones.
+    """
 
     english_hours: float = 2.5
     german_hours: float = 0.75
+    dutch_hours: float = 0.0
+    mandarin_hours: float = 0.0
     dev_utterances: int = 120
     text_lines: int = 30_000
     seed: int = 0
+
+    @property
+    def hours(self) -> dict[str, float]:
+        """Hours of training speech by language code, without the languages that are not spoken."""
+        hours = {lang: getattr(self, f"{name}_hours") for lang, name in _LANGUAGES.items()}
+        return {lang: spoken for lang, spoken in hours.items() if spoken}
 
 
 def make_corpus(
@@ -38,10 +49,10 @@ def make_corpus(
 ) -> None:
     """Makes the corpus in `folder`, or finishes it if an earlier call was interrupted.
 
-    Writes `english_train.jsonl`, `english_dev.jsonl`, `english_text.txt`, the same for `german`, audio (16 kHz mono
-    16-bit FLAC) under `audio/`, and the marker `corpus.json`. `workers` processes share the work (default: one a
-    core); `progress` is called with (done, total, description). The same configuration gives the same bytes. Raises
-    UserError if the folder holds another corpus or cannot be written, or the extra `demo` is not installed.
+    Writes `english_train.jsonl`, `english_dev.jsonl`, `english_text.txt`, the same for the other languages, audio
+    (16 kHz mono 16-bit FLAC) under `audio/`, and the marker `corpus.json`. `workers` processes share the work (default:
+    one a core); `progress` is called with (done, total, description). The same configuration gives the same bytes.
+    Raises UserError if the folder holds another corpus or cannot be written, or the extra `demo` is not installed.
     """
     folder = Path(folder)
     try:
@@ -60,10 +71,9 @@ def _make(folder: Path, config: DemoConfig, workers: int, progress: Callable[[in
     from w2l_jax.corpora.demo.plan import write_script
     from w2l_jax.corpora.demo.record import record_all
 
-    hours = {"en": config.english_hours, "de": config.german_hours}
     scripts = {
-        lang: write_script(lang, hours[lang], config.dev_utterances, config.text_lines, config.seed)
-        for lang in _LANGUAGES
+        lang: write_script(lang, hours, config.dev_utterances, config.text_lines, config.seed)
+        for lang, hours in config.hours.items()
     }
     seconds = record_all([line for script in scripts.values() for line in script.lines], folder, workers, progress)
     for lang, script in scripts.items():
@@ -87,8 +97,13 @@ def _entry(line, seconds: float) -> str:
 
 
 def _marker(config: DemoConfig, complete: bool) -> str:
-    marker = {"version": VERSION, "config": dataclasses.asdict(config), "complete": complete}
+    marker = {"version": VERSION, "config": _described(config), "complete": complete}
     return json.dumps(marker, indent=1) + "\n"
+
+
+def _described(config: DemoConfig) -> dict[str, float]:
+    # Corpora made before a language was added say nothing of it.
+    return {name: value for name, value in dataclasses.asdict(config).items() if value or not name.endswith("_hours")}
 
 
 def _is_complete(folder: Path, config: DemoConfig) -> bool:
@@ -101,16 +116,17 @@ def _is_complete(folder: Path, config: DemoConfig) -> bool:
         held = {**found["config"], "version": found["version"]}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{marker} is damaged; delete the folder {folder} or choose another one") from None
-    asked = {**dataclasses.asdict(config), "version": VERSION}
-    if held != asked:
-        differing = sorted(key for key in held.keys() | asked.keys() if held.get(key) != asked.get(key))
+    asked = {**_described(config), "version": VERSION}
+    differing = sorted(key for key in held.keys() | asked.keys() if held.get(key, 0) != asked.get(key, 0))
+    if differing:
         raise UserError(
             f"{folder} holds another demo corpus than the one asked for: "
-            + ", ".join(f"{key} is {held.get(key)}, not {asked.get(key)}" for key in differing)
+            + ", ".join(f"{key} is {held.get(key, 0)}, not {asked.get(key, 0)}" for key in differing)
             + "; delete the folder or choose another one"
         )
-    manifests = [folder / f"{name}_{split}.jsonl" for name in _LANGUAGES.values() for split in ("train", "dev")]
-    texts = [folder / f"{name}_text.txt" for name in _LANGUAGES.values()]
+    names = [_LANGUAGES[lang] for lang in config.hours]
+    manifests = [folder / f"{name}_{split}.jsonl" for name in names for split in ("train", "dev")]
+    texts = [folder / f"{name}_text.txt" for name in names]
     if not found.get("complete") or not all(path.exists() for path in manifests + texts):
         return False
     return all(_has_audio(manifest) for manifest in manifests)

@@ -5,25 +5,38 @@ import random
 import re
 from collections.abc import Iterator
 
-from w2l_jax.corpora.demo import english, german, grammar
+from w2l_jax import pinyin
+from w2l_jax.corpora.demo import dutch, english, german, grammar, mandarin
 from w2l_jax.corpora.demo.speakers import Speaker, cast
 
-LANGUAGES = {"en": ("english", english), "de": ("german", german)}
+LANGUAGES = {
+    "en": ("english", english),
+    "de": ("german", german),
+    "nl": ("dutch", dutch),
+    "zh": ("mandarin", mandarin),
+}
 _WORDS = range(3, 13)
 _SECONDS = (1.5, 6.0)
-# This share of the English words is never heard in training, as for a real recogniser. German's few hours leave
-# enough words unheard by themselves.
-_WITHHELD = {"en": 0.05, "de": 0.0}
+# This share of the English words is never heard in training, as for a real recogniser. The other languages' few hours
+# leave enough words unheard by themselves.
+_WITHHELD = {"en": 0.05, "de": 0.0, "nl": 0.0, "zh": 0.0}
+# Seconds for a letter and for a word at 175 words per minute: a fit to some thousand utterances.
+_PACE = {"en": (0.048, 0.055), "de": (0.048, 0.055), "nl": (0.051, 0.057), "zh": (0.068, 0.053)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One thing to say: `stem` is the id and the name of the audio file, `seed` decides the room."""
+    """One thing to say.
+
+    `stem` is the id and the name of the audio file, `text` the transcript, `spoken` what espeak-ng is given, and `seed`
+    decides the room.
+    """
 
     stem: str
     lang: str
     split: str
     text: str
+    spoken: str
     speaker: Speaker
     seed: int
 
@@ -42,7 +55,7 @@ class Script:
 
 
 def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, seed: int) -> Script:
-    """Returns the plan for `lang` (`en`, `de`), in which no sentence occurs twice.
+    """Returns the plan for `lang` (`en`, `de`, `nl`, `zh`), in which no sentence occurs twice.
 
     `hours` are those of the training speech, kept to within a few per cent.
     """
@@ -54,39 +67,46 @@ def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, 
     heard = grammar.Grammar(language.rules(known), language.finish, rng)
     used: set[str] = set()
 
-    def spoken(source: grammar.Grammar, split: str) -> Iterator[tuple[Line, float]]:
+    def lines_of(source: grammar.Grammar, split: str) -> Iterator[tuple[Line, float]]:
         speakers = cast(lang, split, seed)
         index = 0
         while True:
             speaker = speakers[index % len(speakers)]
-            text = _new_sentence(source, used, speaker)
+            spoken = _new_sentence(lang, source, used, speaker)
             stem = f"{lang}_{split}_{index:05d}"
-            yield Line(stem, lang, split, text, speaker, rng.getrandbits(32)), _seconds(text, speaker)
+            line = Line(stem, lang, split, _written(lang, spoken), spoken, speaker, rng.getrandbits(32))
+            yield line, _seconds(lang, spoken, speaker)
             index += 1
 
-    dev = spoken(everything, "dev")
+    dev = lines_of(everything, "dev")
     lines = [next(dev)[0] for _ in range(dev_utterances)]
-    train = spoken(heard, "train")
+    train = lines_of(heard, "train")
     total = 0.0
     while total < 3600 * hours:
         line, seconds = next(train)
         lines.append(line)
         total += seconds
-    return Script(lines, [_new_sentence(everything, used) for _ in range(text_lines)])
+    text = (_new_sentence(lang, everything, used) for _ in range(text_lines))
+    return Script(lines, [_written(lang, sentence) for sentence in text])
 
 
-def _new_sentence(source: grammar.Grammar, used: set[str], speaker: Speaker | None = None) -> str:
+def _new_sentence(lang: str, source: grammar.Grammar, used: set[str], speaker: Speaker | None = None) -> str:
     while True:
-        text = source.sentence()
-        letters = "".join(re.findall(r"\w", text.lower()))
-        if letters in used or len(text.split()) not in _WORDS:
+        spoken = source.sentence()
+        letters = "".join(re.findall(r"\w", _written(lang, spoken).lower()))
+        if letters in used or len(spoken.split()) not in _WORDS:
             continue
-        if speaker is None or _SECONDS[0] <= _seconds(text, speaker) <= _SECONDS[1]:
+        if speaker is None or _SECONDS[0] <= _seconds(lang, spoken, speaker) <= _SECONDS[1]:
             used.add(letters)
-            return text
+            return spoken
 
 
-def _seconds(text: str, speaker: Speaker) -> float:
-    """How long espeak-ng will need, within a tenth or so, with pauses: a fit to four thousand utterances."""
-    spoken = 0.048 * sum(map(str.isalpha, text)) + 0.055 * len(text.split())
-    return 0.32 + 0.25 * text.count(",") + spoken * 175 / speaker.voice.rate
+def _written(lang: str, spoken: str) -> str:
+    return pinyin.without_tones(spoken) if lang == "zh" else spoken
+
+
+def _seconds(lang: str, spoken: str, speaker: Speaker) -> float:
+    """How long espeak-ng will need, within a tenth or so, with pauses."""
+    letter, word = _PACE[lang]
+    pace = letter * sum(map(str.isalpha, spoken)) + word * len(spoken.split())
+    return 0.32 + 0.25 * spoken.count(",") + pace * 175 / speaker.voice.rate

@@ -51,7 +51,7 @@ def record(line: Line, path: Path) -> float:
     """Speaks a line into a FLAC file, 16 kHz mono 16 bit, that is complete whenever it exists; returns its seconds."""
     import soundfile
 
-    speech, rate = speak(line.text, line.speaker.voice)
+    speech, rate = speak(line.spoken, line.speaker.voice)
     sound = place_in_room(speech, rate, np.random.default_rng(line.seed))
     temporary = path.with_suffix(".part")
     soundfile.write(temporary, sound, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
