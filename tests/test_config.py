@@ -10,6 +10,7 @@ from w2l_jax import config
 from w2l_jax.checkpoint import to_toml
 from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
+from w2l_jax.reproduction.grid import Scale
 from w2l_jax.training.options import DataOptions, TrainOptions
 
 
@@ -30,7 +31,8 @@ def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
 def test_every_preset_is_valid(path):
-    assert config.load(TrainOptions, path) != TrainOptions()
+    options = Scale if path.name.startswith("reproduce_") else TrainOptions
+    assert config.load(options, path) != options()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ ORDER = [
     {"features", "features_jax", "model", "losses", "metrics"},
     {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
-    {"config", "terminal"},
-    {"benchmarks", "export", "planning"},
+    {"config", "terminal", "introspection"},
+    {"benchmarks", "export", "planning", "reproduction"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -211,9 +211,13 @@ class Run:
             if int(folder.name.removeprefix("step_")) not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints there are."""
+        return sorted(int(f.name.removeprefix("step_")) for f in self.checkpoints.glob("step_*"))
+
     def step_of(self, which: str) -> int:
         """The step that `which` (`last`, `best` or a number) means; raises UserError with the choices."""
-        there = sorted(int(f.name.removeprefix("step_")) for f in self.checkpoints.glob("step_*"))
+        there = self.steps()
         if not there:
             raise UserError(
                 f"{self.folder}: no checkpoint yet; train it, or go on with train.py --run={self.folder} --resume"

@@ -5,6 +5,7 @@ NumPy only: evaluation runs beside the accelerator, where few packages are insta
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -169,13 +170,26 @@ def difference_intervals(
     return _interval({name: a[name] - b[name] for name in _MEASURES}, level)
 
 
+def resampled_means(values_NxF: np.ndarray, units: Sequence[int], *, samples: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means over utterances in each draw of a bootstrap [samples, F], for statistics other than the four rates.
+
+    Whole `units` [N] are drawn with replacement, the same of every column. Deterministic for a seed.
+    """
+    values_NxF = np.asarray(values_NxF, float)
+    sums_RxF = _resampled_sums(np.column_stack([np.ones(len(values_NxF)), values_NxF]), units, samples, seed)
+    return sums_RxF[:, 1:] / np.maximum(sums_RxF[:, :1], 1)
+
+
+def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of bootstrap draws."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def _resampled(errors: Sequence[Errors], units: Sequence[int], samples: int, seed: int) -> dict[str, np.ndarray]:
     rows_NxF = np.array([[1, e.ler, e.wer, e.letter_edits, e.letters, e.word_edits, e.words] for e in errors])
-    count = max(units) + 1
-    sums_UxF = np.zeros((count, len(_ROW)))
-    np.add.at(sums_UxF, np.asarray(units), rows_NxF)
-    draws_RxU = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
-    total = dict(zip(_ROW, (draws_RxU @ sums_UxF).T, strict=True))
+    total = dict(zip(_ROW, _resampled_sums(rows_NxF, units, samples, seed).T, strict=True))
     utterances = np.maximum(total["utterances"], 1)
     return {
         "ler": total["ler"] / utterances,
@@ -185,6 +199,17 @@ def _resampled(errors: Sequence[Errors], units: Sequence[int], samples: int, see
     }
 
 
+def _resampled_sums(rows_NxF: np.ndarray, units: Sequence[int], samples: int, seed: int) -> np.ndarray:
+    count = max(units) + 1
+    sums_UxF = np.zeros((count, rows_NxF.shape[1]))
+    np.add.at(sums_UxF, np.asarray(units), rows_NxF)
+    return _draws(count, samples, seed) @ sums_UxF
+
+
+@functools.lru_cache(maxsize=8)  # tables ask for the same draws again and again
+def _draws(count: int, samples: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
+
+
 def _interval(values: dict[str, np.ndarray], level: float) -> dict[str, tuple[float, float]]:
-    tail = (1 - level) / 2
-    return {name: tuple(map(float, np.quantile(found, [tail, 1 - tail]))) for name, found in values.items()}
+    return {name: percentiles(found, level) for name, found in values.items()}

@@ -7,6 +7,7 @@ as plain text is escaped; what the functions return is HTML.
 import base64
 import io
 import re
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -40,6 +41,21 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>"
 
 
+def facts(named: Mapping[str, str]) -> str:
+    """Names and values, a line each."""
+    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in named.items()) + "</dl>"
+
+
+def folded(summary: str, content: str) -> str:
+    """Content (HTML) that a click on the summary (text) shows."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>\n"
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Lines of text as they are, such as commands."""
+    return f"<pre>{escape(chr(10).join(texts))}</pre>"
+
+
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
     """A table with a column for each key of the first row; a click on a column's head sorts by it.
 
@@ -63,30 +79,45 @@ def _cell(value: Any) -> str:
 
 def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:
     """An SVG figure of `size` (inches) that `draw` fills (a matplotlib Figure); `description` is caption and label."""
+    content = io.StringIO()
+    # `hashsalt` names what is within the SVG: the same in every run, different between figures.
+    style = {"svg.fonttype": "none", "svg.hashsalt": description}
+    metadata = {"Date": None, "Creator": None}
+    save(content, size, draw, _INK, style, format="svg", transparent=True, metadata=metadata)
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their names recur in every figure
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return f"<figure>{svg}<figcaption>{escape(description)}</figcaption></figure>\n"
+
+
+def save(
+    file: Any,
+    size: tuple[float, float],
+    draw: Callable[[Any], None],
+    ink: str = "black",
+    style: Mapping[str, Any] = types.MappingProxyType({}),
+    **options: Any,
+) -> None:
+    """Writes a figure of `size` (inches) that `draw` fills (a matplotlib Figure), in the style of all figures.
+
+    `style` adds rcParams, `options` are savefig's.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     names = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
-    style = dict.fromkeys(names, _INK) | {
-        "svg.fonttype": "none",
-        "svg.hashsalt": description,  # names within the SVG: the same in every run, different between figures
+    common = {
         "axes.facecolor": "none",
         "axes.spines.top": False,
         "axes.spines.right": False,
         "font.size": 9,
         "image.interpolation": "none",
     }
-    content = io.StringIO()
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(dict.fromkeys(names, ink) | common | dict(style)):
         drawn = Figure(figsize=size, layout="constrained")
-        drawn.patch.set_alpha(0)
         draw(drawn)
-        drawn.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    svg = content.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their names recur in every figure
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
-    return f"<figure>{svg}<figcaption>{escape(description)}</figcaption></figure>\n"
+        drawn.savefig(file, **options)
 
 
 def audio(waveform_N: np.ndarray, rate: int) -> str:

@@ -38,6 +38,8 @@ class BenchmarkOptions:
     """Channels of layers 1 to 8."""
     top_width: int = 2000
     """Channels of layers 9 and 10."""
+    plain: bool = False
+    """Of `memory` and `step` only float32 without `remat`, as in the paper."""
     run: str = ""
     """Run whose network `decode` takes (default: the last trained one, or models/english)."""
     data: str = ""

@@ -36,9 +36,10 @@ class Variant(NamedTuple):
         return self.frozen, self.dtype, "on" if self.remat else "off"
 
 
-def variants() -> tuple[Variant, ...]:
-    """Every k in each precision without and with `remat`; k = 0 comes first in each of these."""
-    grid = itertools.product(("float32", "bfloat16"), (False, True), FROZEN)
+def variants(plain: bool = False) -> tuple[Variant, ...]:
+    """Every k in each precision without and with `remat` (`plain`: one of each); k = 0 comes first in each of these."""
+    dtypes, remats = (("float32",), (False,)) if plain else (("float32", "bfloat16"), (False, True))
+    grid = itertools.product(dtypes, remats, FROZEN)
     return tuple(Variant(k, dtype, remat) for dtype, remat, k in grid)
 
 
@@ -66,7 +67,7 @@ def _compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certifi
 
 def compiled_variants(options: BenchmarkOptions, report: Report) -> Iterator[tuple[Variant, Any, Certificate]]:
     """Compiles the update of each variant in turn."""
-    for variant in variants():
+    for variant in variants(options.plain):
         compiled, certificate = _compiled(options, variant)
         report(
             f"k = {variant.frozen}, {variant.dtype}, remat {variant.cells[2]}: "

@@ -20,12 +20,17 @@ class Decoded:
     """One run: what decode.py found on the data, and the course of its training."""
 
     name: str
-    speakers: dict[str, str]
-    """Utterance id → speaker."""
+    records: dict[str, dict[str, Any]]
+    """Utterance id → its line in the file that decode.py wrote."""
     errors: dict[str, dict[str, Errors]]
-    """`greedy` and, where searched with a language model, `beam` → utterance id → errors."""
-    metrics: tuple[dict[str, Any], ...]
+    """`greedy` and, where searched, `without_lm` and `beam` → utterance id → errors."""
+    metrics: tuple[dict[str, Any], ...] = ()
     """The lines of metrics.jsonl."""
+
+    @property
+    def speakers(self) -> dict[str, str]:
+        """Utterance id → speaker."""
+        return {name: record["speaker"] for name, record in self.records.items()}
 
     @property
     def steps(self) -> int:
@@ -48,12 +53,25 @@ def read(folder: str | Path, data: str) -> Decoded:
     path = run.folder / "decode" / f"{data}.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: missing; first: python launch/decode.py --run={run.folder} --data=<path of {data}>")
+    return read_file(path, run.folder.name, course(run.folder))
+
+
+def read_file(path: Path, name: str, metrics_lines: tuple[dict[str, Any], ...] = ()) -> Decoded:
+    """Reads a file that decode.py wrote."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    errors = {"greedy": {r["id"]: metrics.utterance_errors(r["expected"], r["greedy"]) for r in records}}
-    if all("predicted" in record for record in records):
-        errors["beam"] = {r["id"]: metrics.utterance_errors(r["expected"], r["predicted"]) for r in records}
-    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Decoded(run.folder.name, {r["id"]: r["speaker"] for r in records}, errors, tuple(lines))
+    errors = {
+        search: {r["id"]: metrics.utterance_errors(r["expected"], r[field]) for r in records}
+        for search, field in _FIELDS.items()
+        if all(field in r for r in records)
+    }
+    return Decoded(name, {r["id"]: r for r in records}, errors, metrics_lines)
+
+
+def course(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of a run's metrics.jsonl; one that is still being written does not count."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return tuple(json.loads(line) for line in lines if line.endswith("\n"))
 
 
 def rates(runs: Sequence[Decoded]) -> list[Row]:
@@ -114,7 +132,8 @@ def units(runs: Sequence[Decoded]) -> str:
     return metrics.resampling_units(list(runs[0].speakers.values()))[1]
 
 
-_SEARCHES = {"greedy": "greedy", "beam": "with LM"}
+_SEARCHES = {"greedy": "greedy", "without_lm": "without LM", "beam": "with LM"}
+_FIELDS = {"greedy": "greedy", "without_lm": "without_lm", "beam": "predicted"}
 
 
 def _points(difference: float, interval: tuple[float, float]) -> str:

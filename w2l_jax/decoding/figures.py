@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from w2l_jax import report
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.confidence import Bin
@@ -125,8 +126,4 @@ def trials(figure: Any, found: Sequence[Trial], best: Trial) -> None:
 
 def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
     """Writes a PNG of `size` (inches) that `draw` fills."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    draw(figure)
-    figure.savefig(path, dpi=110)
+    report.save(path, size, draw, dpi=110)

@@ -74,7 +74,7 @@ def build(
       alphabet: the network's characters.
     """
     sections = [
-        ("Error rates", _facts(facts) + _totals(found)),
+        ("Error rates", report.facts(facts) + _totals(found)),
         ("Length and speed of speech", _lengths(found)),
         ("Letters", _letters(found)),
         ("Words", _words(found)),
@@ -83,10 +83,6 @@ def build(
         sections.append(("Confidence", _confidence(found)))
     shown = "".join(_example(example, alphabet, recordings) for example in examples)
     return report.page(title, [*sections, ("Utterances", _LEGEND + shown)])
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
 
 
 def _totals(found: Sequence[Result]) -> str:

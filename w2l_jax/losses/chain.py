@@ -100,7 +100,6 @@ def _forward(emissions_SxBxV, frames_B, states_BxN, moves_DxBxN, ends_BxN):
     return _Wide(total, top).log()[:, 0], starts_CxBxN, terms / total
 
 
-@jax.custom_vjp
 def chain_score(
     emissions_SxBxV: jax.Array,
     frames_B: jax.Array,
@@ -116,6 +115,18 @@ def chain_score(
     gradients are the expected counts (Graves et al. 2006, eq. 14 to 16). The states' weights are stored once in √S
     frames and computed again in between, so that memory grows with √S · N.
     """
+    # One frame is too little work for two cores, but XLA's CPU runs two independent loops side by side. Several
+    # devices share the batch already, and must not exchange it.
+    half = frames_B.shape[0] // 2 if jax.default_backend() == "cpu" and jax.device_count() == 1 else 0
+    scores = [
+        _chain_score(emissions_SxBxV[:, part], frames_B[part], states_BxN[part], moves_DxBxN[:, part], ends_BxN[part])
+        for part in ((slice(half), slice(half, None)) if half else (slice(None),))
+    ]
+    return jnp.concatenate(scores)
+
+
+@jax.custom_vjp
+def _chain_score(emissions_SxBxV, frames_B, states_BxN, moves_DxBxN, ends_BxN):
     return _forward(emissions_SxBxV, frames_B, states_BxN, moves_DxBxN, ends_BxN)[0]
 
 
@@ -150,7 +161,10 @@ def _chain_backward(saved, cotangent_B):
         start_BxN, emissions_KxBxV, valid_KxBx1 = x
         _, alpha_KxBxN = lax.scan(forth, start_BxN, (_Wide.exp(emissions_KxBxV), valid_KxBx1))
         carry, occupancy_KxBxN = lax.scan(back, carry, (alpha_KxBxN, valid_KxBx1), reverse=True)
-        return carry, jnp.einsum("kbn,bnv->kbv", occupancy_KxBxN, one_hot_BxNxV, precision="highest")
+        # Batch first: as one product of matrices an utterance it takes half the time.
+        occupancy_BxKxN = occupancy_KxBxN.swapaxes(0, 1)
+        gradient_BxKxV = jnp.einsum("bkn,bnv->bkv", occupancy_BxKxN, one_hot_BxNxV, precision="highest")
+        return carry, gradient_BxKxV.swapaxes(0, 1)
 
     occupancy_BxN = occupancy_BxN * cotangent_B[:, None]
     carry = (occupancy_BxN, [jnp.zeros_like(occupancy_BxN) for _ in moves_DxBxN])
@@ -160,4 +174,4 @@ def _chain_backward(saved, cotangent_B):
     return gradient.reshape(-1, B, V)[:S], None, None, jnp.stack(counts_DxBxN), None
 
 
-chain_score.defvjp(_chain_forward, _chain_backward)
+_chain_score.defvjp(_chain_forward, _chain_backward)

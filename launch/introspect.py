@@ -1,0 +1,60 @@
+"""Show what adapting changed in a network: distributions of weights and of their changes, and the input filters."""
+
+import dataclasses
+from pathlib import Path
+
+from w2l_jax import config
+from w2l_jax.checkpoint import LATEST, SHIPPED, Run
+from w2l_jax.errors import UserError
+from w2l_jax.introspection import claims, comparison, page
+
+DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
+
+Writes a page, index.html, that needs nothing else, its figures as PNG, its tables as CSV, and all numbers in full
+precision, introspection.json:
+
+  python launch/introspect.py --run=runs/german_k0
+  python launch/introspect.py --run=runs/german_k0 --base=models/english --filters=3,17 --out=german
+
+For the changes early in training, train with --keep_steps=100 or so.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    run: str = LATEST
+    """Run folder (default: the last trained run)."""
+    base: str = ""
+    """Run folder to compare it with (default: what the run was adapted from)."""
+    out: str = ""
+    """Folder to write (default: <run>/introspection)."""
+    checkpoint: str = "best"
+    """Which checkpoint: best, last or a kept step."""
+    base_checkpoint: str = ""
+    """Which checkpoint of the base (default: the one that the run was adapted from; with --base, best)."""
+    early: str = ""
+    """Kept steps that count as early, such as 100,1000, or none (default: the earliest, if in the first half)."""
+    filters: str = ""
+    """Input filters to show beside the most and the least changed, such as 3,17; they are numbered from 1."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = config.parse(Options, argv, description=DESCRIPTION)
+    run = Run.open(options.run)
+    wanted = page.parse_filters(options.filters, run.model.width)
+    # What comes along stays as it came.
+    folder = Path("runs/english") if run.folder == SHIPPED else run.folder
+    out = Path(options.out or folder / "introspection")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out={out}: a file; name a folder")
+    adaptation = comparison.read(options.run, options.base, options.checkpoint, options.base_checkpoint, options.early)
+    findings = comparison.measure(adaptation)
+    page.write(findings, out, wanted)
+    print(f"{findings.stages[-1]}, against {findings.base}")
+    for claim in claims.claims(findings):
+        print(f"{claim.verdict}: {claim.claim}\n    {claim.found}")
+    print(f"page: {out / 'index.html'}; figures, tables and numbers beside it")
+
+
+if __name__ == "__main__":
+    config.run(main)

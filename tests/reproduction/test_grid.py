@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+
+from w2l_jax.errors import UserError
+from w2l_jax.reproduction.grid import EXPERIMENTS, K0, K8, REINITIALIZED, SCRATCH, THAWED, Language, Scale, Variant
+
+GERMAN = Language(
+    "german", "train", "dev", experiments=("figure2", "figure3", "figure5", "figure6", "thawing"), amounts=(1.5, 0.2),
+    seeds=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [
+        ("figure2", {K8, REINITIALIZED}),
+        ("figure3", {Variant(k) for k in (0, 6, 8, 9, 10)}),
+        ("figure5", {SCRATCH, K0}),
+        ("figure6", {K8, K8._replace(hours=1.5), K8._replace(hours=0.2)}),
+        ("thawing", {K0, K8, THAWED, SCRATCH}),
+        ("figure2, figure5", {K8, REINITIALIZED, SCRATCH, K0}),
+        ("figure4", set()),
+        ("table1", set()),  # in which this language takes no part
+    ],
+)
+def test_what_each_experiment_trains(only, wanted):
+    cells = Scale(languages=(GERMAN,), only=only).cells()
+    assert {cell.variant for cell in cells} == wanted
+    assert len(cells) == 2 * len(wanted)
+
+
+def test_cells_are_shared_once_and_named_uniquely():
+    french = dataclasses.replace(GERMAN, name="french", seeds=1)
+    cells = Scale(languages=(GERMAN, french)).cells()
+    # k = 0, 6, 8, 9, 10, reinitialised, thawed, from scratch and two amounts of k = 8.
+    assert len(cells) == 10 * 3
+    assert len({cell.name for cell in cells}) == len(set(cells)) == len(cells)
+    assert [cell.seed for cell in cells] == [0] * 20 + [1] * 10
+    assert {"german_k8_reinitialized_seed1", "french_k8_0.2h_seed0", "german_scratch_seed0"} <= {c.name for c in cells}
+    assert K8._replace(hours=0.2).text == "k = 8, 0.2 h" and THAWED.text == "k = 8, then all layers"
+
+
+def test_wrong_names():
+    with pytest.raises(UserError, match=r"--only=figure1: there are figure2"):
+        _ = Scale(only="figure1").chosen
+    assert Scale(only=" figure4 ,memory").chosen == ("figure4", "memory") and Scale().chosen == EXPERIMENTS
+    with pytest.raises(UserError, match="german: no experiment 'figure1'"):
+        Language("german", "a", "b", experiments=("figure1",))
+    with pytest.raises(UserError, match="needs name, train and dev"):
+        Language("german")
+
+
+def test_data_are_prepared_folders_or_manifests(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b.jsonl").touch()
+    scale = Scale(data=str(tmp_path))
+    assert scale.find("a") == str(tmp_path / "a") and scale.find("b") == str(tmp_path / "b.jsonl")
+    with pytest.raises(UserError, match=r"neither .*c nor .*c\.jsonl exists; --data names"):
+        scale.find("c")

@@ -1,0 +1,130 @@
+import dataclasses
+import json
+import sys
+import types
+
+import pytest
+
+from tests.conftest import ROOT
+from w2l_jax.errors import UserError
+from w2l_jax.reproduction import tasks
+from w2l_jax.reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, THAWED
+from w2l_jax.reproduction.tasks import Clock, Task
+
+sys.path.insert(0, str(ROOT / "launch"))
+import reproduce
+
+
+def by_name(scale):
+    every = tasks.tasks(scale)
+    names = [task.name for task in every]
+    assert len(set(names)) == len(names)
+    assert {need for task in every for need in task.needs} - {"base"} <= set(names)
+    return {task.name: task for task in every}
+
+
+def options(task):
+    script, *arguments = task.command()
+    pairs = [argument.partition("=") for argument in arguments]
+    return {"script": script} | {name.removeprefix("--"): value for name, _, value in pairs}
+
+
+def test_the_commands_of_networks(scale):
+    every = by_name(dataclasses.replace(scale, scratch_arguments=("--model.width=8",)))
+    k0 = options(every["german_k0_seed1"])
+    assert (k0["script"], k0["frozen_layers"], k0["seed"], k0["steps"]) == ("train.py", "0", "1", "100")
+    assert k0["init"].endswith("models/english") and k0["keep_steps"] == "10" and "data.train_hours" not in k0
+    assert k0["data.old_dev"].endswith("en_dev.jsonl") and k0["data.train"].endswith("de_train.jsonl")
+    scratch = options(every["german_scratch_seed0"])
+    assert "from_scratch" in scratch and scratch["model.width"] == "8" and "init" not in scratch
+    reinitialized = options(every["german_k8_reinitialized_seed0"])
+    assert "reinitialize" in reinitialized and reinitialized["frozen_layers"] == "8"
+    assert options(every["german_k8_thawed_seed0"])["unfreeze_after"] == "50"
+    few = options(every["german_k8_0.1h_seed0"])
+    assert few["data.train_hours"] == "0.1" and "data.old_dev" not in few
+    decode = options(every["decode german_k8_seed0 on de_test"])
+    assert decode["checkpoint"] == "last" and "table" in decode and decode["out"].endswith("decode/de_test.jsonl")
+    assert "--resume" not in every["german_k0_seed0"].command()
+
+
+def test_only_what_was_asked_for_is_done(scale):
+    names = set(by_name(dataclasses.replace(scale, only="figure2")))
+    trained = {f"german_{v.name}_seed{s}" for v in (K8, REINITIALIZED) for s in (0, 1)}
+    decoded = {f"decode {name} on {data}" for name in trained for data in ("de_dev", "de_test")}
+    assert names == trained | decoded | {"decode base", "language model german"}
+    assert "measure step" in by_name(dataclasses.replace(scale, only="figure4"))
+    assert {THAWED, SCRATCH, K0} <= {cell.variant for cell in dataclasses.replace(scale, only="thawing").cells()}
+
+
+def test_what_is_done_is_done_and_what_began_is_resumed(scale, write):
+    write("german", K8, seeds=[0])
+    write("german", K0, seeds=[0], finished=False)
+    every = by_name(scale)
+    assert every["german_k8_seed0"].done() and every["decode german_k8_seed0 on de_dev"].done()
+    assert not every["german_k0_seed0"].done() and "--resume" in every["german_k0_seed0"].command()
+    assert not every["german_k8_seed1"].done()
+
+
+def task(name, kind, done, weight=1.0):
+    return Task(name, tuple, lambda: done, kind, weight)
+
+
+def test_the_clock_knows_kinds_and_sorts(tmp_path):
+    clock = Clock(tmp_path / "deep" / "seconds.json")
+    every = [
+        task("a", "train german k8", True, 100), task("b", "train german k8", False, 200),
+        task("c", "train german k0", False, 100),
+    ]  # fmt: skip
+    assert clock.left(every) is None
+    clock.add(every[0], 20)
+    clock.add(every[0], 30)  # after an interruption
+    assert json.loads((tmp_path / "deep" / "seconds.json").read_text()) == {"a": 50}
+    # Half a second an update: 200 updates of the same kind, and 100 of another kind of the same sort.
+    assert Clock(tmp_path / "deep" / "seconds.json").left(every) == pytest.approx(100 + 50)
+    assert clock.left([*every, task("d", "decode de_dev", False)]) is None
+
+
+@pytest.fixture
+def ran(scale, monkeypatch, capsys):
+    """Runs the grid of figure 2 with made-up commands, of which those that `fails` names fail."""
+
+    def run(*arguments, fails=()):
+        called = []
+
+        def call(command, **_):
+            called.append(command[1:])
+            name = next((a.partition("=")[2] for a in command if a.startswith("--run=")), "")
+            failed = any(name.endswith(part) for part in fails)
+            made = [a.partition("=")[2] for a in command if a.startswith("--out=")]
+            if not failed and "train.py" in command[1]:
+                (folder := reproduce.Path(name) / "checkpoints").mkdir(parents=True)
+                (folder / "checkpoints.json").write_text('{"finished": true}')
+                (folder.parent / "run.json").write_text('{"format": 1}')
+            elif not failed and made:
+                out = reproduce.Path(made[0])
+                (out if "build_lm" in command[1] else out.parent).mkdir(parents=True, exist_ok=True)
+                (out / "card.json" if "build_lm" in command[1] else out.with_suffix(".summary.json")).write_text("[]")
+            return types.SimpleNamespace(returncode=3 if failed else 0)
+
+        monkeypatch.setattr(reproduce.config, "parse", lambda *_, **__: dataclasses.replace(scale, only="figure2"))
+        monkeypatch.setattr(reproduce.subprocess, "run", call)
+        try:
+            reproduce.main(list(arguments))
+        except UserError as error:
+            return called, f"{capsys.readouterr().out}\n{error}"
+        return called, capsys.readouterr().out
+
+    return run
+
+
+def test_a_cell_that_fails_leaves_the_rest_running(ran, scale):
+    called, out = ran(fails=["german_k8_seed0"])
+    # The base decoded, a language model, four trainings, of which one fails, and the other three decoded on two data.
+    assert len(called) == 2 + 4 + 6
+    assert "stopped with exit code 3; the rest goes on" in out and "failed: german_k8_seed0" in out
+    assert "decode german_k8_seed0 on de_dev: left out, since there is no german_k8_seed0" in out
+    assert (reproduce.Path(scale.out) / "index.html").is_file()
+    called, out = ran()
+    assert len(called) == 1 + 2 and "14 tasks, 3 of them left" in out and "failed" not in out
+    called, out = ran()
+    assert called == [] and "14 tasks, 0 of them left" in out

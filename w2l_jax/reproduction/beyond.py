@@ -1,0 +1,88 @@
+"""What the paper could not say: does freezing help after all, for how much speech, and what is forgotten?"""
+
+from collections.abc import Iterator
+
+from w2l_jax.reproduction import evidence
+from w2l_jax.reproduction.claims import NOT_YET, PAIRED, Finding, compare, settle
+from w2l_jax.reproduction.evidence import NOT_TESTABLE, Evidence, over_seeds
+from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
+from w2l_jax.reproduction.study import Study
+
+
+def findings(study: Study) -> Iterator[Finding]:
+    """The questions whose experiments were asked for; below zero speaks for the claim."""
+    for questions in (_thawing, _amounts, _forgetting):
+        yield from questions(study)
+
+
+def _thawing(study: Study) -> Iterator[Finding]:
+    for language in study.languages("thawing"):
+        for ours, theirs, claim in (
+            (K8, K0, "Freezing helps (Eberhard and Zesch 2021), against the paper: k = 8 beats k = 0."),
+            (THAWED, K0, "Freezing first and training all layers then beats training all from the start."),
+            (THAWED, K8, "Freezing first and training all layers then beats freezing throughout."),
+        ):
+            rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates. {PAIRED}"
+            found = compare(study, language, ours, theirs, ["ler"])
+            yield Finding("thawing", claim, language.name, *settle(found), rule)
+
+
+def _amounts(study: Study) -> Iterator[Finding]:
+    for language in study.languages("amounts"):
+        for hours in (*sorted(language.amounts), 0.0):
+            amount = f"{language.name}, {f'{hours:g} h' if hours else 'all'}"
+            for ours, theirs, claim in (
+                (K0, SCRATCH, "Transfer (k = 0) beats training from scratch with this much speech."),
+                (K8, K0, "Freezing (k = 8) beats training every layer with this much speech."),
+            ):
+                found = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
+                rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates. {PAIRED}"
+                yield Finding("amounts", claim, amount, *settle(found), rule)
+        if language.amounts:
+            yield _growing(study, language)
+
+
+def _growing(study: Study, language: Language) -> Finding:
+    least = min(language.amounts)
+    gains = [_gain(study, language, hours) for hours in (0.0, least)]
+    found = {}
+    if all(gains):
+        (most, most_draws), (few, few_draws) = gains
+        span = {"the same utterances": evidence.metrics.percentiles(most_draws - few_draws)}
+        seeds = tuple(a - b for a, b in zip(most.seeds, few.seeds, strict=False))
+        value = Evidence(most.value - few.value, span, seeds, "points of the relative gain in LER")
+        found[f"all {most.value:.0f} % less LER than from scratch, {least:g} h {few.value:.0f} %; difference"] = value
+    claim = "The less speech there is, the more transfer helps."
+    rule = f"The relative gain in LER of k = 0 over training from scratch is larger with {least:g} h than with all."
+    return Finding("amounts", claim, language.name, *settle(found), rule)
+
+
+def _gain(study: Study, language: Language, hours: float) -> tuple | None:
+    sides = (study.decoded(language, v._replace(hours=hours), language.dev) for v in (K0, SCRATCH))
+    return evidence.gain(*sides)
+
+
+def _forgetting(study: Study) -> Iterator[Finding]:
+    for language in study.languages("forgetting"):
+        ends = {v: _old(study, language, v) for v in (K8, K0)}
+        shared = sorted(ends[K8].keys() & ends[K0].keys())
+        value = over_seeds([ends[K8][seed] - ends[K0][seed] for seed in shared], "points of LER", "+.1f")
+        yield Finding(
+            "forgetting", "Frozen layers (k = 8) keep more of the base's language than free ones (k = 0).",
+            language.name, *(settle({"k = 8 less k = 0, on the base's language": value}) if value else _nothing()),
+            "After equally many updates the base's language has a lower LER with k = 8, in every seed.",
+        )  # fmt: skip
+
+
+def _nothing() -> tuple[str, str]:
+    return NOT_TESTABLE, NOT_YET
+
+
+def _old(study: Study, language: Language, variant: Variant) -> dict[int, float]:
+    """Seed → LER on the base's language after training."""
+    ends = {}
+    for cell in study.cells(language, variant):
+        lines = [line for line in study.course(cell) if line["kind"] == "old_dev"]
+        if lines and study.complete(cell):
+            ends[cell.seed] = 100 * lines[-1]["ler"]
+    return ends

@@ -1,0 +1,160 @@
+"""The paper's claims about error rates: sections 6.4 and 6.6 to 6.8."""
+
+import itertools
+from collections.abc import Iterator
+
+from w2l_jax import metrics
+from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, PAIRED, Finding, compare, settle
+from w2l_jax.reproduction.curves import rows as curve
+from w2l_jax.reproduction.evidence import (
+    CONFIRMED,
+    NOT_TESTABLE,
+    REFUTED,
+    UNDECIDED,
+    Evidence,
+    difference,
+    equivalence,
+    gain,
+    over_seeds,
+    verdict,
+)  # fmt: skip
+from w2l_jax.reproduction.grid import K0, K8, SCRATCH, Language, Variant
+from w2l_jax.reproduction.study import Study
+
+_RATES = {"ler": "LER", "wer": "WER"}
+OVERFITTED = 1.0
+"""Points of LER by which a curve must have risen since its lowest evaluation."""
+
+
+def findings(study: Study) -> Iterator[Finding]:
+    """The claims whose experiments were asked for, in the paper's order."""
+    for claims in (_amounts, _tests, _language_model, _distance):
+        yield from claims(study)
+
+
+def _amounts(study: Study) -> Iterator[Finding]:
+    for language in study.languages("figure6"):
+        middle, least = (K8._replace(hours=hours) for hours in (max(language.amounts), min(language.amounts)))
+        found = compare(study, language, middle, K8, ["ler"]).get("ler")
+        yield Finding(
+            "6.4", "With k = 8, a quarter of the speech gives almost the LER of all of it.",
+            f"{language.name}, {middle.hours:g} h", equivalence(found, ALMOST_EQUAL) if found else NOT_TESTABLE,
+            f"{middle.text} less all: {found.text()}" if found else NOT_YET,
+            f"The whole interval lies within ±{ALMOST_EQUAL:g} points; it is refuted if it lies wholly outside.",
+        )  # fmt: skip
+        lowest = {variant: _lowest(study, language, variant) for variant in (middle, least)}
+        drops = {v: over_seeds([low - end for low, end, _ in found], "points of LER") for v, found in lowest.items()}
+        yield Finding(
+            "6.4", "With a quarter of the speech, longer training overfits.", f"{language.name}, {middle.hours:g} h",
+            *settle({"lowest less last evaluation": drops[middle]} if drops[middle] else {}, -OVERFITTED),
+            f"In every seed the LER ends more than {OVERFITTED:g} point above its lowest evaluation.",
+        )  # fmt: skip
+        earlier = [a[2] - b[2] for a, b in zip(lowest[least], lowest[middle], strict=False)]
+        evidence = over_seeds(earlier, "updates")
+        yield Finding(
+            "6.4", "With a twentieth of the speech it overfits even earlier.", f"{language.name}, {least.hours:g} h",
+            *settle({f"lowest LER, {least.hours:g} h less {middle.hours:g} h": evidence} if evidence else {}),
+            "The lowest evaluation comes after fewer updates in every seed.",
+        )  # fmt: skip
+
+
+def _lowest(study: Study, language: Language, variant: Variant) -> list[tuple[float, float, int]]:
+    """Of each seed the lowest LER on the dev data, the last one, and the update of the lowest."""
+    found = []
+    for cell in study.cells(language, variant):
+        dev = [row for row in curve(study, cell) if row["kind"] == "dev"]
+        if dev and study.complete(cell):
+            low = min(dev, key=lambda row: row["LER (%)"])
+            found.append((low["LER (%)"], dev[-1]["LER (%)"], low["update"]))
+    return found
+
+
+def _tests(study: Study) -> Iterator[Finding]:
+    for language in study.languages("table1"):
+        for data in (language.dev, *language.tests):
+            for measure, name in _RATES.items():
+                found = compare(study, language, K0, SCRATCH, [measure], data)
+                rule = f"The {name} of k = 0 is below that from scratch, after equally many updates. {PAIRED}"
+                claim = f"Transfer beats training from scratch in {name} on every corpus."
+                yield Finding("6.6", claim, data.rpartition("/")[2], *settle(found), rule)
+    for language in study.languages("figure3"):
+        others = [variant for variant in language.variants("figure3") if variant != K0]
+        found = {f"k = 0 less {v.text}": e for v in others for e in compare(study, language, K0, v, ["ler"]).values()}
+        rule = f"The LER of k = 0 is below that of each other k. {PAIRED}"
+        yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *settle(found), rule)
+        yield _consistent(study, language)
+    yield Finding(
+        "6.6", "Very high word error rates come from heavy dialect in numbers; compounds leave room for improvement.",
+        "–", NOT_TESTABLE, "Our data mark neither dialects nor compounds; the worst utterances are listed below.",
+        "Not tested.",
+    )  # fmt: skip
+
+
+def _consistent(study: Study, language: Language) -> Finding:
+    networks = list(dict.fromkeys(v for e in ("figure3", "figure5", "figure2") for v in language.variants(e)))
+    same, decided = 0, 0
+    for a, b in itertools.combinations(networks, 2):
+        found = compare(study, language, a, b, ("loss", "ler"))
+        sides = [verdict(evidence) for evidence in found.values()]
+        if len(sides) == 2 and UNDECIDED not in sides:
+            decided, same = decided + 1, same + (sides[0] == sides[1])
+    share = CONFIRMED if same == decided else REFUTED if same < decided / 2 else UNDECIDED
+    return Finding(
+        "6.6", "Error rates and losses order the networks alike.", language.name,
+        share if decided >= 3 else NOT_TESTABLE,
+        f"{same} of the {decided} pairs of networks that differ beyond doubt in both have the same order in both",
+        "All pairs whose intervals exclude zero in both loss and LER agree; refuted where fewer than half do. At least "
+        "three such pairs are needed.",
+    )  # fmt: skip
+
+
+def _language_model(study: Study) -> Iterator[Finding]:
+    for language in study.languages("table3"):
+        for data in (language.dev, *language.tests):
+            decoded = study.decoded(language, K0, data)
+            for measure, name in _RATES.items():
+                found = difference(decoded, decoded, measure, "beam", "greedy")
+                rule = f"The {name} with the language model is below the greedy one, k = 0. {PAIRED}"
+                claim = f"A beam search with language model lowers the {name}."
+                yield Finding("6.7", claim, data.rpartition("/")[2], *settle({measure: found} if found else {}), rule)
+
+
+def _distance(study: Study) -> Iterator[Finding]:
+    """Section 6.8 says what its authors expect; they did not try it."""
+    gains = {}
+    for seed, language in enumerate(study.languages("distance")):
+        ours, theirs = (study.decoded(language, variant, language.dev) for variant in (K0, SCRATCH))
+        if found := gain(ours, theirs, seed=seed):
+            gains[language.distance] = language, *found
+        if language.distance == "far":
+            rule = f"On the far language k = 0 has a lower LER than the network from scratch. {PAIRED}"
+            claim = "Even for a distant language trained weights are a better start than random ones."
+            yield Finding("6.8", claim, language.name, *settle(compare(study, language, K0, SCRATCH, ["ler"])), rule)
+    if not study.languages("distance"):
+        return
+    found = {}
+    if {"near", "far"} <= gains.keys():
+        (near, near_gain, near_draws), (far, far_gain, far_draws) = gains["near"], gains["far"]
+        span = {"the utterances of both": metrics.percentiles(far_draws - near_draws)}
+        seeds = tuple(f - n for f, n in zip(far_gain.seeds, near_gain.seeds, strict=False))
+        value = Evidence(far_gain.value - near_gain.value, span, seeds, "points of the relative gain in LER")
+        found[f"{far.name} {far_gain.value:.0f} % less LER, {near.name} {near_gain.value:.0f} %; difference"] = value
+    yield Finding(
+        "6.8", "Transfer helps less the farther the language is from English.",
+        " and ".join(language.name for language in study.languages("distance")), *settle(found),
+        "The relative gain in LER of k = 0 over training from scratch is smaller for the far language; the languages "
+        "are resampled independently.",
+    )  # fmt: skip
+    for claim, why in _EXPECTED.items():
+        yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")
+
+
+_EXPECTED = {
+    "Lower layers learn phonology, higher ones map it to graphemes.": (
+        "No experiment of the grid looks at what a layer stands for; that lower layers can be frozen agrees with it."
+    ),
+    "Another orthography changes the upper layers, other phonemes change the lower ones.": (
+        "It needs one language in two orthographies."
+    ),
+    "Shared vowels matter more than shared consonants.": "It needs pairs of languages that differ in nothing else.",
+}

@@ -1,0 +1,134 @@
+"""Learning curves: rows of numbers from the courses of training, and how they are drawn (Figures 2, 3, 5 and 6)."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from w2l_jax.reproduction.grid import Cell, Variant
+from w2l_jax.reproduction.study import Study
+
+Row = dict[str, Any]
+
+_SMOOTH = 20  # a curve's training losses are means over this part of all updates
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+    """How a network is drawn, in every figure alike."""
+
+    colour: str
+    line: str = "-"
+
+
+# Okabe and Ito's colours, which colour-blind people tell apart, without those that vanish on white or black.
+_COLOURS = {0: "#0072b2", 6: "#56b4e9", 8: "#009e73", 9: "#e69f00", 10: "#d55e00"}
+_SCRATCH, _REINITIALIZED, _THAWED = Style("#808080", "--"), Style("#cc79a7", "--"), Style("#b09000", "-.")
+_AMOUNTS = ("-", "--", ":")
+
+
+def style(variant: Variant, amounts: Sequence[float] = ()) -> Style:
+    """The network's own style; with `amounts`, of networks that differ in hours of speech alone, by the hours."""
+    if variant.reinitialized:
+        return _REINITIALIZED
+    if variant.thawed:
+        return _THAWED
+    if variant.frozen_layers is None:
+        return _SCRATCH
+    line = _AMOUNTS[amounts.index(variant.hours) % len(_AMOUNTS)] if variant.hours in amounts else "-"
+    return Style(_COLOURS.get(variant.frozen_layers, "#808080"), line)
+
+
+def work(study: Study, cell: Cell) -> dict[int, float]:
+    """Update → TFLOP of training up to it: the certificate's, scaled by the frames that each batch was padded to."""
+    certificate = study.certificate(cell)
+    if not certificate:
+        return {}
+    change = cell.language.steps // 2 if cell.variant.thawed else 0
+    total, found = 0.0, {}
+    for line in study.course(cell):
+        if line["kind"] == "train":
+            cost = certificate.get("before_unfreezing", certificate) if line["step"] <= change else certificate
+            total += cost["flops"] * line["padded_frames"] / cost["frames"] / 1e12
+            found[line["step"]] = total
+    return found
+
+
+def smoothing(steps: int) -> int:
+    """Updates whose mean is one point of a curve of training losses."""
+    return max(10, steps // _SMOOTH)
+
+
+def rows(study: Study, cell: Cell) -> list[Row]:
+    """A row a point of a cell's curves: `train` (mean loss of the updates up to it) and `dev` (an evaluation)."""
+    done = work(study, cell)
+    start = {"network": cell.variant.text, "seed": cell.seed}
+    window, losses, found = smoothing(cell.language.steps), [], []
+    course = study.course(cell)
+    last_of_block = {line["seconds"]: line["step"] for line in course if line["kind"] == "train"}
+    for line in course:
+        place = {"update": line["step"], "minutes": line.get("seconds", 0) / 60, "TFLOP": done.get(line["step"])}
+        if line["kind"] == "train":
+            losses.append(line["loss"])
+            # Clocks are read at the end of a block of updates.
+            if len(losses) >= window and last_of_block[line["seconds"]] == line["step"]:
+                loss = float(np.mean(losses[-window:]))
+                found.append({**start, "kind": "train", **place, "loss": loss, "LER (%)": None, "WER (%)": None})
+        elif line["kind"] == "dev":
+            rates = {"LER (%)": 100 * line["ler"], "WER (%)": 100 * line["wer"]}
+            found.append({**start, "kind": "dev", **place, "loss": line["loss"], **rates})
+    return found
+
+
+def of(study: Study, cells: Sequence[Cell]) -> list[Row]:
+    """The rows of several cells."""
+    return [row for cell in cells for row in rows(study, cell)]
+
+
+_AXES = {"minutes": "minutes of training", "TFLOP": "TFLOP of training", "update": "updates"}
+_TRAIN_LOSS = ("train", "loss", "training loss\n(nats an utterance)")
+_DEV_LOSS = ("dev", "loss", "dev loss\n(nats an utterance)")
+_DEV_LER = ("dev", "LER (%)", "dev LER (%)\ngreedy")
+
+
+def losses(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    """Training loss and dev loss over time, over work and over updates."""
+    _grid(figure, rows, styles, (_TRAIN_LOSS, _DEV_LOSS))
+
+
+def rates(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    """Dev LER and dev loss over time, over work and over updates."""
+    _grid(figure, rows, styles, (_DEV_LER, _DEV_LOSS))
+
+
+def _grid(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style], shown: Sequence[tuple[str, str, str]]) -> None:
+    plots = figure.subplots(len(shown), len(_AXES), sharey="row", sharex="col", squeeze=False)
+    for line, (kind, field, label) in zip(plots, shown, strict=True):
+        line[0].set_ylabel(label)
+        for axes, x in zip(line, _AXES, strict=True):
+            for name, look in styles.items():
+                points = [r for r in rows if r["network"] == name and r["kind"] == kind and r[x] is not None]
+                _draw(axes, points, x, field, name, look)
+            axes.grid(alpha=0.2)
+    for axes, label in zip(plots[-1], _AXES.values(), strict=True):
+        axes.set_xlabel(label)
+        axes.set_xlim(left=0)
+    handles, labels = plots[-1, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
+def _draw(axes: Any, points: Sequence[Row], x: str, y: str, name: str, look: Style) -> None:
+    """A thin line a seed, and a thick one for the means of the updates that every seed has come to."""
+    seeds = sorted({row["seed"] for row in points})
+    lines = {seed: {r["update"]: (r[x], r[y]) for r in points if r["seed"] == seed} for seed in seeds}
+    if not lines:
+        return
+    shared = sorted(set.intersection(*map(set, lines.values())))
+    mean = np.array([np.mean([line[update] for line in lines.values()], axis=0) for update in shared]).reshape(-1, 2)
+    common = {"color": look.colour, "linestyle": look.line}
+    marker = {"marker": "o", "markersize": 3} if points[0]["kind"] == "dev" else {}
+    axes.plot(*mean.T, linewidth=1.8, label=name, **common, **marker)
+    if len(seeds) > 1:
+        for line in lines.values():
+            axes.plot(*np.array(list(line.values())).T, linewidth=0.6, alpha=0.6, **common)

@@ -1,0 +1,183 @@
+"""Numbers that can decide a claim, with the rules by which they do; the rules know nothing of the numbers.
+
+Differences are taken utterance by utterance between networks of one seed, which see the same batches in the same
+order; the means over seeds are resampled over utterances and, where ten speakers are known, over speakers. Such an
+interval is about other sentences and other voices. What another training would give only the seeds can show.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from w2l_jax import metrics
+from w2l_jax.decoding.comparison import Decoded
+from w2l_jax.metrics import Errors
+
+CONFIRMED = "confirmed"
+REFUTED = "not confirmed: refuted here"
+UNDECIDED = "not confirmed: undecided"
+NOT_TESTABLE = "not testable here"
+
+MEASURES: dict[str, tuple[str, float]] = {
+    "ler": ("LER, points", 100.0),
+    "wer": ("WER, points", 100.0),
+    "loss": ("loss, nats an utterance", 1.0),
+}
+"""What networks are compared by, the name of its unit, and the factor to it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """A number with its intervals."""
+
+    value: float
+    spans: Mapping[str, tuple[float, float]]
+    """95 % bootstrap intervals by what was drawn, or the range over seeds; the last one decides."""
+    seeds: tuple[float, ...]
+    """The number of each seed alone."""
+    unit: str = ""
+    form: str = "+.1f"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The interval that decides."""
+        return list(self.spans.values())[-1]
+
+    def text(self) -> str:
+        """The number for people, such as `-3.2 [-4.0, -2.1] over utterances (LER, points)`."""
+        spans = [f"[{low:{self.form}}, {high:{self.form}}] over {of}" for of, (low, high) in self.spans.items()]
+        return f"{self.value:{self.form}} {', '.join(spans)}{f' ({self.unit})' if self.unit else ''}"
+
+
+def verdict(evidence: Evidence, border: float = 0.0) -> str:
+    """Decides a claim that a number is below `border`.
+
+    Confirmed: the whole interval is below it, and so is every seed. The other way round: the whole interval and every
+    seed are above it. Else undecided.
+    """
+    low, high = evidence.span
+    if high < border and max(evidence.seeds) < border:
+        return CONFIRMED
+    if low > border and min(evidence.seeds) > border:
+        return REFUTED
+    return UNDECIDED
+
+
+def equivalence(evidence: Evidence, margin: float) -> str:
+    """Decides a claim that a number is about zero: confirmed where the whole interval lies within ±`margin`.
+
+    The other way round: it lies wholly outside. Else undecided.
+    """
+    low, high = evidence.span
+    if -margin < low and high < margin:
+        return CONFIRMED
+    return REFUTED if low > margin or high < -margin else UNDECIDED
+
+
+def every(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim of several parts: refuted by one of them, confirmed by all of them, else undecided."""
+    if not verdicts or NOT_TESTABLE in verdicts:
+        return NOT_TESTABLE
+    if REFUTED in verdicts:
+        return REFUTED
+    return CONFIRMED if set(verdicts) == {CONFIRMED} else UNDECIDED
+
+
+def pooled(decoded: Mapping[int, Decoded], search: str) -> dict[str, Errors]:
+    """Utterance → its errors as means over seeds, whose rates are the means over seeds of the rates."""
+    several = [one.errors[search] for one in decoded.values() if search in one.errors]
+    if not several:
+        return {}
+    shared = set.intersection(*(set(errors) for errors in several))
+    return {
+        name: Errors(*(np.mean([dataclasses.astuple(errors[name]) for errors in several], axis=0).tolist()))
+        for name in sorted(shared)
+    }
+
+
+def difference(
+    ours: Mapping[int, Decoded],
+    theirs: Mapping[int, Decoded],
+    measure: str,
+    search: str = "beam",
+    their_search: str = "",
+) -> Evidence | None:
+    """What `measure` (of `MEASURES`) is for one network less what it is for another: below zero, ours is better.
+
+    Both are decoded on the same data, a result a seed; None where they share no seed, search or utterance.
+    """
+    pairs = _pairs(ours, theirs, measure, search, their_search or search)
+    if not pairs:
+        return None
+    unit, factor = MEASURES[measure]
+    shared = sorted(set.intersection(*(set(a) & set(b) for a, b in pairs)))
+    values_SxN = factor * np.array([[a[name] - b[name] for name in shared] for a, b in pairs])
+    speakers = _speakers(ours, shared)
+    spans = {
+        of: metrics.percentiles(metrics.resampled_means(values_SxN.mean(0)[:, None], units))
+        for of, units in _units(speakers).items()
+    }
+    return Evidence(float(values_SxN.mean()), spans, tuple(values_SxN.mean(1).tolist()), unit)
+
+
+def gain(
+    ours: Mapping[int, Decoded], theirs: Mapping[int, Decoded], search: str = "beam", seed: int = 0
+) -> tuple[Evidence, np.ndarray] | None:
+    """By which part of it (in %) the LER of one network is below another's, with the draws of its bootstrap.
+
+    Draws with different `seed` are independent, as those of different data must be.
+    """
+    pairs = _pairs(ours, theirs, "ler", search, search)
+    if not pairs:
+        return None
+    shared = sorted(set.intersection(*(set(a) & set(b) for a, b in pairs)))
+    values_NxF = np.array([[np.mean([side[k][name] for side in pairs]) for k in (0, 1)] for name in shared])
+
+    def part(means: np.ndarray) -> np.ndarray:
+        return 100 * (1 - means[..., 0] / np.maximum(means[..., 1], 1e-9))
+
+    draws = {
+        of: part(metrics.resampled_means(values_NxF, units, seed=seed))
+        for of, units in _units(_speakers(ours, shared)).items()
+    }
+    seeds = [part(np.mean([[a[name], b[name]] for name in shared], axis=0)) for a, b in pairs]
+    spans = {of: metrics.percentiles(found) for of, found in draws.items()}
+    evidence = Evidence(float(part(values_NxF.mean(0))), spans, tuple(map(float, seeds)), "% less LER")
+    return evidence, list(draws.values())[-1]
+
+
+def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidence | None:
+    """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
+    if not values:
+        return None
+    name = f"{len(values)} seeds" if len(values) > 1 else "one seed, which is no interval"
+    return Evidence(float(np.mean(values)), {name: (min(values), max(values))}, tuple(values), unit, form)
+
+
+_Values = dict[str, float]
+
+
+def _pairs(
+    ours: Mapping[int, Decoded], theirs: Mapping[int, Decoded], measure: str, search: str, their_search: str
+) -> list[tuple[_Values, _Values]]:
+    seeds = sorted(ours.keys() & theirs.keys())
+    pairs = [(_values(ours[s], measure, search), _values(theirs[s], measure, their_search)) for s in seeds]
+    return [(a, b) for a, b in pairs if a.keys() & b.keys()]
+
+
+def _values(decoded: Decoded, measure: str, search: str) -> _Values:
+    if measure == "loss":  # where the target cannot fit there is none
+        return {name: r["loss"] for name, r in decoded.records.items() if r.get("loss") is not None}
+    rate: Callable[[Errors], float] = (lambda e: e.ler) if measure == "ler" else (lambda e: e.wer)
+    return {name: rate(errors) for name, errors in decoded.errors.get(search, {}).items()}
+
+
+def _speakers(decoded: Mapping[int, Decoded], names: Sequence[str]) -> list[str]:
+    records = next(iter(decoded.values())).records
+    return [records[name].get("speaker", "") for name in names]
+
+
+def _units(speakers: Sequence[str]) -> dict[str, Sequence[int]]:
+    units, of = metrics.resampling_units(speakers)
+    return {"utterances": range(len(speakers))} | {of: units}

@@ -1,0 +1,159 @@
+"""The report as files: index.html with everything in it, and beside it figures and tables as PNG, CSV and JSON."""
+
+import collections
+import csv
+import datetime
+import io
+import json
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from w2l_jax import report
+from w2l_jax.checkpoint import write_atomically
+from w2l_jax.decoding import figures as drawing
+from w2l_jax.errors import UserError
+from w2l_jax.reproduction import beyond, claims_of_cost, claims_of_quality, figures, tables, tasks
+from w2l_jax.reproduction.figures import Picture
+from w2l_jax.reproduction.grid import Scale
+from w2l_jax.reproduction.study import Study
+from w2l_jax.reproduction.tables import Table
+from w2l_jax.reproduction.tasks import Task
+
+
+def write(scale: Scale) -> Path:
+    """Writes the report of whatever there is into the scale's folder; returns the page's path."""
+    study, files = Study(scale), _Files(Path(scale.out))
+    sections = [("What ran", _head(study, files)), ("The paper's claims, ours", _claims(study, files))]
+    for heading, build in _SECTIONS.items():
+        if content := build(study, files):
+            sections.append((heading, content))
+    path = Path(scale.out) / "index.html"
+    write_atomically(path, report.page(scale.title or "The paper's experiments", sections))
+    return path
+
+
+class _Files:
+    """Writes a figure or table beside the page, and returns it as HTML."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def pictures(self, pictures: Iterable[Picture]) -> str:
+        return "".join(map(self._picture, pictures))
+
+    def _picture(self, picture: Picture) -> str:
+        self._rows("figures", picture.name, picture.rows)
+
+        def draw(figure: Any) -> None:
+            picture.draw(figure, picture.rows)
+
+        drawing.save(self.folder / "figures" / f"{picture.name}.png", picture.size, draw)
+        return report.figure(draw, picture.caption, picture.size)
+
+    def table(self, table: Table) -> str:
+        if not table.rows:
+            return ""
+        self._rows("tables", table.name, table.flat())
+        return report.table(table.shown(), table.caption)
+
+    def _rows(self, kind: str, name: str, rows: Sequence[tables.Row]) -> None:
+        folder = self.folder / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        content = io.StringIO()
+        writer = csv.DictWriter(content, list(dict.fromkeys(head for row in rows for head in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(folder / f"{name}.csv", content.getvalue())
+        write_atomically(folder / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False))
+
+
+def _head(study: Study, files: _Files) -> str:
+    scale, every = study.scale, tasks.tasks(study.scale)
+    missing = [task for task in every if not task.done()]
+    seconds = sum(study.seconds().values())
+    facts = {
+        "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "grid": f"{len(every) - len(missing)} of {len(every)} tasks done, {seconds / 3600:.1f} hours of computing",
+        "experiments": ", ".join(scale.chosen),
+        "base": scale.base,
+    }
+    for language in scale.languages:
+        amounts = f", amounts {', '.join(f'{h:g} h' for h in language.amounts)}" if language.amounts else ""
+        data = ", ".join(map(tables.base_name, (language.dev, *language.tests)))
+        facts[language.name] = (
+            f"train {tables.base_name(language.train)}{amounts}, {language.steps} updates, seeds {language.seeds}; "
+            f"test {data}"
+        )
+    if about := study.about("step"):
+        facts["measured"] = about
+    out = (report.paragraph(scale.note) if scale.note else "") + report.facts(facts)
+    if missing:
+        out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
+    commands = [_command(task) for task in every if task.done()]
+    out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
+    runs = files.table(tables.runs(study))
+    return out + (report.folded("Every training", runs) if runs else "")
+
+
+def _command(task: Task) -> str:
+    """What was run, as a user would type it."""
+    try:
+        return f"python launch/{shlex.join(part for part in task.command() if part != '--resume')}"
+    except UserError:  # its data have been there, but are no more
+        return task.name
+
+
+def _claims(study: Study, files: _Files) -> str:
+    found = [*claims_of_cost.findings(study), *claims_of_quality.findings(study)]
+    counts = collections.Counter(finding.verdict for finding in found)
+    summary = f"{len(found)} tests of claims: {', '.join(f'{count} {name}' for name, count in counts.most_common())}."
+    asked = files.table(tables.findings("claims", "The paper's claims, by section", found))
+    beyond_it = files.table(tables.findings("questions", "What the paper could not say", list(beyond.findings(study))))
+    return report.paragraph(summary) + report.paragraph(_HOW) + asked + beyond_it
+
+
+_HOW = (
+    "Every rule was written before there were numbers. Differences are the claim's favourite less the other, so that "
+    "below zero speaks for the claim. Intervals are 95 % and paired: means over seeds are resampled over utterances "
+    "and, where at least ten speakers are known, over speakers, which then decides. They are about other sentences and "
+    "voices; what another training would give only the agreement of seeds can tell."
+)
+
+
+def _pictures(*builders: Callable[[Study], Iterable[Picture]]) -> Callable[[Study, _Files], str]:
+    return lambda study, files: "".join(files.pictures(build(study)) for build in builders)
+
+
+def _tables(*builders: Callable[[Study], Table]) -> Callable[[Study, _Files], str]:
+    return lambda study, files: "".join(files.table(build(study)) for build in builders)
+
+
+def _curves(experiment: str) -> Callable[[Study, _Files], str]:
+    return lambda study, files: files.pictures(figures.curves_of(study, experiment))
+
+
+def _both(*parts: Callable[[Study, _Files], str]) -> Callable[[Study, _Files], str]:
+    return lambda study, files: "".join(part(study, files) for part in parts)
+
+
+def _worst(study: Study, files: _Files) -> str:
+    return "".join(files.table(tables.worst(study, language)) for language in study.languages("table1"))
+
+
+_SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
+    "Retaining or reinitialising weights (Figure 2)": _curves("figure2"),
+    "How many layers to freeze (Figure 3)": _curves("figure3"),
+    "Time of an update (Figure 4)": _pictures(figures.figure4),
+    "Memory (section 6.3)": _pictures(figures.memory),
+    "From scratch or from English (Figure 5)": _curves("figure5"),
+    "Little speech (Figure 6)": _pictures(figures.figure6),
+    "Error rates (Table 1)": _tables(tables.table1),
+    "What the language model brings (Table 3)": _tables(tables.table3),
+    "Worst utterances (section 6.6)": _worst,
+    "The base's language, forgotten": _tables(tables.forgetting),
+    "Freezing first, then training all": _both(_curves("thawing"), _tables(lambda s: tables.adapted(s, "thawing"))),
+    "Hours of training speech": _both(_pictures(figures.amounts), _tables(lambda s: tables.adapted(s, "amounts"))),
+    "Near and far languages (section 6.8)": _tables(lambda s: tables.adapted(s, "distance")),
+}
