@@ -59,7 +59,8 @@ def lines(texts: Iterable[str]) -> str:
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
     """A table with a column for each key of the first row; a click on a column's head sorts by it.
 
-    Cells are text or numbers; those that begin with a number are sorted by it and stand on the right.
+    Cells are text or numbers; those that begin with a number are sorted by it. Numbers, also with an interval behind
+    them, stand on the right.
     """
     if not rows:
         return paragraph(f"{caption}: none.")
@@ -73,7 +74,7 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
 
 def _cell(value: Any) -> str:
     text = str(value)
-    number = ' class="number"' if re.match(r"[+-]?\d", text) else ""
+    number = ' class="number"' if re.fullmatch(r"[+-]?\d[\d.,]*%?( \[.*\])?", text) else ""
     return f"<td{number}>{escape(text)}</td>"
 
 

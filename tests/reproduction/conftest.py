@@ -94,7 +94,7 @@ def decoded(path: Path, wrong: Sequence[int], greedy: Sequence[int], losses: Seq
     """What decode.py --table writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [
-        {"id": f"u{i:03d}", "speaker": f"s{i % speakers}", "expected": SAID, "loss": loss}
+        {"id": f"u{i:03d}", "speaker": f"s{i % speakers}", "seconds": 1.8, "expected": SAID, "loss": loss}
         | {"predicted": heard(mine), "greedy": heard(plain), "without_lm": heard(plain)}
         for i, (mine, plain, loss) in enumerate(zip(wrong, greedy, losses, strict=True))
     ]

@@ -38,7 +38,7 @@ def test_a_difference_by_hand(made):
     found = difference(ours, theirs, "ler")
     # Ten letters: every utterance is one letter better with seed 0 and two with seed 1; the pairs do not vary.
     assert found.value == pytest.approx(-15) and found.seeds == pytest.approx((-10, -20))
-    assert found.spans == {"utterances": pytest.approx((-15, -15))} and found.unit == "LER, points"
+    assert found.spans == {"utterances": pytest.approx((-15, -15))} and found.unit == "points of LER"
     # Every utterance has one word, wrong unless it has no wrong letter.
     assert difference(ours, theirs, "wer").seeds == pytest.approx((-25, 0))
     one = difference({1: ours[1]}, theirs, "ler")
@@ -64,7 +64,7 @@ def test_intervals_are_those_of_the_paired_bootstrap(made):
 def test_losses_leave_out_targets_that_cannot_fit(made):
     ours, theirs = made([1, 1, 1], losses=[1.0, 2.0, None]), made([1, 1, 1], losses=[3.0, 5.0, 9.0])
     found = difference(ours, theirs, "loss")
-    assert found.value == pytest.approx(-2.5) and found.unit == "loss, nats an utterance"
+    assert found.value == pytest.approx(-2.5) and found.unit == "nats an utterance"
 
 
 def test_rates_of_pooled_seeds_are_means_of_rates(made):
@@ -96,17 +96,17 @@ def test_gains_are_relative(made):
     ],
 )
 def test_the_rule(span, seeds, expected):
-    assert verdict(Evidence(float(np.mean(seeds)), {"utterances": span}, seeds)) == expected
-    shifted = Evidence(0.0, {"utterances": tuple(x + 7 for x in span)}, tuple(x + 7 for x in seeds))
+    assert verdict(Evidence(float(np.mean(seeds)), {"utterances": span}, seeds, "")) == expected
+    shifted = Evidence(0.0, {"utterances": tuple(x + 7 for x in span)}, tuple(x + 7 for x in seeds), "")
     assert verdict(shifted, border=7) == expected
 
 
 def test_speakers_decide_where_there_are_enough():
     both = {"utterances": (-3.0, -1.0), "speakers": (-4.0, 0.5)}
-    assert verdict(Evidence(-2, both, (-2,))) == UNDECIDED
-    assert verdict(Evidence(-2, {"utterances": (-3.0, -1.0)}, (-2,))) == CONFIRMED
-    assert Evidence(-2, both, (-2,), "LER, points").text() == (
-        "-2.0 [-3.0, -1.0] over utterances, [-4.0, +0.5] over speakers (LER, points)"
+    assert verdict(Evidence(-2, both, (-2,), "")) == UNDECIDED
+    assert verdict(Evidence(-2, {"utterances": (-3.0, -1.0)}, (-2,), "")) == CONFIRMED
+    assert Evidence(-2, both, (-2,), "points of LER").text() == (
+        "-2.0 points of LER [-3.0, -1.0] over utterances, [-4.0, +0.5] over speakers"
     )
 
 
@@ -115,7 +115,7 @@ def test_speakers_decide_where_there_are_enough():
     [((-1, 1), CONFIRMED), ((2.5, 4), REFUTED), ((-4, -2.5), REFUTED), ((1, 3), UNDECIDED), ((-3, 3), UNDECIDED)],
 )
 def test_about_equal(span, expected):
-    assert equivalence(Evidence(0, {"utterances": span}, (0,)), 2) == expected
+    assert equivalence(Evidence(0, {"utterances": span}, (0,), ""), 2) == expected
 
 
 def test_claims_of_several_parts():
@@ -128,5 +128,5 @@ def test_claims_of_several_parts():
 def test_seeds_in_place_of_an_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
-    assert found.text() == "0.30 [0.20, 0.40] over 2 seeds (of the work)"
-    assert "one seed, which is no interval" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None
+    assert found.text() == "0.30 of the work [0.20, 0.40] over 2 seeds"
+    assert "one seed, no interval" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None

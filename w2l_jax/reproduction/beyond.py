@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from w2l_jax.reproduction import evidence
-from w2l_jax.reproduction.claims import NOT_YET, PAIRED, Finding, compare, settle
+from w2l_jax.reproduction.claims import NOT_YET, Finding, compare, settle
 from w2l_jax.reproduction.evidence import NOT_TESTABLE, Evidence, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
 from w2l_jax.reproduction.study import Study
@@ -22,7 +22,7 @@ def _thawing(study: Study) -> Iterator[Finding]:
             (THAWED, K0, "Freezing first and training all layers then beats training all from the start."),
             (THAWED, K8, "Freezing first and training all layers then beats freezing throughout."),
         ):
-            rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates. {PAIRED}"
+            rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
             found = compare(study, language, ours, theirs, ["ler"])
             yield Finding("thawing", claim, language.name, *settle(found), rule)
 
@@ -36,7 +36,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
                 (K8, K0, "Freezing (k = 8) beats training every layer with this much speech."),
             ):
                 found = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
-                rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates. {PAIRED}"
+                rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
                 yield Finding("amounts", claim, amount, *settle(found), rule)
         if language.amounts:
             yield _growing(study, language)

@@ -17,7 +17,6 @@ from w2l_jax.reproduction.study import Study
 ALMOST_EQUAL = 2.0
 """Points of LER within which two networks count as equal; the paper gives no number."""
 NOT_YET = "the networks that this needs are not trained and decoded yet"
-PAIRED = "The 95 % interval of the paired difference excludes zero, and every seed has its sign."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from w2l_jax.reproduction import race
-from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, PAIRED, Finding, clocks, compare, settle, settle_by_work
+from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, clocks, compare, settle, settle_by_work
 from w2l_jax.reproduction.curves import rows as curve
 from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, Language, Variant
@@ -54,7 +54,7 @@ def _freezing(study: Study) -> Iterator[Finding]:
             f"Over all pairs of k, in every seed, the larger is lower in less than {ALMOST_ALWAYS:g} % of the work.",
         )  # fmt: skip
         found = {f"k = 0 less {v.text}": e for v in others for e in compare(study, language, K0, v, ["loss"]).values()}
-        rule = f"After equally many updates k = 0 has a lower dev loss than each other k. {PAIRED}"
+        rule = "After equally many updates k = 0 has a lower dev loss than each other k."
         text = "For a small loss there is no reason to freeze layers."
         yield Finding("6.2", text, language.name, *settle(found), rule)
         ends = {v.text: over_seeds(_last_losses(study, language, v), "nats an utterance") for v in networks}

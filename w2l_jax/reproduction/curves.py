@@ -61,7 +61,7 @@ def smoothing(steps: int) -> int:
 
 
 def rows(study: Study, cell: Cell) -> list[Row]:
-    """A row a point of a cell's curves: `train` (mean loss of the updates up to it) and `dev` (an evaluation)."""
+    """A row a point of a cell's curves: `train` is the mean loss of the updates up to it, others are evaluations."""
     done = work(study, cell)
     start = {"network": cell.variant.text, "seed": cell.seed}
     window, losses, found = smoothing(cell.language.steps), [], []
@@ -75,9 +75,9 @@ def rows(study: Study, cell: Cell) -> list[Row]:
             if len(losses) >= window and last_of_block[line["seconds"]] == line["step"]:
                 loss = float(np.mean(losses[-window:]))
                 found.append({**start, "kind": "train", **place, "loss": loss, "LER (%)": None, "WER (%)": None})
-        elif line["kind"] == "dev":
+        elif line["kind"] in ("dev", "old_dev"):
             rates = {"LER (%)": 100 * line["ler"], "WER (%)": 100 * line["wer"]}
-            found.append({**start, "kind": "dev", **place, "loss": line["loss"], **rates})
+            found.append({**start, "kind": line["kind"], **place, "loss": line["loss"], **rates})
     return found
 
 
@@ -89,6 +89,7 @@ def of(study: Study, cells: Sequence[Cell]) -> list[Row]:
 _AXES = {"minutes": "minutes of training", "TFLOP": "TFLOP of training", "update": "updates"}
 _TRAIN_LOSS = ("train", "loss", "training loss\n(nats an utterance)")
 _DEV_LOSS = ("dev", "loss", "dev loss\n(nats an utterance)")
+_OLD_LER = ("old_dev", "LER (%)", "LER (%), greedy\nbase's language")
 _DEV_LER = ("dev", "LER (%)", "dev LER (%)\ngreedy")
 
 
@@ -100,6 +101,11 @@ def losses(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style]) -> Non
 def rates(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
     """Dev LER and dev loss over time, over work and over updates."""
     _grid(figure, rows, styles, (_DEV_LER, _DEV_LOSS))
+
+
+def old_and_new(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style]) -> None:
+    """LER on the base's language and on the new one, over time, over work and over updates."""
+    _grid(figure, rows, styles, (_OLD_LER, _DEV_LER))
 
 
 def _grid(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style], shown: Sequence[tuple[str, str, str]]) -> None:
@@ -127,7 +133,7 @@ def _draw(axes: Any, points: Sequence[Row], x: str, y: str, name: str, look: Sty
     shared = sorted(set.intersection(*map(set, lines.values())))
     mean = np.array([np.mean([line[update] for line in lines.values()], axis=0) for update in shared]).reshape(-1, 2)
     common = {"color": look.colour, "linestyle": look.line}
-    marker = {"marker": "o", "markersize": 3} if points[0]["kind"] == "dev" else {}
+    marker = {"marker": "o", "markersize": 3} if points[0]["kind"] != "train" else {}
     axes.plot(*mean.T, linewidth=1.8, label=name, **common, **marker)
     if len(seeds) > 1:
         for line in lines.values():

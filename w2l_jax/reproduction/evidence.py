@@ -20,9 +20,9 @@ UNDECIDED = "not confirmed: undecided"
 NOT_TESTABLE = "not testable here"
 
 MEASURES: dict[str, tuple[str, float]] = {
-    "ler": ("LER, points", 100.0),
-    "wer": ("WER, points", 100.0),
-    "loss": ("loss, nats an utterance", 1.0),
+    "ler": ("points of LER", 100.0),
+    "wer": ("points of WER", 100.0),
+    "loss": ("nats an utterance", 1.0),
 }
 """What networks are compared by, the name of its unit, and the factor to it."""
 
@@ -36,7 +36,7 @@ class Evidence:
     """95 % bootstrap intervals by what was drawn, or the range over seeds; the last one decides."""
     seeds: tuple[float, ...]
     """The number of each seed alone."""
-    unit: str = ""
+    unit: str
     form: str = "+.1f"
 
     @property
@@ -45,9 +45,9 @@ class Evidence:
         return list(self.spans.values())[-1]
 
     def text(self) -> str:
-        """The number for people, such as `-3.2 [-4.0, -2.1] over utterances (LER, points)`."""
+        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances`."""
         spans = [f"[{low:{self.form}}, {high:{self.form}}] over {of}" for of, (low, high) in self.spans.items()]
-        return f"{self.value:{self.form}} {', '.join(spans)}{f' ({self.unit})' if self.unit else ''}"
+        return f"{self.value:{self.form}} {self.unit} {', '.join(spans)}"
 
 
 def verdict(evidence: Evidence, border: float = 0.0) -> str:
@@ -151,7 +151,7 @@ def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidenc
     """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
     if not values:
         return None
-    name = f"{len(values)} seeds" if len(values) > 1 else "one seed, which is no interval"
+    name = f"{len(values)} seeds" if len(values) > 1 else "one seed, no interval"
     return Evidence(float(np.mean(values)), {name: (min(values), max(values))}, tuple(values), unit, form)
 
 

@@ -190,9 +190,11 @@ class Scale:
     def find(self, name: str) -> str:
         """The prepared folder or the manifest that `name` means; raises UserError naming what was looked for."""
         prepared = Path(self.data) / name
-        for path in (prepared, prepared.with_name(f"{prepared.name}.jsonl")):
-            if path.exists():
-                return str(path)
+        manifest = prepared.with_name(f"{prepared.name}.jsonl")
+        if (prepared / "prepared.json").is_file():  # a folder of that name may hold the manifest's recordings
+            return str(prepared)
+        if manifest.is_file():
+            return str(manifest)
         raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; --data names the folder that holds them")
 
 

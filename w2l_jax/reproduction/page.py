@@ -14,7 +14,17 @@ from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.decoding import figures as drawing
 from w2l_jax.errors import UserError
-from w2l_jax.reproduction import beyond, claims_of_cost, claims_of_quality, figures, tables, tasks
+from w2l_jax.reproduction import (
+    bars,
+    beyond,
+    claims_of_cost,
+    claims_of_quality,
+    figures,
+    inventory,
+    tables,
+    tasks,
+    weights,
+)
 from w2l_jax.reproduction.figures import Picture
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.study import Study
@@ -88,13 +98,21 @@ def _head(study: Study, files: _Files) -> str:
         )
     if about := study.about("step"):
         facts["measured"] = about
-    out = (report.paragraph(scale.note) if scale.note else "") + report.facts(facts)
+    if written := [path.stat().st_mtime for path in Path(scale.out).glob("runs/*/metrics.jsonl")]:
+        facts["trained"] = f"until {_time(max(written))}, the first network until {_time(min(written))}"
+    out = (
+        (report.paragraph(scale.note) if scale.note else "") + report.facts(facts) + files.table(inventory.data(study))
+    )
     if missing:
         out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
     commands = [_command(task) for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
-    runs = files.table(tables.runs(study))
+    runs = files.table(inventory.runs(study))
     return out + (report.folded("Every training", runs) if runs else "")
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _command(task: Task) -> str:
@@ -106,7 +124,8 @@ def _command(task: Task) -> str:
 
 
 def _claims(study: Study, files: _Files) -> str:
-    found = [*claims_of_cost.findings(study), *claims_of_quality.findings(study)]
+    parts = (claims_of_cost, weights, claims_of_quality)
+    found = sorted((f for part in parts for f in part.findings(study)), key=lambda finding: finding.section)
     counts = collections.Counter(finding.verdict for finding in found)
     summary = f"{len(found)} tests of claims: {', '.join(f'{count} {name}' for name, count in counts.most_common())}."
     asked = files.table(tables.findings("claims", "The paper's claims, by section", found))
@@ -116,9 +135,11 @@ def _claims(study: Study, files: _Files) -> str:
 
 _HOW = (
     "Every rule was written before there were numbers. Differences are the claim's favourite less the other, so that "
-    "below zero speaks for the claim. Intervals are 95 % and paired: means over seeds are resampled over utterances "
-    "and, where at least ten speakers are known, over speakers, which then decides. They are about other sentences and "
-    "voices; what another training would give only the agreement of seeds can tell."
+    "below zero speaks for the claim: it is confirmed if the whole interval and every seed are below zero, or below "
+    "the border that its rule names; refuted here if all of them are above it; else undecided. Intervals "
+    "are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers are known, "
+    "over speakers, which then decides. They are about other sentences and voices; what another training would give "
+    "only the agreement of seeds can tell."
 )
 
 
@@ -145,15 +166,19 @@ def _worst(study: Study, files: _Files) -> str:
 _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
     "Retaining or reinitialising weights (Figure 2)": _curves("figure2"),
     "How many layers to freeze (Figure 3)": _curves("figure3"),
-    "Time of an update (Figure 4)": _pictures(figures.figure4),
-    "Memory (section 6.3)": _pictures(figures.memory),
+    "Time of an update (Figure 4)": _pictures(bars.figure4),
+    "Memory (section 6.3)": _pictures(bars.memory),
     "From scratch or from English (Figure 5)": _curves("figure5"),
     "Little speech (Figure 6)": _pictures(figures.figure6),
+    "Weights and their changes (Figure 7)": lambda study, _: weights.figures(study, 7),
+    "Filters of the input layer (Figure 8)": lambda study, _: weights.figures(study, 8),
     "Error rates (Table 1)": _tables(tables.table1),
     "What the language model brings (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
-    "The base's language, forgotten": _tables(tables.forgetting),
+    "The base's language, forgotten": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
     "Freezing first, then training all": _both(_curves("thawing"), _tables(lambda s: tables.adapted(s, "thawing"))),
-    "Hours of training speech": _both(_pictures(figures.amounts), _tables(lambda s: tables.adapted(s, "amounts"))),
-    "Near and far languages (section 6.8)": _tables(lambda s: tables.adapted(s, "distance")),
+    "Hours of training speech": _both(_pictures(bars.amounts), _tables(lambda s: tables.adapted(s, "amounts"))),
+    "Near and far languages (section 6.8)": _both(
+        _pictures(bars.distance), _tables(lambda s: tables.adapted(s, "distance"))
+    ),
 }

@@ -40,7 +40,7 @@ def head_start(study: Study, language: Language, ours: Variant, theirs: Variant,
         mine, other = (_curve(study, cell, "dev", clock) for cell in (a, b))
         if len(mine) and len(other) and other[-1, 0]:
             found.append(to_reach(mine, other[-1, 1]) / other[-1, 0])
-    return over_seeds(found, f"of the {CLOCKS[clock]} of the other", ".2f")
+    return over_seeds(found, f"of the other's {CLOCKS[clock]}", ".2f")
 
 
 def beaten(

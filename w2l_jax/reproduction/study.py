@@ -2,11 +2,11 @@
 
 import functools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from w2l_jax.checkpoint import Run
+from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset, read_meta
 from w2l_jax.decoding import comparison
 from w2l_jax.decoding.comparison import Decoded
 from w2l_jax.reproduction import tasks
@@ -59,6 +59,18 @@ class Study:
         there = self.scale.base_data and path.is_file()
         return _decoded(path, "base", path.stat().st_mtime_ns) if there else None
 
+    def training_data(self, language: Language) -> Dataset | None:
+        """All that a language's networks could learn from, where one has begun and its data are still there."""
+        for cell in self.scale.cells():
+            run = self.scale.run(cell)
+            if cell.language == language and not cell.variant.hours and (run / "data.json").is_file():
+                options, fingerprint = Run(run).config()["data"], _json(run / "data.json", {})["train"]
+                path = Path(options["train"])
+                for folder in (path, *Path(options["cache"]).glob(f"{path.stem}-*")):
+                    if (folder / PREPARED).is_file() and read_meta(folder)["fingerprint"] == fingerprint:
+                        return open_dataset(folder)
+        return None
+
     def measured(self, subject: str) -> list[dict[str, Any]]:
         """The rows of a benchmark, column → cell; of columns with one name the first."""
         content = _json(tasks.measurements(self.scale, subject), {"tables": []})
@@ -76,16 +88,6 @@ class Study:
     def seconds(self) -> dict[str, float]:
         """What each task took."""
         return _json(Path(self.scale.out) / "seconds.json", {})
-
-    def missing(self) -> list[str]:
-        """Names of the tasks that are not done."""
-        return [task.name for task in tasks.tasks(self.scale) if not task.done()]
-
-
-def networks(language: Language, experiments: Sequence[str]) -> list[Variant]:
-    """The networks that any of the experiments trains in a language, each once."""
-    every = (variant for experiment in experiments for variant in language.variants(experiment))
-    return list(dict.fromkeys(every))
 
 
 def _json(path: Path, otherwise: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from w2l_jax import metrics
 from w2l_jax.decoding import results
 from w2l_jax.decoding.comparison import Decoded
-from w2l_jax.reproduction import curves, evidence
+from w2l_jax.reproduction import evidence
 from w2l_jax.reproduction.claims import Finding
 from w2l_jax.reproduction.grid import SCRATCH, Language, Variant
 from w2l_jax.reproduction.study import Study
@@ -74,12 +74,11 @@ def table1(study: Study) -> Table:
             for kind, variant in (("S", SCRATCH), ("TL", best)):
                 found = variant and rates(study.decoded(language, variant, data), "beam")
                 if found:
-                    start = {"language": language.name, "data": base_name(data)}
-                    out.append({**start, "network": kind, "trained": variant.text, **found})
+                    out.append({"data": base_name(data), "network": kind, "trained": variant.text, **found})
     base = study.base()
     if found := base and rates({0: base}, "greedy"):
-        start = {"language": "the base's", "data": base_name(study.scale.base_data)}
-        out.append({**start, "network": "base", "trained": "before transfer; greedy", **found})
+        start = {"data": base_name(study.scale.base_data), "network": "base"}
+        out.append({**start, "trained": "before transfer; greedy", **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE1] if out else []
     caption = (
         "Table 1. From scratch (S) and the best transfer (TL: the lowest LER on the dev data, from which its own LER "
@@ -90,20 +89,20 @@ def table1(study: Study) -> Table:
 
 
 _PAPER_TABLE1 = (
-    ("german", "all ten corpora", "S", "from scratch", 22.78, 58.36),
-    ("german", "all ten corpora", "TL", "k = 0", 15.05, 42.49),
-    ("english", "LibriSpeech test-clean", "base", "before transfer", 13.66, 43.58),
+    ("all German corpora", "S", "from scratch", 22.78, 58.36),
+    ("all German corpora", "TL", "k = 0", 15.05, 42.49),
+    ("LibriSpeech test-clean", "base", "before transfer", 13.66, 43.58),
 )
 _PAPER_TABLE3 = (
-    ("german", "all ten corpora", "k = 0", "greedy", 16.77, 56.14),
-    ("german", "all ten corpora", "k = 0", "beam, LM", 15.05, 42.49),
+    ("all German corpora", "k = 0", "greedy", 16.77, 56.14),
+    ("all German corpora", "k = 0", "beam, LM", 15.05, 42.49),
 )
 
 
-def _paper(rows: Sequence[Row], language: str, data: str, third: str, fourth: str, ler: float, wer: float) -> Row:
+def _paper(rows: Sequence[Row], data: str, second: str, third: str, ler: float, wer: float) -> Row:
     """A row of the paper under the heads of `rows`."""
     row = dict.fromkeys(rows[0])
-    known = dict(zip(rows[0], (f"paper: {language}", data, third, fourth), strict=False))
+    known = dict(zip(rows[0], (f"paper: {data}", second, third), strict=False))
     return row | known | {_RATES["ler"]: ler, _RATES["wer"]: wer}
 
 
@@ -116,8 +115,7 @@ def table3(study: Study) -> Table:
                 decoded = study.decoded(language, variant, data)
                 for search, name in _SEARCHES.items():
                     if found := rates(decoded, search):
-                        start = {"language": language.name, "data": base_name(data)}
-                        out.append({**start, "network": variant.text, "search": name, **found})
+                        out.append({"data": base_name(data), "network": variant.text, "search": name, **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE3] if out else []
     caption = "Table 3. With and without language model; means over seeds with 95 % bootstrap intervals"
     return Table("table3", caption, out)
@@ -150,8 +148,9 @@ def rates(decoded: Mapping[int, Decoded], search: str) -> Row | None:
     units, of = metrics.resampling_units([seeds[0].records[name].get("speaker", "") for name in errors])
     values, spans = dataclasses.asdict(metrics.rates(found)), metrics.intervals(found, units)
     row: Row = {head: Number(*(100 * x for x in (values[name], *spans[name]))) for name, head in _RATES.items()}
-    row["LER of each seed (%)"] = ", ".join(f"{100 * metrics.rates(s.errors[search].values()).ler:.1f}" for s in seeds)
-    return row | {"utterances": len(found), "bootstrap over": of}
+    lers = [100 * metrics.rates(s.errors[search].values()).ler for s in seeds]
+    spread = f"{min(lers):.1f} to {max(lers):.1f}" if len(seeds) > 1 else "–"
+    return row | {"LER over seeds (%)": spread, "seeds": len(seeds), "drawn": f"{len(set(units))} {of}"}
 
 
 def adapted(study: Study, experiment: str) -> Table:
@@ -162,8 +161,9 @@ def adapted(study: Study, experiment: str) -> Table:
             decoded = study.decoded(language, variant, language.dev)
             for search in ("greedy", "beam"):
                 if found := rates(decoded, search):
-                    start = {"language": language.name, "distance": language.distance, "data": base_name(language.dev)}
+                    far = f" ({language.distance})" if language.distance else ""
                     network = {"network": variant._replace(hours=0.0).text, "hours": variant.hours or "all"}
+                    start = {"language": f"{language.name}{far}"}
                     out.append({**start, **network, "search": _SEARCHES[search], **found})
     return Table(experiment, f"Error rates of the networks of {experiment}; 95 % bootstrap intervals", out)
 
@@ -175,7 +175,7 @@ def forgetting(study: Study) -> Table:
     before = base and rates({0: base}, "greedy")
     for language in study.languages("forgetting"):
         for variant in language.variants("forgetting"):
-            ends = [line for cell in study.cells(language, variant) for line in _last(study.course(cell), "old_dev")]
+            ends = [line for cell in study.cells(language, variant) for line in last(study.course(cell), "old_dev")]
             if ends:
                 lers, wers = ([100 * line[name] for line in ends] for name in ("ler", "wer"))
                 out.append(
@@ -192,7 +192,8 @@ def forgetting(study: Study) -> Table:
     return Table("forgetting", caption, out)
 
 
-def _last(course: Sequence[Row], kind: str) -> list[Row]:
+def last(course: Sequence[Row], kind: str) -> list[Row]:
+    """The last line of a kind of a run's metrics, if there is one."""
     return [line for line in course if line["kind"] == kind][-1:]
 
 
@@ -219,30 +220,6 @@ def worst(study: Study, language: Language, count: int = 10) -> Table:
         f"{language.name}, {best.text if best else ''}: the utterances with the highest word error rates (section 6.6)"
     )
     return Table(f"worst_{language.name}", text, out)
-
-
-def runs(study: Study) -> Table:
-    """Every cell of the grid that has begun."""
-    out = []
-    for cell in study.scale.cells():
-        course = study.course(cell)
-        train, dev = (_last(course, kind) for kind in ("train", "dev"))
-        if not train:
-            continue
-        work, cost = curves.work(study, cell), study.certificate(cell)
-        loss, ler = (dev[0]["loss"], 100 * dev[0]["ler"]) if dev else (None, None)
-        step, seconds = train[0]["step"], train[0]["seconds"]
-        out.append(
-            {
-                "run": cell.name, "updates": step, "of": cell.language.steps,
-                "minutes": seconds / 60, "seconds an update": seconds / step,
-                "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
-                "dev loss": loss, "dev LER, greedy (%)": ler,
-                "state": "complete" if study.complete(cell) else "under way",
-            }
-        )  # fmt: skip
-    caption = "Every training: the machine is shared, so that FLOPs compare costs better than minutes do"
-    return Table("runs", caption, out)
 
 
 def findings(name: str, caption: str, found: Sequence[Finding]) -> Table:

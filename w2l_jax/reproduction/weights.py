@@ -1,0 +1,78 @@
+"""What adaptation did to the weights (section 6.5): introspection of the networks with k = 0, seed by seed."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from w2l_jax import report
+from w2l_jax.introspection import claims as of_weights
+from w2l_jax.introspection import comparison, page
+from w2l_jax.introspection.comparison import Findings
+from w2l_jax.reproduction import tasks
+from w2l_jax.reproduction.claims import NOT_YET, Finding
+from w2l_jax.reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, UNDECIDED
+from w2l_jax.reproduction.grid import K0, Language
+from w2l_jax.reproduction.study import Study
+
+
+def findings(study: Study) -> Iterator[Finding]:
+    """The claims of section 6.5, each for every seed."""
+    for language in study.languages("figure7"):
+        seeds = [of_weights.claims(found) for found in _seeds(study, language)]
+        for several in zip(*seeds, strict=True):
+            first, answers = several[0], [claim.holds for claim in several]
+            verdict = (
+                NOT_TESTABLE if None in answers
+                else CONFIRMED if all(answers) else UNDECIDED if any(answers) else REFUTED
+            )  # fmt: skip
+            text = f"{first.found}{f'; so in {answers.count(answers[0])} of {len(answers)} seeds' * (len(answers) > 1)}"
+            rule = f"{first.criterion} Exact for a network; seeds must agree."
+            yield Finding("6.5", first.claim, language.name, verdict, text, rule)
+        if not seeds:
+            claim = "Weights change little; outer layers more than inner ones, and the input layer late."
+            yield Finding("6.5", claim, language.name, NOT_TESTABLE, NOT_YET, "As introspect.py says.")
+        yield Finding(
+            "6.5", "Filters that detect short percussive sounds change more than those that follow pitch in vowels.",
+            language.name, NOT_TESTABLE,
+            "What a filter stands for is for the eye to say; Figure 8 shows those changed most and least.",
+            "Not tested.",
+        )  # fmt: skip
+
+
+def figures(study: Study, number: int) -> str:
+    """Figure 7 or Figure 8 of the first seed of each language that takes part, as HTML; files beside the page."""
+    out = ""
+    for language in study.languages(f"figure{number}"):
+        for found in _seeds(study, language)[:1]:
+            changed, _, filters, sheet = _sections(found, Path(study.scale.out) / f"weights_{language.name}")
+            out += changed if number == 7 else filters + report.folded("Every filter of the input layer", sheet)
+    return out
+
+
+def _seeds(study: Study, language: Language) -> list[Findings]:
+    """What the weights of each seed's network say, for those that are complete."""
+    cells = [cell for cell in study.cells(language, K0) if study.complete(cell)]
+    base, early = tasks.base(study.scale), str(language.eval_every)
+    folders = [study.scale.run(cell) for cell in cells]
+    # A run that is complete stays as it is.
+    return [_measured(folder, base, early) for folder in folders if (folder / "checkpoints" / _first(early)).is_dir()]
+
+
+def _first(early: str) -> str:
+    return f"step_{int(early):08d}"
+
+
+@functools.lru_cache(maxsize=32)  # the report is written again and again
+def _measured(run: Path, base: Path, early: str) -> Findings:
+    return comparison.measure(comparison.read(run, base, "last", early=early))
+
+
+_written: dict[Path, list[str]] = {}
+
+
+def _sections(found: Findings, folder: Path) -> list[str]:
+    """The parts of introspection's page; its files are written the first time."""
+    if folder not in _written:
+        page.write(found, folder)
+        _written[folder] = [content for _, content in page.sections(found)]
+    return _written[folder]
