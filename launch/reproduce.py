@@ -1,10 +1,12 @@
 """Run the paper's experiments as a grid and set our figures beside the paper's claims."""
 
+import fcntl
 import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 from w2l_jax import config
 from w2l_jax.corpora import demo
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if scale.report_only:
         print(f"report: {page.write(scale)}")
         return
+    lock = alone(Path(scale.out))
     speak(scale)
     clock, failed = Clock(Path(scale.out) / "seconds.json"), []
     for task in left:
@@ -50,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         seconds, number = clock.left(every), sum(other.done() for other in every) + 1
         about = "" if seconds is None else f", about {seconds / 60:.0f} minutes left"
         print(f"\n[{number}/{len(every)}{about}] {task.name}", flush=True)
-        if code := call(task, clock):
+        if code := call(task, clock, lock):
             print(f"stopped with exit code {code}; the rest goes on", flush=True)
             failed.append(task.name)
         if number % REPORT_EVERY == 0:
@@ -60,19 +63,30 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"failed: {', '.join(failed)} (messages above); run this again to try only what is missing")
 
 
+def alone(out: Path) -> TextIO:
+    """Takes the folder for this process and the commands it starts; raises UserError while others work in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = (out / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{out}: another reproduce.py, or a command that it started, is at work there") from None
+    return lock
+
+
 def speak(scale: Scale) -> None:
     with terminal() as screen:
         for corpus in scale.synthesized:
             demo.make_corpus(corpus.folder, corpus.speech, progress=screen.bar)
 
 
-def call(task: Task, clock: Clock) -> int:
-    """Runs a task's command and notes what it took; returns its exit code."""
+def call(task: Task, clock: Clock, lock: TextIO) -> int:
+    """Runs a task's command, which holds the lock too, and notes what it took; returns its exit code."""
     script, *arguments = task.command()
     print(f"$ python launch/{script} {shlex.join(arguments)}", flush=True)
     started = time.monotonic()
     try:
-        return subprocess.run([sys.executable, str(HERE / script), *arguments]).returncode
+        return subprocess.run([sys.executable, str(HERE / script), *arguments], pass_fds=[lock.fileno()]).returncode
     finally:
         clock.add(task, time.monotonic() - started)
 

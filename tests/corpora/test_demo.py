@@ -408,7 +408,11 @@ def test_a_corpus_of_before_a_language_was_added_is_complete_and_without_it(tmp_
     before = marker.stat().st_mtime_ns
     demo.make_corpus(tmp_path, config, workers=1)
     assert marker.stat().st_mtime_ns == before
-    with pytest.raises(UserError, match=r"dutch_hours is 0, not 1\.0"):
+    marker.write_text(json.dumps({"version": 1, "config": {**old, "dutch_hours": 0.0}, "complete": True}))
+    before = marker.stat().st_mtime_ns
+    demo.make_corpus(tmp_path, config, workers=1)
+    assert marker.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"dutch_hours is 0\.0, not 1\.0"):
         demo.make_corpus(tmp_path, demo.DemoConfig(**{**vars(config), "dutch_hours": 1.0}))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.test_report import external
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import preset
 from w2l_jax.checkpoint import Run
@@ -74,10 +75,11 @@ def test_the_latest_run_beside_its_base(place, capsys):
     assert said.count("confirmed:") == 6 and said.count("not testable:") == 2
     folder = place / "runs" / "german" / "introspection"
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert "filter 3, chosen" in (folder / "index.html").read_text()
-    tables = Tables((folder / "index.html").read_text()).tables
+    content = (folder / "index.html").read_text()
+    assert "filter 3, chosen" in content and not external(content)
+    tables = Tables(content).tables
     record = json.loads((folder / "introspection.json").read_text())
-    for name, caption, count in (("layers", "Weights of each layer", 20), ("filters", "Filters, from 1", 6)):
+    for name, caption, count in (("layers", "Weights of each layer", 20), ("filters", "Filters, numbered from 1", 6)):
         rows = list(csv.reader((folder / f"{name}.csv").open()))
         assert rows == tables[caption] and len(rows) == 1 + count
         for row, full in zip(rows[1:], record[name], strict=True):

@@ -111,7 +111,7 @@ def sections(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, 
         ),
         ("The paper's claims about weights (section 6.5)", report.table(claim_rows(findings), "Claims and findings")),
         ("Filters of the input layer (Figure 8)", figure_8),
-        ("Every filter of the input layer", sheet + report.table(filter_rows(findings), "Filters, from 1")),
+        ("Every filter of the input layer", sheet + report.table(filter_rows(findings), "Filters, numbered from 1")),
     ]
 
 
