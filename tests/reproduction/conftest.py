@@ -57,6 +57,7 @@ def write_cell(
     cell: Cell,
     wrong: Sequence[int] = (1, 2) * 10,
     greedy: Sequence[int] = (),
+    elsewhere: Sequence[int] = (),
     loss: Callable[[int], float] = lambda step: 200 - step,
     ler: Callable[[int], float] = lambda step: 1 - step / 200,
     old: float = 0.5,
@@ -69,7 +70,8 @@ def write_cell(
     """A run of 100 updates of 500 frames with an evaluation every ten, decoded on the language's data.
 
     `wrong` and `greedy` are how many of ten letters each utterance has wrong, with language model and without;
-    `losses` are those of the utterances. `flops` and `seconds` are of an update, the former of 1000 frames.
+    `elsewhere` is `wrong` on data other than dev, `losses` are those of the utterances. `flops` and `seconds` are of an
+    update, the former of 1000 frames.
     """
     folder = scale.run(cell)
     (folder / "checkpoints").mkdir(parents=True)
@@ -87,7 +89,8 @@ def write_cell(
             lines.append({"kind": "old_dev", "step": step, "loss": 1.0, **rates, "ler": old})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for data in (cell.language.dev, *cell.language.tests):
-        decoded(folder / "decode" / f"{data}.jsonl", wrong, greedy or wrong, losses or [100.0] * len(wrong), speakers)
+        found = wrong if data == cell.language.dev else elsewhere or wrong
+        decoded(folder / "decode" / f"{data}.jsonl", found, greedy or found, losses or [100.0] * len(found), speakers)
 
 
 def decoded(path: Path, wrong: Sequence[int], greedy: Sequence[int], losses: Sequence[float], speakers: int) -> None:

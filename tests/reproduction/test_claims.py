@@ -105,6 +105,13 @@ def test_verdicts(scale, write, claim, where, networks, expected):
     assert one(scale, claim, where).verdict == expected
 
 
+def test_every_corpus_has_its_own_verdict(scale, write):
+    write("german", K0, wrong=[1, 2] * 10, elsewhere=[4, 5] * 10)
+    write("german", SCRATCH, wrong=[3, 4] * 10)
+    assert one(scale, "scratch in LER", "de_dev").verdict == CONFIRMED
+    assert one(scale, "scratch in LER", "de_test").verdict == REFUTED
+
+
 def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
     write("german", K0, seeds=[0], wrong=[0] * 20)
     write("german", K0, seeds=[1], wrong=[6] * 20)

@@ -11,7 +11,7 @@ from w2l_jax.reproduction.study import Study
 
 Row = dict[str, Any]
 
-_SMOOTH = 20  # a curve's training losses are means over this part of all updates
+_SMOOTH = 10  # a curve's training losses are means over this part of all updates
 
 
 @dataclasses.dataclass(frozen=True)
