@@ -148,6 +148,18 @@ def test_figures_by_hand(full):
     assert {row["LER (%)"] for row in old.rows if row["kind"] == "old_dev" and row["update"]} == {50.0}
 
 
+def test_gains_by_language_and_hours(full):
+    found = tables.gains(Study(full), "distance")
+    assert found.name == "distance_gains"
+    rows = {(row["language"], row["network"]): row["less LER than from scratch (%)"] for row in found.rows}
+    # Letters wrong of ten: 0.5, 1.5 and 2.5 in Dutch, one more each in Mandarin.
+    assert {key: pytest.approx(number.value) for key, number in rows.items()} == {
+        ("dutch", "k = 0"): 80, ("dutch", "k = 8"): 40,
+        ("mandarin", "k = 0"): 100 * 2 / 3.5, ("mandarin", "k = 8"): 100 / 3.5,
+    }  # fmt: skip
+    assert {row["hours"] for row in tables.gains(Study(full), "amounts").rows} == {"all", 0.4, 0.1}
+
+
 def test_worst_utterances(scale, write):
     write("german", K0, wrong=[0, 0, 3, 7])
     write("german", SCRATCH)

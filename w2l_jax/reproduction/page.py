@@ -155,6 +155,14 @@ def _curves(experiment: str) -> Callable[[Study, _Files], str]:
     return lambda study, files: files.pictures(figures.curves_of(study, experiment))
 
 
+def _adapted(experiment: str) -> Callable[[Study, _Files], str]:
+    return _tables(lambda study: tables.adapted(study, experiment))
+
+
+def _gains(experiment: str) -> Callable[[Study, _Files], str]:
+    return _tables(lambda study: tables.gains(study, experiment))
+
+
 def _both(*parts: Callable[[Study, _Files], str]) -> Callable[[Study, _Files], str]:
     return lambda study, files: "".join(part(study, files) for part in parts)
 
@@ -176,9 +184,7 @@ _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
     "What the language model brings (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
     "The base's language, forgotten": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
-    "Freezing first, then training all": _both(_curves("thawing"), _tables(lambda s: tables.adapted(s, "thawing"))),
-    "Hours of training speech": _both(_pictures(bars.amounts), _tables(lambda s: tables.adapted(s, "amounts"))),
-    "Near and far languages (section 6.8)": _both(
-        _pictures(bars.distance), _tables(lambda s: tables.adapted(s, "distance"))
-    ),
+    "Freezing first, then training all": _both(_curves("thawing"), _adapted("thawing")),
+    "Hours of training speech": _both(_pictures(bars.amounts), _gains("amounts"), _adapted("amounts")),
+    "Near and far languages (section 6.8)": _both(_pictures(bars.distance), _gains("distance"), _adapted("distance")),
 }

@@ -168,6 +168,25 @@ def adapted(study: Study, experiment: str) -> Table:
     return Table(experiment, f"Error rates of the networks of {experiment}; 95 % bootstrap intervals", out)
 
 
+def gains(study: Study, experiment: str) -> Table:
+    """By which part the LER of adapted networks is below that from scratch, by language and hours of speech."""
+    out = []
+    for language in study.languages(experiment):
+        for variant in language.variants(experiment):
+            fresh = SCRATCH._replace(hours=variant.hours)
+            ours, theirs = (study.decoded(language, v, language.dev) for v in (variant, fresh))
+            found = None if variant == fresh else evidence.gain(ours, theirs)
+            if found:
+                network = {"network": variant._replace(hours=0.0).text, "hours": variant.hours or "all"}
+                gain = Number(found[0].value, *found[0].span)
+                start = {"language": language.name, "distance": language.distance or "–"}
+                out.append({**start, **network, "less LER than from scratch (%)": gain, "seeds": len(found[0].seeds)})
+    caption = (
+        "Relative gain in LER over training from scratch, beam search with language model; 95 % bootstrap intervals"
+    )
+    return Table(f"{experiment}_gains", caption, out)
+
+
 def forgetting(study: Study) -> Table:
     """The base's own language before adaptation and after it, greedy."""
     out = []
