@@ -181,9 +181,7 @@ def gains(study: Study, experiment: str) -> Table:
                 gain = Number(found[0].value, *found[0].span)
                 start = {"language": language.name, "distance": language.distance or "–"}
                 out.append({**start, **network, "less LER than from scratch (%)": gain, "seeds": len(found[0].seeds)})
-    caption = (
-        "Relative gain in LER over training from scratch, beam search with language model; 95 % bootstrap intervals"
-    )
+    caption = f"Gains over training from scratch in {experiment}, beam search with language model; 95 % intervals"
     return Table(f"{experiment}_gains", caption, out)
 
 
