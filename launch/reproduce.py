@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     speak(scale)
     clock, failed = Clock(Path(scale.out) / "seconds.json"), []
     for task in left:
+        if task.done():  # by somebody else, meanwhile
+            continue
         if waits_for := [other.name for other in every if other.name in task.needs and not other.done()]:
             print(f"\n{task.name}: left out, since there is no {waits_for[0]}", flush=True)
             continue
