@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from w2l_jax.reproduction import curves, race
+from w2l_jax.reproduction import curves, inventory, race
 from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Cell, Variant
 from w2l_jax.reproduction.study import Study
 
@@ -26,7 +26,7 @@ def test_rows_of_curves(scale, write):
     rows = curves.rows(Study(scale), Cell(german(scale), K8, 1))
     train, dev = ([row for row in rows if row["kind"] == kind] for kind in ("train", "dev"))
     assert [row["update"] for row in train] == [row["update"] for row in dev] == list(range(10, 101, 10))
-    # Means of the ten updates up to each; batches have half of the frames that the certificate is about.
+    # Medians of the ten updates up to each; batches have half of the frames that the certificate is about.
     assert [row["loss"] for row in train] == [step - 4.5 for step in range(10, 101, 10)]
     assert train[1] == {
         "network": "k = 8", "seed": 1, "kind": "train", "update": 20, "minutes": 2.0, "TFLOP": pytest.approx(30),
@@ -34,6 +34,14 @@ def test_rows_of_curves(scale, write):
     }  # fmt: skip
     assert dev[-1]["LER (%)"] == 50 and dev[-1]["loss"] == 100 and dev[-1]["TFLOP"] == pytest.approx(150)
     assert curves.smoothing(2000) == 200 and curves.smoothing(50) == 10
+
+
+def test_a_batch_that_explodes_does_not_make_the_curve(scale, write):
+    write("german", K8, seeds=[0], loss=lambda step: 1e6 if step == 55 else 100.0)
+    rows = curves.rows(Study(scale), Cell(german(scale), K8, 0))
+    assert {row["loss"] for row in rows if row["kind"] == "train"} == {100.0}
+    (run,) = inventory.runs(Study(scale)).rows
+    assert run["largest training loss"] == 1e6
 
 
 def test_work_before_thawing_costs_what_it_did(scale, write):

@@ -11,7 +11,7 @@ from w2l_jax.reproduction.study import Study
 
 Row = dict[str, Any]
 
-_SMOOTH = 10  # a curve's training losses are means over this part of all updates
+_SMOOTH = 10  # a curve's training losses are medians over this part of all updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +56,12 @@ def work(study: Study, cell: Cell) -> dict[int, float]:
 
 
 def smoothing(steps: int) -> int:
-    """Updates whose mean is one point of a curve of training losses."""
+    """Updates whose median is one point of a curve of training losses: one batch in a thousand may explode."""
     return max(10, steps // _SMOOTH)
 
 
 def rows(study: Study, cell: Cell) -> list[Row]:
-    """A row a point of a cell's curves: `train` is the mean loss of the updates up to it, others are evaluations."""
+    """A row a point of a cell's curves: `train` is the median loss of the updates up to it, others are evaluations."""
     done = work(study, cell)
     start = {"network": cell.variant.text, "seed": cell.seed}
     window, losses, found = smoothing(cell.language.steps), [], []
@@ -73,7 +73,7 @@ def rows(study: Study, cell: Cell) -> list[Row]:
             losses.append(line["loss"])
             # Clocks are read at the end of a block of updates.
             if len(losses) >= window and last_of_block[line["seconds"]] == line["step"]:
-                loss = float(np.mean(losses[-window:]))
+                loss = float(np.median(losses[-window:]))
                 found.append({**start, "kind": "train", **place, "loss": loss, "LER (%)": None, "WER (%)": None})
         elif line["kind"] in ("dev", "old_dev"):
             rates = {"LER (%)": 100 * line["ler"], "WER (%)": 100 * line["wer"]}

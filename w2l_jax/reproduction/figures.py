@@ -43,7 +43,7 @@ def curves_of(study: Study, experiment: str) -> Iterator[Picture]:
         styles = {v.text: curves.style(v) for v in variants if study.cells(language, v)}
         window = curves.smoothing(language.steps)
         text = (
-            f"{_CURVES[experiment]} {language.name.capitalize()}. Each point of a training curve is the mean loss of "
+            f"{_CURVES[experiment]} {language.name.capitalize()}. Each point of a training curve is the median loss of "
             f"the {window} updates up to it. {_seeds(cells)}"
         )
         draw = functools.partial(curves.losses, styles=styles)

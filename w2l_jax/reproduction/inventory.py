@@ -47,6 +47,7 @@ def runs(study: Study) -> Table:
                 "run": cell.name, "updates": step, "of": cell.language.steps,
                 "minutes": seconds / 60, "seconds an update": seconds / step,
                 "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
+                "largest training loss": max(line["loss"] for line in course if line["kind"] == "train"),
                 "dev loss": loss, "dev LER, greedy (%)": ler,
                 "state": "complete" if study.complete(cell) else "under way",
             }
