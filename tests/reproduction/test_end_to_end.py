@@ -32,7 +32,7 @@ experiments = [
     "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "thawing",
     "amounts",
 ]
-amounts = [0.004, 0.002]
+amounts = [0.0025, 0.0015]
 steps = 20
 eval_every = 5
 

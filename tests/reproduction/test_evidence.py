@@ -129,4 +129,4 @@ def test_seeds_in_place_of_an_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
     assert found.text() == "0.30 of the work [0.20, 0.40] over 2 seeds"
-    assert "0 x of one seed, without interval" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None
+    assert "0 x (one seed: no interval)" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None

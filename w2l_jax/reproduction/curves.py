@@ -120,6 +120,7 @@ def _grid(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style], shown: 
     for axes, label in zip(plots[-1], _AXES.values(), strict=True):
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=5)
     handles, labels = plots[-1, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
 

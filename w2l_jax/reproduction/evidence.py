@@ -21,7 +21,7 @@ NOT_TESTABLE = "not testable here"
 WAITING = "not run yet"
 """What could decide is missing so far."""
 
-_ONE_SEED = "of one seed, without interval"
+_ONE_SEED = "(one seed: no interval)"
 
 MEASURES: dict[str, tuple[str, float]] = {
     "ler": ("points of LER", 100.0),
