@@ -57,13 +57,15 @@ NASTY = 'a < b & "c" <script>alert(1)</script>'
 
 def test_what_is_text_stays_text():
     rows = [{NASTY: NASTY, "n": 1}]
+    lists = report.facts({NASTY: NASTY}) + report.folded(NASTY, report.lines([NASTY, NASTY]))
     page = report.page(
-        NASTY, [(NASTY, report.paragraph(NASTY) + report.table(rows, NASTY) + report.figure(draw, NASTY))]
+        NASTY, [(NASTY, report.paragraph(NASTY) + report.table(rows, NASTY) + report.figure(draw, NASTY) + lists)]
     )
     reader = Reader(page)
     assert [tag for tag, _ in reader.tags].count("script") == 1
-    # Title twice, link, heading, paragraph, the table's caption, head and cell, the figure's caption.
-    assert "".join(reader.text).count(NASTY) == 9
+    # Title twice, link, heading, paragraph, the table's caption, head and cell, the figure's caption; a fact's name and
+    # value, what is folded and its two lines.
+    assert "".join(reader.text).count(NASTY) == 9 + 5
     assert next(a["aria-label"] for tag, a in reader.tags if tag == "svg") == NASTY
 
 
@@ -99,4 +101,9 @@ def test_sound_is_what_it_was():
 def test_tables_and_their_numbers():
     page = report.table([{"name": "a", "rate": "12.5% [1.0, 2.0]"}, {"name": "b", "rate": 3}], "all")
     assert page.count('<td class="number">') == 2 and "<caption>all</caption>" in page
+    # Text that begins with a number is no number.
+    bare = report.table([{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], "")
+    assert "<td>" in bare and "number" not in bare
+        [{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], ""
+    )
     assert report.table([], "Nothing here") == "<p>Nothing here: none.</p>"
