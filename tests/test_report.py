@@ -104,6 +104,4 @@ def test_tables_and_their_numbers():
     # Text that begins with a number is no number.
     bare = report.table([{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], "")
     assert "<td>" in bare and "number" not in bare
-        [{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], ""
-    )
     assert report.table([], "Nothing here") == "<p>Nothing here: none.</p>"
