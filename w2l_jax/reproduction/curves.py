@@ -1,6 +1,7 @@
 """Learning curves: rows of numbers from the courses of training, and how they are drawn (Figures 2, 3, 5 and 6)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def rows(study: Study, cell: Cell) -> list[Row]:
     for line in course:
         place = {"update": line["step"], "minutes": line.get("seconds", 0) / 60, "TFLOP": done.get(line["step"])}
         if line["kind"] == "train":
-            losses.append(line["loss"])
+            losses += [line["loss"]] * math.isfinite(line["loss"])  # updates left out have none
             # Clocks are read at the end of a block of updates.
             if len(losses) >= window and last_of_block[line["seconds"]] == line["step"]:
                 loss = float(np.median(losses[-window:]))

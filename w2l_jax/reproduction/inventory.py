@@ -1,5 +1,7 @@
 """What the grid is made of: the speech, and every training."""
 
+import math
+
 from w2l_jax.decoding.comparison import Decoded
 from w2l_jax.reproduction import curves
 from w2l_jax.reproduction.study import Study
@@ -40,6 +42,7 @@ def runs(study: Study) -> Table:
         if not train:
             continue
         work, cost = curves.work(study, cell), study.certificate(cell)
+        losses = [line["loss"] for line in course if line["kind"] == "train" and math.isfinite(line["loss"])]
         loss, ler = (dev[0]["loss"], 100 * dev[0]["ler"]) if dev else (None, None)
         step, seconds = train[0]["step"], train[0]["seconds"]
         out.append(
@@ -47,7 +50,7 @@ def runs(study: Study) -> Table:
                 "run": cell.name, "updates": step, "of": cell.language.steps,
                 "minutes": seconds / 60, "seconds an update": seconds / step,
                 "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
-                "largest training loss": max(line["loss"] for line in course if line["kind"] == "train"),
+                "largest training loss": max(losses, default=None),
                 "dev loss": loss, "dev LER, greedy (%)": ler,
                 "state": "complete" if study.complete(cell) else "under way",
             }
