@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from w2l_jax.reproduction import evidence
-from w2l_jax.reproduction.claims import NOT_YET, Finding, compare, settle
-from w2l_jax.reproduction.evidence import WAITING, Evidence, over_seeds
+from w2l_jax.reproduction.claims import Finding, compare, settle
+from w2l_jax.reproduction.evidence import Evidence, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
 from w2l_jax.reproduction.study import Study
 
@@ -69,13 +69,9 @@ def _forgetting(study: Study) -> Iterator[Finding]:
         value = over_seeds([ends[K8][seed] - ends[K0][seed] for seed in shared], "points of LER", "+.1f")
         yield Finding(
             "forgetting", "Frozen layers (k = 8) keep more of the base's language than free ones (k = 0).",
-            language.name, *(settle({"k = 8 less k = 0, on the base's language": value}) if value else _nothing()),
+            language.name, *settle({"k = 8 less k = 0, on the base's language": value}),
             "After equally many updates the base's language has a lower LER with k = 8, in every seed.",
         )  # fmt: skip
-
-
-def _nothing() -> tuple[str, str]:
-    return WAITING, NOT_YET
 
 
 def _old(study: Study, language: Language, variant: Variant) -> dict[int, float]:

@@ -47,14 +47,14 @@ def _amounts(study: Study) -> Iterator[Finding]:
         drops = {v: over_seeds([low - end for low, end, _ in found], "points of LER") for v, found in lowest.items()}
         yield Finding(
             "6.4", "With a quarter of the speech, longer training overfits.", f"{language.name}, {middle.hours:g} h",
-            *settle({"lowest less last evaluation": drops[middle]} if drops[middle] else {}, -OVERFITTED),
+            *settle({"lowest less last evaluation": drops[middle]}, -OVERFITTED),
             f"In every seed the LER ends more than {OVERFITTED:g} point above its lowest evaluation.",
         )  # fmt: skip
         earlier = [a[2] - b[2] for a, b in zip(lowest[least], lowest[middle], strict=False)]
         evidence = over_seeds(earlier, "updates")
         yield Finding(
             "6.4", "With a twentieth of the speech it overfits even earlier.", f"{language.name}, {least.hours:g} h",
-            *settle({f"lowest LER, {least.hours:g} h less {middle.hours:g} h": evidence} if evidence else {}),
+            *settle({f"lowest LER, {least.hours:g} h less {middle.hours:g} h": evidence}),
             "The lowest evaluation comes after fewer updates in every seed.",
         )  # fmt: skip
 
@@ -116,7 +116,7 @@ def _language_model(study: Study) -> Iterator[Finding]:
                 found = difference(decoded, decoded, measure, "beam", "greedy")
                 rule = f"The {name} with the language model is below the greedy one, k = 0."
                 claim = f"A beam search with language model lowers the {name}."
-                yield Finding("6.7", claim, data.rpartition("/")[2], *settle({measure: found} if found else {}), rule)
+                yield Finding("6.7", claim, data.rpartition("/")[2], *settle({measure: found}), rule)
 
 
 def _distance(study: Study) -> Iterator[Finding]:
