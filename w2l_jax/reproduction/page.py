@@ -1,4 +1,4 @@
-"""The report as files: index.html with everything in it, and beside it figures and tables as PNG, CSV and JSON."""
+"""The report as files: index.html with everything in it, and beside it the same as Markdown, PNG, CSV and JSON."""
 
 import collections
 import csv
@@ -12,6 +12,7 @@ from typing import Any
 
 from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
+from w2l_jax.decoding import comparison
 from w2l_jax.decoding import figures as drawing
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction import (
@@ -35,20 +36,28 @@ from w2l_jax.reproduction.tasks import Task
 def write(scale: Scale) -> Path:
     """Writes the report of whatever there is into the scale's folder; returns the page's path."""
     study, files = Study(scale), _Files(Path(scale.out))
-    sections = [("What ran", _head(study, files)), ("The paper's claims, ours", _claims(study, files))]
+    title, sections, markdown = scale.title or "The paper's experiments", [], []
     for heading, build in _SECTIONS.items():
         if content := build(study, files):
             sections.append((heading, content))
+            markdown += [f"## {heading}", *files.markdown]
+        files.markdown.clear()
     path = Path(scale.out) / "index.html"
-    write_atomically(path, report.page(scale.title or "The paper's experiments", sections))
+    write_atomically(path.with_name("report.md"), "\n\n".join([f"# {title}", *markdown]) + "\n")
+    write_atomically(path, report.page(title, sections))
     return path
 
 
 class _Files:
-    """Writes a figure or table beside the page, and returns it as HTML."""
+    """Writes a figure or table beside the page, and returns it as HTML; as Markdown it is kept."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.markdown: list[str] = []
+
+    def text(self, text: str) -> str:
+        self.markdown.append(text)
+        return report.paragraph(text)
 
     def pictures(self, pictures: Iterable[Picture]) -> str:
         return "".join(map(self._picture, pictures))
@@ -59,13 +68,16 @@ class _Files:
         def draw(figure: Any) -> None:
             picture.draw(figure, picture.rows)
 
-        drawing.save(self.folder / "figures" / f"{picture.name}.png", picture.size, draw)
+        file = f"figures/{picture.name}.png"
+        drawing.save(self.folder / file, picture.size, draw)
+        self.markdown += [f"![{picture.name}]({file})", picture.caption]
         return report.figure(draw, picture.caption, picture.size)
 
     def table(self, table: Table) -> str:
         if not table.rows:
             return ""
         self._rows("tables", table.name, table.flat())
+        self.markdown += [f"{table.caption}:", comparison.markdown(table.shown()).strip()]
         return report.table(table.shown(), table.caption)
 
     def _rows(self, kind: str, name: str, rows: Sequence[tables.Row]) -> None:
@@ -100,10 +112,11 @@ def _head(study: Study, files: _Files) -> str:
         facts["measured"] = about
     if written := [path.stat().st_mtime for path in Path(scale.out).glob("runs/*/metrics.jsonl")]:
         facts["trained"] = f"until {_time(max(written))}, the first network until {_time(min(written))}"
-    out = (
-        (report.paragraph(scale.note) if scale.note else "") + report.facts(facts) + files.table(inventory.data(study))
-    )
+    out = files.text(scale.note) if scale.note else ""
+    files.markdown.append("\n".join(f"- {name}: {fact}" for name, fact in facts.items()))
+    out += report.facts(facts) + files.table(inventory.data(study))
     if missing:
+        files.markdown.append(f"Still missing: {', '.join(task.name for task in missing)}.")
         out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
     commands = [_command(task) for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
@@ -128,9 +141,10 @@ def _claims(study: Study, files: _Files) -> str:
     found = sorted((f for part in parts for f in part.findings(study)), key=lambda finding: finding.section)
     counts = collections.Counter(finding.verdict for finding in found)
     summary = f"{len(found)} tests of claims: {', '.join(f'{count} {name}' for name, count in counts.most_common())}."
+    text = files.text(summary) + files.text(_HOW)
     asked = files.table(tables.findings("claims", "The paper's claims, by section", found))
     beyond_it = files.table(tables.findings("questions", "What the paper could not say", list(beyond.findings(study))))
-    return report.paragraph(summary) + report.paragraph(_HOW) + asked + beyond_it
+    return text + asked + beyond_it
 
 
 _HOW = (
@@ -171,15 +185,26 @@ def _worst(study: Study, files: _Files) -> str:
     return "".join(files.table(tables.worst(study, language)) for language in study.languages("table1"))
 
 
+def _weights(number: int) -> Callable[[Study, _Files], str]:
+    def build(study: Study, files: _Files) -> str:
+        for language in study.languages(f"figure{number}"):
+            files.markdown.append(f"![figure{number}](weights_{language.name}/figure{number}.png)")
+        return weights.figures(study, number)
+
+    return build
+
+
 _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
+    "What ran": _head,
+    "The paper's claims, ours": _claims,
     "Retaining or reinitialising weights (Figure 2)": _curves("figure2"),
     "How many layers to freeze (Figure 3)": _curves("figure3"),
     "Time of an update (Figure 4)": _pictures(bars.figure4),
     "Memory (section 6.3)": _pictures(bars.memory),
     "From scratch or from English (Figure 5)": _curves("figure5"),
     "Little speech (Figure 6)": _pictures(figures.figure6),
-    "Weights and their changes (Figure 7)": lambda study, _: weights.figures(study, 7),
-    "Filters of the input layer (Figure 8)": lambda study, _: weights.figures(study, 8),
+    "Weights and their changes (Figure 7)": _weights(7),
+    "Filters of the input layer (Figure 8)": _weights(8),
     "Error rates (Table 1)": _tables(tables.table1),
     "What the language model brings (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
