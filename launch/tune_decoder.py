@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from w2l_jax import config
+from w2l_jax import config, report
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run
 from w2l_jax.decoding import comparison, confidence, figures, inputs, settings, tuning
 from w2l_jax.decoding.pool import DecoderPool
@@ -91,7 +91,7 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
     tuned = f"{name}, {len(used.ids)} utterances, {len(found)} trials"
     weights = {field: getattr(best.config, field) for field in ("beam_width", "lm_weight", "word_bonus")}
     settings.save(run, dataclasses.replace(chosen, **weights, **calibration, tuned=tuned))
-    figures.save(out / "trials.png", (12, 4), lambda figure: figures.trials(figure, found, best))
+    report.save(out / "trials.png", (12, 4), lambda figure: figures.trials(figure, found, best))
     screen.report(comparison.markdown(tuning.table(found, len(used.ids), checks, len(others.ids))))
     screen.report(f"confidence: expected calibration error {effect}")
     values = ", ".join(f"{field} {value:.3g}" for field, value in {**weights, **calibration}.items())

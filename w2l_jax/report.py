@@ -118,7 +118,7 @@ def save(
     with matplotlib.rc_context(dict.fromkeys(names, ink) | common | dict(style)):
         drawn = Figure(figsize=size, layout="constrained")
         draw(drawn)
-        drawn.savefig(file, **options)
+        drawn.savefig(file, **{"dpi": 110} | options)
 
 
 def audio(waveform_N: np.ndarray, rate: int) -> str:

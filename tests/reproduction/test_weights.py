@@ -18,7 +18,8 @@ from w2l_jax.reproduction.study import Study
     ],
 )  # fmt: skip
 def test_seeds_must_agree(scale, monkeypatch, answers, expected):
-    monkeypatch.setattr(weights, "_seeds", lambda *_: answers)
+    monkeypatch.setattr(weights, "_seeds", lambda *_: [(answer,) for answer in answers])
+    monkeypatch.setattr(weights, "_measured", lambda holds: holds)
     monkeypatch.setattr(weights.of_weights, "claims", lambda holds: [Claim("a", "b", "c.", holds, "d", {})])
     first, filters = weights.findings(Study(scale))
     assert (first.section, first.claim, first.where, first.verdict) == ("6.5", "b", "german", expected)

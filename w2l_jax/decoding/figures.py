@@ -1,12 +1,10 @@
 """What the figures of decoding show; each function fills a matplotlib Figure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from w2l_jax import report
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.confidence import Bin
@@ -122,8 +120,3 @@ def trials(figure: Any, found: Sequence[Trial], best: Trial) -> None:
         axes.set(title=f"beam {beam}", xlabel="lm_weight", ylabel="word_bonus")
     if picture:
         figure.colorbar(picture, ax=plots, label="LER + WER (%)", format="%.1f")
-
-
-def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
-    """Writes a PNG of `size` (inches) that `draw` fills."""
-    report.save(path, size, draw, dpi=110)

@@ -11,7 +11,6 @@ from typing import Any
 
 from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
-from w2l_jax.decoding.figures import save
 from w2l_jax.errors import UserError
 from w2l_jax.introspection import figures
 from w2l_jax.introspection.claims import claims
@@ -123,9 +122,9 @@ def write(findings: Findings, folder: str | Path, wanted: Sequence[int] = ()) ->
     write_atomically(folder / "index.html", report.page(title, sections(findings, wanted)))
     shown = chosen(findings, wanted)
     # The drawing functions set their sizes.
-    save(folder / "figure7.png", (1, 1), lambda figure: figures.distributions(figure, findings))
-    save(folder / "figure8.png", (1, 1), lambda figure: figures.filters(figure, findings, shown))
-    save(folder / "filters.png", (1, 1), lambda figure: figures.contact_sheet(figure, findings))
+    report.save(folder / "figure7.png", (1, 1), lambda figure: figures.distributions(figure, findings))
+    report.save(folder / "figure8.png", (1, 1), lambda figure: figures.filters(figure, findings, shown))
+    report.save(folder / "filters.png", (1, 1), lambda figure: figures.contact_sheet(figure, findings))
     write_atomically(folder / "layers.csv", _csv(layer_rows(findings)))
     write_atomically(folder / "filters.csv", _csv(filter_rows(findings)))
     write_atomically(folder / "introspection.json", json.dumps(_record(findings), indent=1, ensure_ascii=False))

@@ -13,7 +13,6 @@ from typing import Any
 from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.decoding import comparison
-from w2l_jax.decoding import figures as drawing
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction import (
     bars,
@@ -69,7 +68,7 @@ class _Files:
             picture.draw(figure, picture.rows)
 
         file = f"figures/{picture.name}.png"
-        drawing.save(self.folder / file, picture.size, draw)
+        report.save(self.folder / file, picture.size, draw)
         self.markdown += [f"![{picture.name}]({file})", picture.caption]
         return report.figure(draw, picture.caption, picture.size)
 

@@ -18,7 +18,7 @@ from w2l_jax.reproduction.study import Study
 def findings(study: Study) -> Iterator[Finding]:
     """The claims of section 6.5, each for every seed."""
     for language in study.languages("figure7"):
-        seeds = [of_weights.claims(found) for found in _seeds(study, language)]
+        seeds = [of_weights.claims(_measured(*networks)) for networks in _seeds(study, language)]
         for several in zip(*seeds, strict=True):
             first, answers = several[0], [claim.holds for claim in several]
             verdict = (
@@ -43,36 +43,33 @@ def figures(study: Study, number: int) -> str:
     """Figure 7 or Figure 8 of the first seed of each language that takes part, as HTML; files beside the page."""
     out = ""
     for language in study.languages(f"figure{number}"):
-        for found in _seeds(study, language)[:1]:
-            changed, _, filters, sheet = _sections(found, Path(study.scale.out) / f"weights_{language.name}")
+        for networks in _seeds(study, language)[:1]:
+            changed, _, filters, sheet = _written(*networks, Path(study.scale.out) / f"weights_{language.name}")
             out += changed if number == 7 else filters + report.folded("Every filter of the input layer", sheet)
     return out
 
 
-def _seeds(study: Study, language: Language) -> list[Findings]:
-    """What the weights of each seed's network say, for those that are complete."""
+_Networks = tuple[Path, Path, str]  # run, base, early step
+
+
+def _seeds(study: Study, language: Language) -> list[_Networks]:
+    """The networks of each seed that is complete and has its early checkpoint."""
     cells = [cell for cell in study.cells(language, K0) if study.complete(cell)]
-    base, early = tasks.base(study.scale), str(language.eval_every)
+    base, early = tasks.base(study.scale), language.eval_every
     folders = [study.scale.run(cell) for cell in cells]
-    # A run that is complete stays as it is.
-    return [_measured(folder, base, early) for folder in folders if (folder / "checkpoints" / _first(early)).is_dir()]
+    there = [folder for folder in folders if (folder / "checkpoints" / f"step_{early:08d}").is_dir()]
+    return [(folder, base, str(early)) for folder in there]
 
 
-def _first(early: str) -> str:
-    return f"step_{int(early):08d}"
-
-
-@functools.lru_cache(maxsize=32)  # the report is written again and again
+# The report is written again and again, but a run that is complete stays as it is.
+@functools.lru_cache(maxsize=32)
 def _measured(run: Path, base: Path, early: str) -> Findings:
     return comparison.measure(comparison.read(run, base, "last", early=early))
 
 
-_written: dict[Path, list[str]] = {}
-
-
-def _sections(found: Findings, folder: Path) -> list[str]:
-    """The parts of introspection's page; its files are written the first time."""
-    if folder not in _written:
-        page.write(found, folder)
-        _written[folder] = [content for _, content in page.sections(found)]
-    return _written[folder]
+@functools.lru_cache(maxsize=4)
+def _written(run: Path, base: Path, early: str, folder: Path) -> tuple[str, ...]:
+    """Writes introspection's files; returns the parts of its page."""
+    found = _measured(run, base, early)
+    page.write(found, folder)
+    return tuple(content for _, content in page.sections(found))
