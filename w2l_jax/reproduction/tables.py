@@ -83,7 +83,7 @@ def table1(study: Study) -> Table:
     caption = (
         "Table 1. From scratch (S) and the best transfer (TL: the lowest LER on the dev data, from which its own LER "
         "there profits a little), beam search with language model, after equally many updates. Means over seeds with "
-        "95 % bootstrap intervals. The paper's rows: other data and a thousand times the training"
+        "95 % bootstrap intervals. The paper's rows are of other data and far longer training"
     )
     return Table("table1", caption, out)
 
