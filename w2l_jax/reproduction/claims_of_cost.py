@@ -14,6 +14,10 @@ MUCH_FASTER = 0.5
 """The part of the other's work that counts as much faster."""
 ALMOST_ALWAYS = 5.0
 """Percent of the time that "almost always" leaves to others."""
+_UNTIL = (
+    "Looked at until the first of them ends, which is the one with most layers frozen; where the learning rate falls "
+    "towards the end of training, as it does in configs/demo.toml and adapt.toml, that speaks for it."
+)
 
 
 def findings(study: Study) -> Iterator[Finding]:
@@ -46,12 +50,13 @@ def _freezing(study: Study) -> Iterator[Finding]:
         yield Finding(
             "6.2", "At any time k = 0 has the lowest training loss.", language.name,
             *settle_by_work(clocks(race.beaten, study, language, K0, others), ALMOST_ALWAYS),
-            f"In every seed another k is lower in less than {ALMOST_ALWAYS:g} % of the work.",
+            f"In every seed another k is lower in less than {ALMOST_ALWAYS:g} % of the work. {_UNTIL}",
         )  # fmt: skip
         yield Finding(
             "6.2", "At almost any time the loss is the lower the fewer layers are frozen.", language.name,
             *settle_by_work(clocks(race.disordered, study, language, networks), ALMOST_ALWAYS),
-            f"Over all pairs of k, in every seed, the larger is lower in less than {ALMOST_ALWAYS:g} % of the work.",
+            f"Over all pairs of k, in every seed, the larger is lower in less than {ALMOST_ALWAYS:g} % of the work. "
+            f"{_UNTIL}",
         )  # fmt: skip
         found = against(study, language, K0, others, "loss")
         rule = "After equally many updates k = 0 has a lower dev loss than each other k."
