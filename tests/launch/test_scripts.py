@@ -240,9 +240,12 @@ def test_a_long_recording_and_when_its_lines_were_said(tones, tmp_path, transcri
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[2] for row in rows] == texts
     begun, ended = (np.array([float(row[i]) for row in rows]) for i in (0, 1))
-    # Trained for seconds, the network is a word early or late at times, but does not drift.
-    assert np.median(abs(begun - starts[:-1])) <= 0.25 and np.median(abs(ended - starts[1:])) <= 0.25
-    assert abs(begun - starts[:-1]).max() <= 2 and abs(ended - starts[1:]).max() <= 2
+    # Trained for seconds, the network is early or late by a part of a word, which differs from one training to another,
+    # but always by about as much: it does not drift.
+    for late in (begun - starts[:-1], ended - starts[1:]):
+        assert abs(np.median(late)) <= 0.4 and abs(late).max() <= 1.5
+        assert np.median(abs(late - np.median(late))) <= 0.25
+        assert abs(np.median(late[:48]) - np.median(late[48:])) <= 0.15
     code, out, _ = transcribe(tmp_path / "long.flac", "--format=json")
     record = json.loads(out)
     assert code == 0 and record["recording"].endswith("long.flac") and len(record["segments"]) > 1
