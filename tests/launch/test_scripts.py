@@ -253,7 +253,7 @@ def test_a_long_recording_and_when_its_lines_were_said(tones, tmp_path, transcri
     assert (
         all(0 <= start < end for start, end in times) and times == sorted(times) and times[-1][1] <= starts[-1] + 0.016
     )
-    assert len(times) == len(record["text"].split()) > 100
+    assert len(times) == len(record["text"].split()) > 50
 
 
 def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
