@@ -13,7 +13,7 @@ from w2l_jax.corpora import demo
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction import page
 from w2l_jax.reproduction.grid import Scale
-from w2l_jax.reproduction.tasks import Clock, Task, tasks
+from w2l_jax.reproduction.tasks import Clock, Task, check, tasks
 from w2l_jax.terminal import terminal
 
 REPORT_EVERY = 10
@@ -25,7 +25,7 @@ DESCRIPTION = """Run the experiments of "Transfer Learning for Speech Recognitio
 
 Each step is a command that you could give yourself, printed before it runs. The same command again does only what is
 missing; interrupted, it goes on where it was. At the end, and with --report_only at any time, index.html in --out shows
-every figure and table there is data for, with the same as PNG, CSV and JSON beside it.
+every figure and table there is data for, with the same as Markdown, PNG, CSV and JSON beside it.
 """
 
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     scale = config.parse(Scale, argv, description=DESCRIPTION)
     if not scale.languages:
         raise UserError("--config names the scale: configs/reproduce_demo.toml, _real.toml or _paper.toml")
+    check(scale)
     every = tasks(scale)
     left = [task for task in every if not task.done()]
     print(f"{len(every)} tasks, {len(left)} of them left", flush=True)

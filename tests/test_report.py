@@ -1,3 +1,4 @@
+import csv
 import io
 import re
 from base64 import b64decode
@@ -105,3 +106,11 @@ def test_tables_and_their_numbers():
     bare = report.table([{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], "")
     assert "<td>" in bare and "number" not in bare
     assert report.table([], "Nothing here") == "<p>Nothing here: none.</p>"
+
+
+def test_rows_as_csv_have_every_column():
+    rows = [{"a": 1, "b": NASTY}, {"a": "two\nlines", "c": 0.1}]
+    text = report.comma_separated(rows)
+    assert "\r" not in text and text.startswith("a,b,c\n")
+    read = list(csv.DictReader(io.StringIO(text)))
+    assert read == [{"a": "1", "b": NASTY, "c": ""}, {"a": "two\nlines", "b": "", "c": "0.1"}]

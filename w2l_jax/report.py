@@ -5,6 +5,7 @@ as plain text is escaped; what the functions return is HTML.
 """
 
 import base64
+import csv
 import io
 import re
 import types
@@ -76,6 +77,16 @@ def _cell(value: Any) -> str:
     text = str(value)
     number = ' class="number"' if re.fullmatch(r"[+-]?\d[\d.,]*%?( \[.*\])?", text) else ""
     return f"<td{number}>{escape(text)}</td>"
+
+
+def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a CSV file with a column for each key that any row has."""
+    content = io.StringIO()
+    heads = dict.fromkeys(head for row in rows for head in row)
+    writer = csv.DictWriter(content, list(heads), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
 
 
 def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:

@@ -14,6 +14,7 @@ from w2l_jax.reproduction.evidence import (
     equivalence,
     every,
     gain,
+    gain_difference,
     over_seeds,
     pooled,
     verdict,
@@ -82,6 +83,11 @@ def test_gains_are_relative(made):
     assert evidence.value == pytest.approx(100 * (1 - a.mean() / b.mean()))
     assert evidence.span[0] < evidence.value < evidence.span[1]
     assert not np.array_equal(draws, gain(made(a), made(b), seed=1)[1])
+    half = gain(made([1] * 30), made([2] * 30))
+    more = gain_difference(half, (evidence, draws), "utterances")
+    assert more.value == pytest.approx(50 - evidence.value) and more.seeds == pytest.approx((50 - evidence.value,))
+    # Half without any doubt: the interval is that of the other gain, the other way round.
+    assert more.span == pytest.approx((50 - evidence.span[1], 50 - evidence.span[0]))
 
 
 @pytest.mark.parametrize(

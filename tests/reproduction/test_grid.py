@@ -3,7 +3,18 @@ import dataclasses
 import pytest
 
 from w2l_jax.errors import UserError
-from w2l_jax.reproduction.grid import EXPERIMENTS, K0, K8, REINITIALIZED, SCRATCH, THAWED, Language, Scale, Variant
+from w2l_jax.reproduction.grid import (
+    EXPERIMENTS,
+    K0,
+    K8,
+    REINITIALIZED,
+    SCRATCH,
+    THAWED,
+    Corpus,
+    Language,
+    Scale,
+    Variant,
+)
 
 GERMAN = Language(
     "german", "train", "dev", experiments=("figure2", "figure3", "figure5", "figure6", "thawing"), amounts=(1.5, 0.2),
@@ -60,3 +71,11 @@ def test_data_are_prepared_folders_or_manifests(tmp_path):
     assert scale.find("a") == str(tmp_path / "a") and scale.find("b") == str(tmp_path / "b.jsonl")
     with pytest.raises(UserError, match=r"neither .*c nor .*c\.jsonl exists; --data names"):
         scale.find("c")
+
+
+def test_speech_may_be_still_to_be_spoken(tmp_path):
+    """So that the demo's commands can be shown before anything is there (--dry_run)."""
+    scale = Scale(data="", synthesized=(Corpus(folder=str(tmp_path / "demo")),))
+    assert scale.find(f"{tmp_path}/demo/train") == f"{tmp_path}/demo/train.jsonl"
+    with pytest.raises(UserError, match="neither"):
+        scale.find(f"{tmp_path}/demonstration/train")

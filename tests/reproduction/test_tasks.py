@@ -65,6 +65,14 @@ def test_what_is_done_is_done_and_what_began_is_resumed(scale, write):
     assert not every["german_k8_seed1"].done()
 
 
+def test_runs_of_another_scale_are_no_cells_of_this_one(scale, write):
+    write("german", K8, seeds=[0])
+    tasks.check(scale)
+    languages = tuple(dataclasses.replace(language, steps=200) for language in scale.languages)
+    with pytest.raises(UserError, match=r"german_k8_seed0: is for 100 updates, not 200 .* --out"):
+        tasks.check(dataclasses.replace(scale, languages=languages))
+
+
 def task(name, kind, done, weight=1.0):
     return Task(name, tuple, lambda: done, kind, weight)
 
@@ -100,6 +108,7 @@ def ran(scale, monkeypatch, capsys):
                 (folder := reproduce.Path(name) / "checkpoints").mkdir(parents=True)
                 (folder / "checkpoints.json").write_text('{"finished": true}')
                 (folder.parent / "run.json").write_text('{"format": 1}')
+                (folder.parent / "config.toml").write_text("steps = 100")
             elif not failed and made:
                 out = reproduce.Path(made[0])
                 (out if "build_lm" in command[1] else out.parent).mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,9 @@ from w2l_jax.inference import Prediction
 from w2l_jax.metrics import Errors
 
 SEARCHES = {"greedy": "greedy", "without_lm": "no LM", "beam": "beam"}
-"""The ways in which an utterance may have been decoded, and what tables call them."""
+"""The ways in which an utterance may have been decoded, and what narrow tables call them."""
+TABLE3 = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM"}
+"""What the paper's Table 3 calls them."""
 RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
 """The rates in `metrics.Rates`: means over utterances, as in the paper, and of the corpus as a whole."""
 
@@ -205,7 +207,7 @@ def table(results: Sequence[Result]) -> str:
 def searches(results: Sequence[Result]) -> list[dict[str, str]]:
     """The paper's Table 3: a row a corpus and search, with and without language model, and 95 % intervals."""
     lm = any(r.beam and r.beam.lm_score for r in results)
-    names = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM" if lm else "beam, no LM"}
+    names = TABLE3 if lm else TABLE3 | {"beam": TABLE3["without_lm"]}
     return [
         {
             "corpus": row["corpus"],

@@ -1,9 +1,7 @@
 """What introspection found as parts of an HTML page, and as a folder of files."""
 
-import csv
 import dataclasses
 import functools
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -125,17 +123,9 @@ def write(findings: Findings, folder: str | Path, wanted: Sequence[int] = ()) ->
     report.save(folder / "figure7.png", (1, 1), lambda figure: figures.distributions(figure, findings))
     report.save(folder / "figure8.png", (1, 1), lambda figure: figures.filters(figure, findings, shown))
     report.save(folder / "filters.png", (1, 1), lambda figure: figures.contact_sheet(figure, findings))
-    write_atomically(folder / "layers.csv", _csv(layer_rows(findings)))
-    write_atomically(folder / "filters.csv", _csv(filter_rows(findings)))
+    write_atomically(folder / "layers.csv", report.comma_separated(layer_rows(findings)))
+    write_atomically(folder / "filters.csv", report.comma_separated(filter_rows(findings)))
     write_atomically(folder / "introspection.json", json.dumps(_record(findings), indent=1, ensure_ascii=False))
-
-
-def _csv(rows: Sequence[Mapping[str, str]]) -> str:
-    content = io.StringIO()
-    writer = csv.DictWriter(content, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return content.getvalue()
 
 
 def _record(findings: Findings) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from w2l_jax.reproduction import evidence
 from w2l_jax.reproduction.claims import Finding, compare, settle
-from w2l_jax.reproduction.evidence import Evidence, over_seeds
+from w2l_jax.reproduction.evidence import gain, gain_difference, over_seeds
 from w2l_jax.reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
 from w2l_jax.reproduction.study import Study
 
@@ -44,14 +43,11 @@ def _amounts(study: Study) -> Iterator[Finding]:
 
 def _growing(study: Study, language: Language) -> Finding:
     least = min(language.amounts)
-    gains = [_gain(study, language, hours) for hours in (0.0, least)]
+    most, few = (_gain(study, language, hours) for hours in (0.0, least))
     found = {}
-    if all(gains):
-        (most, most_draws), (few, few_draws) = gains
-        span = {"the same utterances": evidence.metrics.percentiles(most_draws - few_draws)}
-        seeds = tuple(a - b for a, b in zip(most.seeds, few.seeds, strict=False))
-        value = Evidence(most.value - few.value, span, seeds, "points of the relative gain in LER")
-        found[f"all {most.value:.0f} % less LER than from scratch, {least:g} h {few.value:.0f} %; difference"] = value
+    if most and few:
+        both = f"all {most[0].value:.0f} % less LER than from scratch, {least:g} h {few[0].value:.0f} %; difference"
+        found[both] = gain_difference(most, few, "the same utterances")
     claim = "The less speech there is, the more transfer helps."
     rule = f"The relative gain in LER of k = 0 over training from scratch is larger with {least:g} h than with all."
     return Finding("amounts", claim, language.name, *settle(found), rule)
@@ -59,7 +55,7 @@ def _growing(study: Study, language: Language) -> Finding:
 
 def _gain(study: Study, language: Language, hours: float) -> tuple | None:
     sides = (study.decoded(language, v._replace(hours=hours), language.dev) for v in (K0, SCRATCH))
-    return evidence.gain(*sides)
+    return gain(*sides)
 
 
 def _forgetting(study: Study) -> Iterator[Finding]:

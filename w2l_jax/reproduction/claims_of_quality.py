@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator
 
-from w2l_jax import metrics
 from w2l_jax.reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, compare, settle
 from w2l_jax.reproduction.curves import rows as curve
 from w2l_jax.reproduction.evidence import (
@@ -16,6 +15,7 @@ from w2l_jax.reproduction.evidence import (
     difference,
     equivalence,
     gain,
+    gain_difference,
     over_seeds,
     verdict,
 )  # fmt: skip
@@ -125,7 +125,7 @@ def _distance(study: Study) -> Iterator[Finding]:
     for seed, language in enumerate(study.languages("distance")):
         ours, theirs = (study.decoded(language, variant, language.dev) for variant in (K0, SCRATCH))
         if found := gain(ours, theirs, seed=seed):
-            gains[language.distance] = language, *found
+            gains[language.distance] = language, found
         if language.distance == "far":
             rule = "On the far language k = 0 has a lower LER than the network from scratch."
             claim = "Even for a distant language trained weights are a better start than random ones."
@@ -140,12 +140,9 @@ def _distance(study: Study) -> Iterator[Finding]:
         return
     found: dict[str, Evidence | None] = {"far less near": None}
     if {"near", "far"} <= gains.keys():
-        (near, near_gain, near_draws), (far, far_gain, far_draws) = gains["near"], gains["far"]
-        span = {"the utterances of both": metrics.percentiles(far_draws - near_draws)}
-        seeds = tuple(f - n for f, n in zip(far_gain.seeds, near_gain.seeds, strict=False))
-        value = Evidence(far_gain.value - near_gain.value, span, seeds, "points of the relative gain in LER")
-        name = f"{far.name} {far_gain.value:.0f} % less LER, {near.name} {near_gain.value:.0f} %; difference"
-        found = {name: value}
+        (near, near_gain), (far, far_gain) = gains["near"], gains["far"]
+        name = f"{far.name} {far_gain[0].value:.0f} % less LER, {near.name} {near_gain[0].value:.0f} %; difference"
+        found = {name: gain_difference(far_gain, near_gain, "the utterances of both")}
     yield Finding(
         "6.8", "Transfer helps less the farther the language is from English.",
         " and ".join(language.name for language in study.languages("distance")), *settle(found),

@@ -154,6 +154,14 @@ def gain(
     return evidence, list(draws.values())[-1]
 
 
+def gain_difference(one: tuple[Evidence, np.ndarray], other: tuple[Evidence, np.ndarray], drawn: str) -> Evidence:
+    """How much larger one `gain` is than another; `drawn` says what their draws have in common."""
+    (first, first_draws), (second, second_draws) = one, other
+    seeds = tuple(a - b for a, b in zip(first.seeds, second.seeds, strict=False))
+    span = {drawn: metrics.percentiles(first_draws - second_draws)}
+    return Evidence(first.value - second.value, span, seeds, "points of the relative gain in LER")
+
+
 def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidence | None:
     """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
     if not values:

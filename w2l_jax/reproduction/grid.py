@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from w2l_jax.corpora.demo import DemoConfig
+from w2l_jax.dataset.store import PREPARED
 from w2l_jax.errors import UserError
 
 
@@ -114,14 +115,20 @@ class Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """The update of Figure 4 and of section 6.3."""
+    """The update that Figure 4 times; options of benchmark.py."""
 
     batch_size: int = 64
+    """Utterances."""
     seconds: float = 12.0
+    """Length of each."""
     labels: int = 150
+    """Labels of each."""
     width: int = 250
+    """Channels of layers 1 to 8."""
     top_width: int = 2000
+    """Channels of layers 9 and 10."""
     repetitions: int = 3
+    """Measurements, of which the median counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +167,7 @@ class Scale:
     """Options of train.py for networks from scratch, which have no run to take the architecture from."""
     timing: Timing = Timing()
     languages: tuple[Language, ...] = ()
+    """Those it is adapted to."""
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -188,12 +196,12 @@ class Scale:
         return Path(self.out) / "runs" / cell.name
 
     def find(self, name: str) -> str:
-        """The prepared folder or the manifest that `name` means; raises UserError naming what was looked for."""
+        """The prepared folder or the manifest that `name` means; UserError where it is not there nor to be spoken."""
         prepared = Path(self.data) / name
         manifest = prepared.with_name(f"{prepared.name}.jsonl")
-        if (prepared / "prepared.json").is_file():  # a folder of that name may hold the manifest's recordings
+        if (prepared / PREPARED).is_file():  # a folder of that name may hold the manifest's recordings
             return str(prepared)
-        if manifest.is_file():
+        if manifest.is_file() or any(manifest.is_relative_to(corpus.folder) for corpus in self.synthesized):
             return str(manifest)
         raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; --data names the folder that holds them")
 

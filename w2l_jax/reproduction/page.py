@@ -1,9 +1,7 @@
 """The report as files: index.html with everything in it, and beside it the same as Markdown, PNG, CSV and JSON."""
 
 import collections
-import csv
 import datetime
-import io
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -82,11 +80,7 @@ class _Files:
     def _rows(self, kind: str, name: str, rows: Sequence[tables.Row]) -> None:
         folder = self.folder / kind
         folder.mkdir(parents=True, exist_ok=True)
-        content = io.StringIO()
-        writer = csv.DictWriter(content, list(dict.fromkeys(head for row in rows for head in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(folder / f"{name}.csv", content.getvalue())
+        write_atomically(folder / f"{name}.csv", report.comma_separated(rows))
         write_atomically(folder / f"{name}.json", json.dumps(rows, indent=1, ensure_ascii=False))
 
 

@@ -113,15 +113,12 @@ def table3(study: Study) -> Table:
         for variant in language.variants("table3"):
             for data in (language.dev, *language.tests):
                 decoded = study.decoded(language, variant, data)
-                for search, name in _SEARCHES.items():
+                for search, name in results.TABLE3.items():
                     if found := rates(decoded, search):
                         out.append({"data": base_name(data), "network": variant.text, "search": name, **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE3] if out else []
     caption = "Table 3. With and without language model; means over seeds with 95 % bootstrap intervals"
     return Table("table3", caption, out)
-
-
-_SEARCHES = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM"}
 
 
 def base_name(data: str) -> str:
@@ -164,7 +161,7 @@ def adapted(study: Study, experiment: str) -> Table:
                     far = f" ({language.distance})" if language.distance else ""
                     network = {"network": variant._replace(hours=0.0).text, "hours": variant.hours or "all"}
                     start = {"language": f"{language.name}{far}"}
-                    out.append({**start, **network, "search": _SEARCHES[search], **found})
+                    out.append({**start, **network, "search": results.TABLE3[search], **found})
     return Table(experiment, f"Error rates of the networks of {experiment}; 95 % bootstrap intervals", out)
 
 

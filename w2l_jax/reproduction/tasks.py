@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from w2l_jax.checkpoint import Run, write_atomically
+from w2l_jax.errors import UserError
 from w2l_jax.reproduction.grid import MEASURED, Cell, Language, Scale
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,16 @@ def tasks(scale: Scale) -> list[Task]:
         out.append(_train(scale, cell))
         out += [_decode(scale, cell, name) for name in (cell.language.dev, *cell.language.tests)]
     return out
+
+
+def check(scale: Scale) -> None:
+    """Raises UserError where a run in the scale's folder is for another number of updates than is asked for."""
+    for cell in scale.cells():
+        run, wanted = scale.run(cell), cell.language.steps
+        if Run.exists(run) and (steps := Run(run).config()["steps"]) != wanted:
+            raise UserError(
+                f"{run}: is for {steps} updates, not {wanted} as now asked for; delete it, or name another --out"
+            )
 
 
 def base(scale: Scale) -> Path:
