@@ -304,6 +304,7 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
         ({"augment": AugmentOptions(time_masks=1)}, "--augment"),
         ({"augment": AugmentOptions(frequency_masks=1)}, "--augment"),
         ({"augment": AugmentOptions(speed=0.1)}, "--augment"),
+        ({"augment": AugmentOptions(noise=0.1)}, "--augment"),
         ({"model": ModelConfig(dropout=0.1)}, "--model.dropout"),
         ({"cache_activations": False, "activation_dtype": "float32"}, "--activation_dtype"),
     ],

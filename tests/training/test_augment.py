@@ -6,6 +6,7 @@ import soxr
 
 from w2l_jax import features
 from w2l_jax.errors import UserError
+from w2l_jax.training import augment
 from w2l_jax.training.augment import change_speed, spec_augment, speed_factor
 from w2l_jax.training.options import AugmentOptions
 
@@ -69,3 +70,92 @@ def test_speed_factors_spread_over_their_range_and_repeat():
 def test_speed_that_makes_no_sense():
     with pytest.raises(UserError, match=r"augment\.speed"):
         AugmentOptions(speed=0.7)
+
+
+def speech(seconds=2.0):
+    """Harmonics that come and go by 40 dB, over a little noise."""
+    rng, t = np.random.default_rng(1), np.arange(int(16000 * seconds)) / 16000
+    voice = sum(np.sin(2 * np.pi * 150 * n * t) / n for n in range(1, 40))
+    every = np.arange(0, seconds + 0.1, 0.1)
+    loudness = np.interp(t, every, rng.choice([0.001, 0.1], len(every)))
+    return (voice * loudness + 1e-4 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+def power_of(features_TxM):
+    return jnp.asarray(10 ** (features_TxM[None].astype(np.float32) * augment.DECIBELS / 10))
+
+
+def unlikeness(power_1xTxM, truth_TxM, smooth=1):
+    """1 less the correlation with the truth, of means over `smooth` frames each."""
+    both = np.log10(power_1xTxM[0]), truth_TxM
+    means = [x[: len(x) // smooth * smooth].reshape(-1, smooth, x.shape[1]).mean(axis=1).ravel() for x in both]
+    return 1 - np.corrcoef(*means)[0, 1]
+
+
+@pytest.mark.parametrize(("seconds", "ratio"), [(0.3, 0.0), (0.6, 5.0)])
+def test_an_echo_is_that_of_a_room(seconds, ratio):
+    """Compared with the features of the audio convolved with decaying noise: much closer than the dry ones are."""
+    audio, t = speech(), np.arange(1, int(seconds * 16000)) / 16000
+    tail = np.random.default_rng(0).standard_normal(len(t)) * 10 ** (-3 * t / seconds)
+    response = np.concatenate([[1], tail / np.sqrt(np.sum(tail**2)) * 10 ** (-ratio / 20)])
+    truth = features.spectrogram(np.convolve(audio, response)[: len(audio)].astype(np.float32))
+    dry = power_of(features.spectrogram(audio))
+    ours = augment.reverberate(dry, jnp.array([seconds]), jnp.array([ratio]))
+    assert unlikeness(ours, truth) < 0.5 * unlikeness(dry, truth)
+    # Each band's echo has the energy that was asked for, less what comes after the end.
+    pulse = jnp.zeros((1, 500, 3)).at[:, 0].set(2.0)
+    echo = augment.reverberate(pulse, jnp.array([seconds]), jnp.array([ratio])) - pulse
+    np.testing.assert_allclose(echo.sum(axis=1), 2 * 10 ** (-ratio / 10), rtol=1e-3)
+    frames = round(seconds / features.FRAME_SECONDS)
+    assert 10 * np.log10(echo[0, 1 + frames, 0] / echo[0, 1, 0]) == pytest.approx(-60, abs=1)
+
+
+@pytest.mark.parametrize(("tilt", "ratio"), [(0, 20), (1, 20), (2, 20)])
+def test_noise_is_that_of_noisy_audio(tilt, ratio):
+    audio, rng = speech(), np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.standard_normal(len(audio)))
+    added = np.fft.irfft(spectrum * np.maximum(np.fft.rfftfreq(len(audio), 1 / 16000), 50) ** (-tilt / 2), len(audio))
+    added *= np.sqrt(np.mean(audio**2) / np.mean(added**2)) * 10 ** (-ratio / 20)
+    truth = features.spectrogram((audio + added).astype(np.float32))
+    clean = power_of(features.spectrogram(audio))
+    count, numbers = jnp.array([clean.shape[1]]), (jnp.array([float(tilt)]), jnp.array([float(ratio)]))
+    noisy = clean + augment.noise(jax.random.key(0), clean, count, *numbers)
+    # Single frames of two noises differ by chance, their means over 64 ms little.
+    assert unlikeness(noisy, truth, 8) < 0.4 * unlikeness(clean, truth, 8)
+
+
+def test_other_places_keep_the_form_of_features():
+    rng = np.random.default_rng(0)
+    frames = jnp.array([80, 100, 0, 60] * 8)
+    valid = np.arange(100) < np.asarray(frames)[:, None]
+    x = jnp.asarray((rng.standard_normal((32, 100, 16)) * valid[:, :, None]).astype(np.float16))
+    changed = {}
+    for name, value in {"room": 0.5, "noise": 0.5, "microphone": 6.0}.items():
+        y = np.asarray(augment.elsewhere(jax.random.key(1), x, frames, AugmentOptions(**{name: value})))
+        changed[name] = [row for row in range(32) if not np.array_equal(y[row], x[row]) and frames[row]]
+        assert np.isfinite(y).all() and not y[~valid].any()
+        for row in changed[name]:
+            assert y[row][valid[row]].mean() == pytest.approx(0, abs=1e-5)
+            assert y[row][valid[row]].std() == pytest.approx(1, abs=1e-4)
+    assert len(changed["microphone"]) == 24 and 6 <= len(changed["room"]) <= 18 and 6 <= len(changed["noise"]) <= 18
+    # A microphone changes each band by the same number at all times, but for the normalisation's one factor.
+    y = np.asarray(augment.elsewhere(jax.random.key(1), x, frames, AugmentOptions(microphone=6.0)))[1]
+    scale = y.std(axis=0) / np.asarray(x, np.float32)[1].std(axis=0)
+    np.testing.assert_allclose(scale, scale[0], rtol=1e-3)
+    assert np.ptp(y.mean(axis=0) / scale - np.asarray(x, np.float32)[1].mean(axis=0)) * augment.DECIBELS <= 12.1
+
+
+def test_padding_changes_nothing_of_a_place():
+    x = np.random.default_rng(0).standard_normal((1, 60, 16)).astype(np.float16)
+    options = AugmentOptions(room=1.0, microphone=6.0)
+    alone = augment.elsewhere(jax.random.key(0), jnp.asarray(x), jnp.array([60]), options)
+    padded = jnp.pad(jnp.asarray(x), ((0, 0), (0, 40), (0, 0)), constant_values=3)
+    np.testing.assert_allclose(
+        augment.elsewhere(jax.random.key(0), padded, jnp.array([60]), options)[:, :60], alone, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"room": 1.5}, {"noise": -0.1}, {"microphone": 99.0}])
+def test_places_that_make_no_sense(wrong):
+    with pytest.raises(UserError, match=rf"augment\.{next(iter(wrong))}"):
+        AugmentOptions(**wrong)

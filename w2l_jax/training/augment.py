@@ -1,10 +1,102 @@
-"""Random changes of training features: SpecAugment in the step, speed perturbation on the host."""
+"""Random changes of training features: rooms, noise, microphones and masks in the step, speed on the host."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.training.options import AugmentOptions
+
+DECIBELS = 18.0
+"""What a step of 1 in normalised features is, about: the levels of recorded speech vary by 14 to 24 dB (one σ)."""
+_KNOTS = 6  # of a microphone's curve
+
+
+def in_step(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
+    """All changes that keep the number of frames: another place of recording, then masks."""
+    moved_BxTxM = elsewhere(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
+    return spec_augment(rng, moved_BxTxM, frames_B, options)
+
+
+def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
+    """The utterances as if recorded in another room, in noise, and by another microphone, normalised again.
+
+    Computed on the power that the features stand for, `DECIBELS` a step; float32, and 0 beyond `frames_B`. Utterances
+    that nothing happens to stay as they are.
+    """
+    if not (options.room or options.noise or options.microphone):
+        return features_BxTxM
+    rows, frames, mels = features_BxTxM.shape
+    rngs = iter(jax.random.split(rng, 8))
+
+    def uniform(low: float, high: float) -> jax.Array:
+        return jax.random.uniform(next(rngs), (rows,), minval=low, maxval=high)
+
+    valid_BxTx1 = (jnp.arange(frames) < frames_B[:, None])[:, :, None]
+    power_BxTxM = 10 ** (features_BxTxM.astype(jnp.float32) * (DECIBELS / 10)) * valid_BxTx1
+    changed_B = jnp.full(rows, options.microphone > 0)
+    if options.room:
+        roomy_B = uniform(0, 1) < options.room
+        echoing_BxTxM = reverberate(power_BxTxM, seconds_B=uniform(0.2, 0.8), ratio_B=uniform(0, 15))
+        power_BxTxM = jnp.where(_rows(roomy_B), echoing_BxTxM, power_BxTxM)
+        changed_B |= roomy_B
+    if options.noise:
+        noisy_B = uniform(0, 1) < options.noise
+        noise_BxTxM = noise(next(rngs), power_BxTxM, frames_B, tilt_B=uniform(0, 2), ratio_B=uniform(5, 35))
+        power_BxTxM += _rows(noisy_B) * noise_BxTxM
+        changed_B |= noisy_B
+    levels_BxTxM = jnp.log10(jnp.maximum(power_BxTxM, 1e-30)) * (10 / DECIBELS)
+    if options.microphone:
+        levels_BxTxM += _curves(next(rngs), rows, mels)[:, None] * (options.microphone / DECIBELS)
+    return jnp.where(_rows(changed_B), _normalized(levels_BxTxM, valid_BxTx1), features_BxTxM)
+
+
+def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array) -> jax.Array:
+    """Adds an echo that has lost 60 dB after `seconds_B` and whose energy is `ratio_B` dB below the direct sound's."""
+    keep_Bx1 = 10 ** (-6 * FRAME_SECONDS / seconds_B)[:, None]
+    level_Bx1 = (1 - keep_Bx1) / keep_Bx1 * 10 ** (-ratio_B / 10)[:, None]
+
+    def advance(echo_BxM, power_BxM):
+        return keep_Bx1 * (echo_BxM + power_BxM), power_BxM + level_Bx1 * echo_BxM
+
+    _, power_TxBxM = jax.lax.scan(advance, jnp.zeros_like(power_BxTxM[:, 0]), power_BxTxM.swapaxes(0, 1))
+    return power_TxBxM.swapaxes(0, 1)
+
+
+def noise(
+    rng: jax.Array, power_BxTxM: jax.Array, frames_B: jax.Array, tilt_B: jax.Array, ratio_B: jax.Array
+) -> jax.Array:
+    """The power [B, T, M] of steady noise, `ratio_B` dB below that of the speech.
+
+    It falls with frequency to the power of `tilt_B`: 0 is white and 2 brown. Levels ripple by 3 dB, as those of noise
+    in filters this narrow do.
+    """
+    mels = power_BxTxM.shape[2]
+    spectrum_BxM = jnp.asarray(_centres(mels) / 1000, jnp.float32) ** -tilt_B[:, None]
+    spectrum_BxM /= spectrum_BxM.mean(axis=1, keepdims=True)
+    speech_B = power_BxTxM.sum((1, 2)) / jnp.maximum(frames_B * mels, 1)
+    ripple_BxTxM = 10 ** (0.3 * jax.random.normal(rng, power_BxTxM.shape))
+    return _rows(speech_B * 10 ** (-ratio_B / 10)) * spectrum_BxM[:, None] * ripple_BxTxM
+
+
+def _curves(rng: jax.Array, rows: int, mels: int) -> jax.Array:
+    """Random piecewise linear functions [rows, M] over the bands, within ±1."""
+    knots_BxK = jax.random.uniform(rng, (rows, _KNOTS), minval=-1)
+    at_M = jnp.linspace(0, _KNOTS - 1, mels)
+    return jax.vmap(lambda knots_K: jnp.interp(at_M, jnp.arange(_KNOTS), knots_K))(knots_BxK)
+
+
+def _normalized(features_BxTxM: jax.Array, valid_BxTx1: jax.Array) -> jax.Array:
+    """As `features.normalized` does, over the valid frames."""
+    count_Bx1x1 = jnp.maximum(valid_BxTx1.sum((1, 2), keepdims=True) * features_BxTxM.shape[2], 1)
+    mean_Bx1x1 = (features_BxTxM * valid_BxTx1).sum((1, 2), keepdims=True) / count_Bx1x1
+    centred_BxTxM = (features_BxTxM - mean_Bx1x1) * valid_BxTx1
+    variance_Bx1x1 = jnp.square(centred_BxTxM).sum((1, 2), keepdims=True) / count_Bx1x1
+    return centred_BxTxM / jnp.sqrt(variance_Bx1x1 + 1e-6)
+
+
+def _rows(values_B: jax.Array) -> jax.Array:
+    return values_B[:, None, None]
 
 
 def spec_augment(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
@@ -46,6 +138,14 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
+_EDGE = float(_hz_to_mel(np.array(8000.0)))
+
+
+def _centres(mels: int) -> np.ndarray:
+    """Where the filters lie [M] in Hz: evenly on the mel scale between 0 and 8 kHz."""
+    return _mel_to_hz(np.arange(1, mels + 1) * _EDGE / (mels + 1))
+
+
 def change_speed(features_TxM: np.ndarray, factor: float) -> np.ndarray:
     """The features of the utterance played `factor` times as fast, [round(T / factor), M], float16.
 
@@ -54,10 +154,7 @@ def change_speed(features_TxM: np.ndarray, factor: float) -> np.ndarray:
     """
     frames, mels = features_TxM.shape
     rows = np.arange(changed_frames(frames, factor)) * factor
-    # Centres of the filters lie evenly on the mel scale between 0 and 8 kHz.
-    edge = float(_hz_to_mel(np.array(8000.0)))
-    centres = _mel_to_hz(np.arange(1, mels + 1) * edge / (mels + 1))
-    columns = _hz_to_mel(centres / factor) * (mels + 1) / edge - 1
+    columns = _hz_to_mel(_centres(mels) / factor) * (mels + 1) / _EDGE - 1
     return _interpolate(_interpolate(features_TxM.astype(np.float32), rows, 0), columns, 1).astype(np.float16)
 
 

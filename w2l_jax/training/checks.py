@@ -48,13 +48,12 @@ def check(options: TrainOptions) -> None:
 
 
 def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
-    augment = options.augment
     if not transfer.frozen_prefix(frozen):
         raise UserError(
             f"--cache_activations stores what the lowest layers give, but --frozen_layers={options.frozen_layers} "
             "freezes no layer from the first up: freeze some, or leave --cache_activations away"
         )
-    if augment.frequency_masks or augment.time_masks or augment.speed:
+    if options.augment.on:
         raise UserError(
             "--cache_activations and --augment contradict each other: augmentation changes what the frozen layers see "
             "at every step; leave one of the two away"

@@ -60,10 +60,26 @@ class AugmentOptions:
     """SpecAugment: longest stretch in frames, at most a fifth of the utterance."""
     speed: float = 0.0
     """Speed perturbation: each utterance is played faster or slower by up to this share (0.1: 0.9 to 1.1)."""
+    room: float = 0.0
+    """Share of utterances that get the echo of a room, 0.2 to 0.8 s long."""
+    noise: float = 0.0
+    """Share of utterances that get steady noise of random colour, 5 to 35 dB below the speech."""
+    microphone: float = 0.0
+    """Other microphones: a random smooth curve over the frequencies, of up to this many dB up or down (6)."""
 
     def __post_init__(self):
         if not 0 <= self.speed < 0.5:
             raise UserError(f"augment.speed must lie in [0, 0.5), not {self.speed}")
+        for name in ("room", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"augment.{name} is a share of the utterances, 0 to 1, not {getattr(self, name)}")
+        if not 0 <= self.microphone <= 40:
+            raise UserError(f"augment.microphone must lie between 0 and 40 dB, not {self.microphone}")
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is changed at all."""
+        return any((self.frequency_masks, self.time_masks, self.speed, self.room, self.noise, self.microphone))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
-from w2l_jax.training.augment import spec_augment
+from w2l_jax.training import augment
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 
 
@@ -197,7 +197,7 @@ def make_step(
 
     def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         augment_rng, dropout_rng = jax.random.split(rng)
-        features = spec_augment(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
+        features = augment.in_step(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
         batch = batch._replace(features_BxTxM=features)
         params = {**trained, **frozen}
         logits_BxSxV = forward(params, batch, config, dropout_rng if config.model.dropout else None)
