@@ -1,10 +1,11 @@
 """Run the paper's experiments as a grid and set our figures beside the paper's claims."""
 
 import fcntl
-import shlex
+import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TextIO
 
@@ -13,7 +14,7 @@ from w2l_jax.corpora import demo
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction import page
 from w2l_jax.reproduction.grid import Scale
-from w2l_jax.reproduction.tasks import Clock, Task, check, tasks
+from w2l_jax.reproduction.tasks import Diary, Task, tasks, typed
 from w2l_jax.terminal import terminal
 
 REPORT_EVERY = 10
@@ -33,37 +34,47 @@ def main(argv: list[str] | None = None) -> None:
     scale = config.parse(Scale, argv, description=DESCRIPTION)
     if not scale.languages:
         raise UserError("--config names the scale: configs/reproduce_demo.toml, _real.toml or _paper.toml")
-    check(scale)
-    every = tasks(scale)
+    every, diary = tasks(scale), Diary(Path(scale.out))
     left = [task for task in every if not task.done()]
     print(f"{len(every)} tasks, {len(left)} of them left", flush=True)
     if scale.dry_run:
         for task in left:
-            print(f"{task.name}: {' '.join(task.command())}")
+            print(f"# {task.name}\n{typed(task)}")
         return
     if scale.report_only:
         print(f"report: {page.write(scale)}")
         return
+    for task in left:
+        task.command()  # which finds its data, or says now what is missing
+    diary.check(every)
     lock = alone(Path(scale.out))
     speak(scale)
-    clock, failed = Clock(Path(scale.out) / "seconds.json"), []
+    failed = []
     for task in left:
         if task.done():  # by somebody else, meanwhile
             continue
         if waits_for := [other.name for other in every if other.name in task.needs and not other.done()]:
             print(f"\n{task.name}: left out, since there is no {waits_for[0]}", flush=True)
             continue
-        seconds, number = clock.left(every), sum(other.done() for other in every) + 1
+        seconds, number = diary.left(every), sum(other.done() for other in every) + 1
         about = "" if seconds is None else f", about {seconds / 60:.0f} minutes left"
         print(f"\n[{number}/{len(every)}{about}] {task.name}", flush=True)
-        if code := call(task, clock, lock):
-            print(f"stopped with exit code {code}; the rest goes on", flush=True)
+        code = call(task, diary, lock)
+        if not task.done():
+            print(f"stopped with exit code {code} and is not done; the rest goes on", flush=True)
             failed.append(task.name)
         if number % REPORT_EVERY == 0:
-            print(f"report so far: {page.write(scale)}", flush=True)
+            report_so_far(scale)
     print(f"report: {page.write(scale)}", flush=True)
     if failed:
-        raise UserError(f"failed: {', '.join(failed)} (messages above); run this again to try only what is missing")
+        raise UserError(f"not done: {', '.join(failed)} (messages above); run this again to try only what is missing")
+
+
+def report_so_far(scale: Scale) -> None:
+    try:
+        print(f"report so far: {page.write(scale)}", flush=True)
+    except Exception:  # the grid is worth more than a look at it on the way
+        print(f"no report so far; the rest goes on\n{traceback.format_exc()}", flush=True)
 
 
 def alone(out: Path) -> TextIO:
@@ -83,15 +94,20 @@ def speak(scale: Scale) -> None:
             demo.make_corpus(corpus.folder, corpus.speech, progress=screen.bar)
 
 
-def call(task: Task, clock: Clock, lock: TextIO) -> int:
+def call(task: Task, diary: Diary, lock: TextIO) -> int:
     """Runs a task's command, which holds the lock too, and notes what it took; returns its exit code."""
     script, *arguments = task.command()
-    print(f"$ python launch/{script} {shlex.join(arguments)}", flush=True)
+    print(f"$ {typed(task)}", flush=True)
     started = time.monotonic()
-    try:
-        return subprocess.run([sys.executable, str(HERE / script), *arguments], pass_fds=[lock.fileno()]).returncode
-    finally:
-        clock.add(task, time.monotonic() - started)
+    with subprocess.Popen([sys.executable, str(HERE / script), *arguments], pass_fds=[lock.fileno()]) as process:
+        # Who stops this process stops the command (Ctrl-C reaches both), and waits until it has saved what it has.
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate() or sys.exit(128 + signal.SIGTERM))
+        try:
+            return process.wait()
+        finally:
+            process.wait()
+            signal.signal(signal.SIGTERM, before)
+            diary.add(task, time.monotonic() - started)
 
 
 if __name__ == "__main__":

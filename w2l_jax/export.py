@@ -62,6 +62,8 @@ def _write(folder: Path, texts: Mapping[str, str], params: Params, meta: dict[st
         if name in texts:
             write_atomically(folder / name, texts[name])
     run.save(meta["step"], params, None, meta, best=meta["step"], keep=(), finished=True)
+    for note in run.checkpoints.rglob("commit_success.txt"):  # in which Orbax says where this machine wrote it
+        write_atomically(note, "Checkpoint commit was successful")
     return Run.open(folder)
 
 

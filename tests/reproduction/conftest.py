@@ -77,7 +77,6 @@ def write_cell(
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "decode").mkdir()
     (folder / "run.json").write_text('{"format": 1}')
-    (folder / "config.toml").write_text("steps = 100")
     (folder / "checkpoints" / "checkpoints.json").write_text(json.dumps({"last": 100, "finished": finished}))
     (folder / "certificate.json").write_text(json.dumps({"flops": flops, "frames": 1000, "flops_share_of_k0": 0.5}))
     lines = []

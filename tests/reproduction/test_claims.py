@@ -59,8 +59,10 @@ CASES = [
     ("a quarter of the speech, longer", "german, 0.4 h", {MIDDLE: ler(20, 25)}, CONFIRMED),
     ("a quarter of the speech, longer", "german, 0.4 h", {MIDDLE: ler(20, 20.5)}, REFUTED),
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50), MIDDLE: ler(30, 20)}, CONFIRMED),
-    ("overfits even earlier", "german, 0.1 h", {FEW: ler(30, 20), MIDDLE: ler(30, 20)}, UNDECIDED),
+    ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50), MIDDLE: ler(40, 50)}, UNDECIDED),
+    ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 40.5), MIDDLE: ler(30, 20)}, REFUTED),  # it hardly does
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(30, 20), MIDDLE: ler(40, 50)}, REFUTED),
+    ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50)}, WAITING),
     ("scratch in LER", "de_dev", {K0: GOOD, SCRATCH: BAD}, CONFIRMED),
     ("scratch in LER", "de_test", {K0: BAD, SCRATCH: GOOD}, REFUTED),
     ("scratch in LER", "de_dev", {K0: GOOD, SCRATCH: ALIKE}, UNDECIDED),
@@ -117,7 +119,9 @@ def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
     write("german", K0, seeds=[1], wrong=[6] * 20)
     write("german", SCRATCH, wrong=[5] * 20)
     found = one(scale, "scratch in LER", "de_dev")
-    assert found.verdict == UNDECIDED and found.found == "-20.0 points of LER [-20.0, -20.0] over utterances"
+    assert found.verdict == UNDECIDED and found.found == (
+        "-20.0 points of LER [-20.0, -20.0] over utterances (seeds -50.0, +10.0)"
+    )
 
 
 def test_seeds_that_are_missing_on_one_side_do_not_count(scale, write):
@@ -146,6 +150,13 @@ def test_gains_by_the_amount_of_speech(scale, write):
     assert found.verdict == CONFIRMED and "all 20 % less LER than from scratch, 0.1 h 60 %" in found.found
 
 
+def test_gains_that_fall_with_less_speech(scale, write):
+    for hours, wrong in ((0.0, 1), (0.1, 4)):
+        write("german", K0._replace(hours=hours), wrong=[wrong, wrong] * 10)
+        write("german", SCRATCH._replace(hours=hours), wrong=[5, 5] * 10)
+    assert one(scale, "The less speech", "german").verdict == REFUTED
+
+
 def measured(scale, subject, **columns):
     path = Path(scale.out) / "benchmark" / f"{subject}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +179,9 @@ def test_the_time_of_an_update(scale, seconds, speed, expected):
     assert found.verdict == expected and f"k = 6: {seconds[1] / 4:.2f}" in found.found
 
 
-@pytest.mark.parametrize(("at_8", "falls", "halves"), [(50, CONFIRMED, CONFIRMED), (60, CONFIRMED, REFUTED)])
+@pytest.mark.parametrize(
+    ("at_8", "falls", "halves"), [(50, CONFIRMED, CONFIRMED), (60, CONFIRMED, REFUTED), (70, REFUTED, REFUTED)]
+)
 def test_memory(scale, at_8, falls, halves):
     zero = [0] * 5
     measured(

@@ -86,6 +86,8 @@ def test_gains_are_relative(made):
     half = gain(made([1] * 30), made([2] * 30))
     more = gain_difference(half, (evidence, draws), "utterances")
     assert more.value == pytest.approx(50 - evidence.value) and more.seeds == pytest.approx((50 - evidence.value,))
+    several = gain_difference(gain(made([1] * 9, [2] * 9), made([4] * 9, [4] * 9)), half, "utterances")
+    assert several.seeds == pytest.approx((75 - 50, 50 - 50))
     # Half without any doubt: the interval is that of the other gain, the other way round.
     assert more.span == pytest.approx((50 - evidence.span[1], 50 - evidence.span[0]))
 
@@ -121,7 +123,10 @@ def test_speakers_decide_where_there_are_enough():
     [((-1, 1), CONFIRMED), ((2.5, 4), REFUTED), ((-4, -2.5), REFUTED), ((1, 3), UNDECIDED), ((-3, 3), UNDECIDED)],
 )
 def test_about_equal(span, expected):
-    assert equivalence(Evidence(0, {"utterances": span}, (0,), ""), 2) == expected
+    middle = float(np.mean(span))
+    assert equivalence(Evidence(middle, {"utterances": span}, (middle,), ""), 2) == expected
+    # Seeds on both sides of the margin leave it open, however sure their mean is.
+    assert equivalence(Evidence(middle, {"utterances": span}, (middle - 5, middle + 5), ""), 2) == UNDECIDED
 
 
 def test_claims_of_several_parts():
@@ -134,5 +139,7 @@ def test_claims_of_several_parts():
 def test_seeds_in_place_of_an_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
-    assert found.text() == "0.30 of the work [0.20, 0.40] over 2 seeds"
-    assert "0 x (one seed: no interval)" in over_seeds([1.0], "x").text() and over_seeds([], "x") is None
+    assert found.text() == "0.30 of the work [0.20, 0.40] over the range of seeds (seeds 0.20, 0.40)"
+    one = over_seeds([1.0], "x")
+    assert "0 x (one seed: no interval, so undecided)" in one.text() and over_seeds([], "x") is None
+    assert verdict(one, 5) == verdict(one, -5) == UNDECIDED

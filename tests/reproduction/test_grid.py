@@ -62,6 +62,30 @@ def test_wrong_names():
         Language("german")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tests": ("alc/test", "pd1/test")}, "two of dev and tests are called test"),
+        ({"tests": ("other/dev",)}, "two of dev and tests are called dev"),
+        ({"amounts": ()}, "figure6 needs amounts"),
+        ({"arguments": ("--max_hours=25",)}, "--max_hours=25: networks are compared after equally many updates"),
+    ],
+)
+def test_languages_whose_results_would_be_confused(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(GERMAN, **change)
+
+
+def test_scales_whose_results_would_be_confused():
+    with pytest.raises(UserError, match=r"two of .* are called german"):
+        Scale(languages=(GERMAN, dataclasses.replace(GERMAN, steps=7)))
+    near = [Language(name, "train", "dev", distance="near") for name in ("dutch", "danish")]
+    with pytest.raises(UserError, match=r"two of .* are near"):
+        Scale(languages=tuple(near))
+    with pytest.raises(UserError, match="forgetting needs base_data"):
+        Scale(languages=(dataclasses.replace(GERMAN, experiments=("forgetting",)),))
+
+
 def test_data_are_prepared_folders_or_manifests(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

@@ -16,6 +16,8 @@ import pytest
 from w2l_jax import config, model, training
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.checkpoint import Run
+from w2l_jax.corpora import manifest
+from w2l_jax.dataset.prepare import PrepareConfig, prepare
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import loop
@@ -368,6 +370,25 @@ def test_finished_run_can_go_further(options):
     _, result = run(dataclasses.replace(options, resume=True, steps=8))
     assert result.position.step == 8
     assert Run.open(options.run).config()["steps"] == 8 and not Run.open(options.run).config()["resume"]
+
+
+def test_a_language_without_a_preset(options, tmp_path):
+    """Its alphabet is that of the prepared folder, at the start, when going on, and for the dev manifest."""
+    utterances = [dataclasses.replace(u, language="Klingon") for u in manifest.read(options.data.train)]
+    config_ = PrepareConfig(language="Klingon").with_alphabet_of(u.text for u in utterances)
+    prepare(utterances, tmp_path / "klingon", config_, workers=1)
+    folder = str(tmp_path / "klingon")
+    options = dataclasses.replace(options, data=dataclasses.replace(options.data, train=folder, dev=folder))
+    options = dataclasses.replace(options, allow_speaker_overlap=True)
+    job, _ = run(options)
+    assert (
+        job.alphabet.characters == config_.alphabet and Run.open(options.run).config()["data"]["language"] == "klingon"
+    )
+    stored = config.load(TrainOptions, Path(options.run) / "config.toml")
+    _, result = run(dataclasses.replace(stored, resume=True, steps=8))
+    assert result.position.step == 8
+    with pytest.raises(UserError, match="unknown language 'Romulan'"):
+        run(dataclasses.replace(options, data=dataclasses.replace(options.data, language="Romulan")))
 
 
 def test_a_run_older_than_an_option_can_go_on(options):

@@ -82,7 +82,8 @@ def _scratch(study: Study) -> Iterator[Finding]:
 
 def _last_losses(study: Study, language: Language, variant: Variant) -> list[float]:
     ends = (curve(study, cell) for cell in study.cells(language, variant) if study.complete(cell))
-    return [[row["loss"] for row in rows if row["kind"] == "train"][-1] for rows in ends if rows]
+    losses = ([row["loss"] for row in rows if row["kind"] == "train"] for rows in ends)
+    return [several[-1] for several in losses if several]
 
 
 def _seconds(study: Study) -> Finding:

@@ -1,6 +1,7 @@
 """Learning curves: rows of numbers from the courses of training, and how they are drawn (Figures 2, 3, 5 and 6)."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,23 +63,27 @@ def smoothing(steps: int) -> int:
 
 
 def rows(study: Study, cell: Cell) -> list[Row]:
-    """A row a point of a cell's curves: `train` is the median loss of the updates up to it, others are evaluations."""
-    done = work(study, cell)
+    """A row a point of a cell's curves: `train` is the median loss of the updates around it, others are evaluations."""
+    done, course = work(study, cell), study.course(cell)
     start = {"network": cell.variant.text, "seed": cell.seed}
-    window, losses, found = smoothing(cell.language.steps), [], []
-    course = study.course(cell)
-    last_of_block = {line["seconds"]: line["step"] for line in course if line["kind"] == "train"}
+
+    def place(line: Row) -> Row:
+        return {"update": line["step"], "minutes": line.get("seconds", 0) / 60, "TFLOP": done.get(line["step"])}
+
+    found = []
     for line in course:
-        place = {"update": line["step"], "minutes": line.get("seconds", 0) / 60, "TFLOP": done.get(line["step"])}
-        if line["kind"] == "train":
-            losses += [line["loss"]] * math.isfinite(line["loss"])  # updates left out have none
-            # Clocks are read at the end of a block of updates.
-            if len(losses) >= window and last_of_block[line["seconds"]] == line["step"]:
-                loss = float(np.median(losses[-window:]))
-                found.append({**start, "kind": "train", **place, "loss": loss, "LER (%)": None, "WER (%)": None})
-        elif line["kind"] in ("dev", "old_dev"):
+        if line["kind"] in ("dev", "old_dev"):
             rates = {"LER (%)": 100 * line["ler"], "WER (%)": 100 * line["wer"]}
-            found.append({**start, "kind": line["kind"], **place, "loss": line["loss"], **rates})
+            found.append({**start, "kind": line["kind"], **place(line), "loss": line["loss"], **rates})
+    updates, half = [line for line in course if line["kind"] == "train"], smoothing(cell.language.steps) // 2
+    # Clocks are read at the end of a block of updates.
+    ends = [i for i, (a, b) in enumerate(itertools.pairwise(updates), 1) if a["seconds"] != b["seconds"]]
+    for end in ends:
+        around = [line["loss"] for line in updates[max(end - half, 0) : end + half]]
+        losses = [loss for loss in around if math.isfinite(loss)]  # updates left out have none
+        if len(around) == 2 * half and losses:
+            loss = {"loss": float(np.median(losses)), "LER (%)": None, "WER (%)": None}
+            found.append({**start, "kind": "train", **place(updates[end - 1]), **loss})
     return found
 
 

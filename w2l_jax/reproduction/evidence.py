@@ -21,7 +21,7 @@ NOT_TESTABLE = "not testable here"
 WAITING = "not run yet"
 """What could decide is missing so far."""
 
-_ONE_SEED = "(one seed: no interval)"
+_ONE_SEED = "(one seed: no interval, so undecided)"
 
 MEASURES: dict[str, tuple[str, float]] = {
     "ler": ("points of LER", 100.0),
@@ -37,7 +37,7 @@ class Evidence:
 
     value: float
     spans: Mapping[str, tuple[float, float]]
-    """95 % bootstrap intervals by what was drawn, or the range over seeds; the last one decides."""
+    """95 % bootstrap intervals by what was drawn, or the range of the seeds' numbers; the last one decides."""
     seeds: tuple[float, ...]
     """The number of each seed alone."""
     unit: str
@@ -49,37 +49,39 @@ class Evidence:
         return list(self.spans.values())[-1]
 
     def text(self) -> str:
-        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances`."""
+        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances (seeds -3.0, -3.4)`."""
         spans = [
             of if of == _ONE_SEED else f"[{low:{self.form}}, {high:{self.form}}] over {of}"
             for of, (low, high) in self.spans.items()
         ]
-        return f"{self.value:{self.form}} {self.unit} {', '.join(spans)}"
+        alone = ", ".join(f"{seed:{self.form}}" for seed in self.seeds)
+        seeds = f" (seeds {alone})" if len(self.seeds) > 1 else ""
+        return f"{self.value:{self.form}} {self.unit} {', '.join(spans)}{seeds}"
 
 
 def verdict(evidence: Evidence, border: float = 0.0) -> str:
     """Decides a claim that a number is below `border`.
 
     Confirmed: the whole interval is below it, and so is every seed. The other way round: the whole interval and every
-    seed are above it. Else undecided.
+    seed are above it. Else, or where there is a single number without interval, undecided.
     """
-    low, high = evidence.span
-    if high < border and max(evidence.seeds) < border:
+    all_of_it = (*evidence.span, *evidence.seeds)
+    if _ONE_SEED in evidence.spans:
+        return UNDECIDED
+    if max(all_of_it) < border:
         return CONFIRMED
-    if low > border and min(evidence.seeds) > border:
-        return REFUTED
-    return UNDECIDED
+    return REFUTED if min(all_of_it) > border else UNDECIDED
 
 
 def equivalence(evidence: Evidence, margin: float) -> str:
-    """Decides a claim that a number is about zero: confirmed where the whole interval lies within ±`margin`.
+    """Decides that a number is about zero: confirmed where the whole interval and each seed lie within ±`margin`.
 
-    The other way round: it lies wholly outside. Else undecided.
+    The other way round: all of them lie beyond it on one side. Else undecided.
     """
-    low, high = evidence.span
-    if -margin < low and high < margin:
+    all_of_it = (*evidence.span, *evidence.seeds)
+    if -margin < min(all_of_it) and max(all_of_it) < margin:
         return CONFIRMED
-    return REFUTED if low > margin or high < -margin else UNDECIDED
+    return REFUTED if min(all_of_it) > margin or max(all_of_it) < -margin else UNDECIDED
 
 
 def every(verdicts: Sequence[str]) -> str:
@@ -155,9 +157,12 @@ def gain(
 
 
 def gain_difference(one: tuple[Evidence, np.ndarray], other: tuple[Evidence, np.ndarray], drawn: str) -> Evidence:
-    """How much larger one `gain` is than another; `drawn` says what their draws have in common."""
+    """How much larger one `gain` is than another; `drawn` says what their draws have in common.
+
+    Of seeds each of one is compared with each of the other, since those of different data have nothing in common.
+    """
     (first, first_draws), (second, second_draws) = one, other
-    seeds = tuple(a - b for a, b in zip(first.seeds, second.seeds, strict=False))
+    seeds = tuple(a - b for a in first.seeds for b in second.seeds)
     span = {drawn: metrics.percentiles(first_draws - second_draws)}
     return Evidence(first.value - second.value, span, seeds, "points of the relative gain in LER")
 
@@ -166,7 +171,7 @@ def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidenc
     """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
     if not values:
         return None
-    name = f"{len(values)} seeds" if len(values) > 1 else _ONE_SEED
+    name = "the range of seeds" if len(values) > 1 else _ONE_SEED
     return Evidence(float(np.mean(values)), {name: (min(values), max(values))}, tuple(values), unit, form)
 
 

@@ -1,8 +1,9 @@
 """What the paper's figures and tables need: which networks are trained, on how much of what, how often."""
 
+import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class Language:
     text: str = ""
     """File of text for the language model beside the training transcripts."""
     distance: str = ""
-    """How far it is from the base's language, such as near or far, where that is compared."""
+    """How far it is from the base's language, near or far, where that is compared."""
     experiments: tuple[str, ...] = ()
     """Those that this language takes part in."""
     amounts: tuple[float, ...] = ()
@@ -94,6 +95,12 @@ class Language:
             raise UserError(f"{self.name}: no experiment {wrong[0]!r}; there are {', '.join(_TRAINED)}")
         if not (self.name and self.train and self.dev):
             raise UserError("each of [[languages]] needs name, train and dev")
+        if "figure6" in self.experiments and not self.amounts:
+            raise UserError(f"{self.name}: figure6 needs amounts, such as [100.0, 20.0] (hours)")
+        if same := _repeated(Path(data).name for data in (self.dev, *self.tests)):
+            raise UserError(f"{self.name}: two of dev and tests are called {same}; results are kept by that name")
+        if ending := [a for a in self.arguments if a.startswith(("--steps", "--max_hours", "--patience"))]:
+            raise UserError(f"{self.name}: {ending[0]}: networks are compared after equally many updates, `steps`")
 
     def variants(self, experiment: str) -> tuple[Variant, ...]:
         """The networks that an experiment compares in this language; none where it takes no part."""
@@ -169,6 +176,14 @@ class Scale:
     languages: tuple[Language, ...] = ()
     """Those it is adapted to."""
 
+    def __post_init__(self):
+        if same := _repeated(language.name for language in self.languages):
+            raise UserError(f"two of [[languages]] are called {same}")
+        if same := _repeated(language.distance for language in self.languages if language.distance):
+            raise UserError(f"two of [[languages]] are {same}: one near and one far language are compared")
+        if not self.base_data and any("forgetting" in language.experiments for language in self.languages):
+            raise UserError("forgetting needs base_data, data of the base's language")
+
     @property
     def chosen(self) -> tuple[str, ...]:
         """The experiments asked for; raises UserError for one that does not exist."""
@@ -204,6 +219,11 @@ class Scale:
         if manifest.is_file() or any(manifest.is_relative_to(corpus.folder) for corpus in self.synthesized):
             return str(manifest)
         raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; --data names the folder that holds them")
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """A name that comes twice, else ""."""
+    return next((name for name, count in collections.Counter(names).items() if count > 1), "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,27 +1,28 @@
 """What the grid is made of: the speech, and every training."""
 
 import math
+from pathlib import Path
 
 from w2l_jax.decoding.comparison import Decoded
 from w2l_jax.reproduction import curves
 from w2l_jax.reproduction.study import Study
-from w2l_jax.reproduction.tables import Row, Table, base_name, last
+from w2l_jax.reproduction.tables import Row, Table, last
 
 
 def data(study: Study) -> Table:
     """What the base is measured on, and each language's networks learn from and are tested on."""
     out = []
     if base := study.base():
-        out.append(_of_decoded(base, base_name(study.scale.base_data), "the base's language"))
+        out.append(_of_decoded(base, Path(study.scale.base_data).name, "the base's language"))
     for language in study.scale.languages:
         if dataset := study.training_data(language):
             count = {"utterances": len(dataset), "hours": dataset.hours, "speakers": len(dataset.speakers)}
-            out.append({"data": base_name(language.train), "use": f"training, {language.name}"} | count)
+            out.append({"data": Path(language.train).name, "use": f"training, {language.name}"} | count)
         for name in (language.dev, *language.tests):
             for cell in study.scale.cells():
                 found = study.decoded(language, cell.variant, name) if cell.language == language else {}
                 if found:
-                    out.append(_of_decoded(next(iter(found.values())), base_name(name), f"test, {language.name}"))
+                    out.append(_of_decoded(next(iter(found.values())), Path(name).name, f"test, {language.name}"))
                     break
     return Table("data", "Speech; 0 speakers: nobody knows them", out)
 

@@ -3,7 +3,6 @@
 import collections
 import datetime
 import json
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from w2l_jax.reproduction.figures import Picture
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.study import Study
 from w2l_jax.reproduction.tables import Table
-from w2l_jax.reproduction.tasks import Task
+from w2l_jax.reproduction.tasks import Task, typed
 
 
 def write(scale: Scale) -> Path:
@@ -96,10 +95,9 @@ def _head(study: Study, files: _Files) -> str:
     }
     for language in scale.languages:
         amounts = f", amounts {', '.join(f'{h:g} h' for h in language.amounts)}" if language.amounts else ""
-        data = ", ".join(map(tables.base_name, (language.dev, *language.tests)))
+        data = ", ".join(Path(data).name for data in (language.dev, *language.tests))
         facts[language.name] = (
-            f"train {tables.base_name(language.train)}{amounts}, {language.steps} updates, seeds {language.seeds}; "
-            f"test {data}"
+            f"train {Path(language.train).name}{amounts}, {language.steps} updates, seeds {language.seeds}; test {data}"
         )
     if about := study.about("step"):
         facts["measured"] = about
@@ -124,7 +122,7 @@ def _time(seconds: float) -> str:
 def _command(task: Task) -> str:
     """What was run, as a user would type it."""
     try:
-        return f"python launch/{shlex.join(part for part in task.command() if part != '--resume')}"
+        return typed(task).replace(" --resume", "")
     except UserError:  # its data have been there, but are no more
         return task.name
 

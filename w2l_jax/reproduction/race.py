@@ -13,6 +13,7 @@ from w2l_jax.reproduction.study import Study
 
 CLOCKS = {"TFLOP": "work", "minutes": "measured time", "update": "updates"}
 """What is counted, and what people call it. Work comes first: it is exact where machines are shared."""
+_UNITS = {"TFLOP": " TFLOP", "minutes": " minutes", "update": ""}
 _POINTS = 200
 
 _Curve = np.ndarray  # [points, 2]: what the clock says, loss
@@ -66,7 +67,7 @@ def _share(
     clock: str,
     wrong: Callable[[np.ndarray], np.ndarray],
 ) -> Evidence | None:
-    found = []
+    found, compared = [], ""
     for cells in _seeds(study, language, variants):
         courses = [_curve(study, cell, "train", clock) for cell in cells]
         if not all(map(len, courses)):
@@ -76,7 +77,9 @@ def _share(
             points = np.linspace(first, last, _POINTS)
             losses_VxP = np.stack([np.interp(points, *c.T) for c in courses])
             found.append(100 * float(np.mean(wrong(losses_VxP))))
-    return over_seeds(found, f"% of the {CLOCKS[clock]}")
+            whole = _curve(study, cells[0], "dev", clock)[-1, 0]
+            compared = compared or f" compared, {first:.3g} to {last:.3g} of {whole:.3g}{_UNITS[clock]}"
+    return over_seeds(found, f"% of the {CLOCKS[clock]}{compared}")
 
 
 def _seeds(study: Study, language: Language, variants: Sequence[Variant]) -> list[tuple[Cell, ...]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,10 +75,10 @@ def table1(study: Study) -> Table:
             for kind, variant in (("S", SCRATCH), ("TL", best)):
                 found = variant and rates(study.decoded(language, variant, data), "beam")
                 if found:
-                    out.append({"data": base_name(data), "network": kind, "trained": variant.text, **found})
+                    out.append({"data": Path(data).name, "network": kind, "trained": variant.text, **found})
     base = study.base()
     if found := base and rates({0: base}, "greedy"):
-        start = {"data": base_name(study.scale.base_data), "network": "base"}
+        start = {"data": Path(study.scale.base_data).name, "network": "base"}
         out.append({**start, "trained": "before transfer; greedy", **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE1] if out else []
     caption = (
@@ -115,15 +116,10 @@ def table3(study: Study) -> Table:
                 decoded = study.decoded(language, variant, data)
                 for search, name in results.TABLE3.items():
                     if found := rates(decoded, search):
-                        out.append({"data": base_name(data), "network": variant.text, "search": name, **found})
+                        out.append({"data": Path(data).name, "network": variant.text, "search": name, **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE3] if out else []
     caption = "Table 3. With and without language model; means over seeds with 95 % bootstrap intervals"
     return Table("table3", caption, out)
-
-
-def base_name(data: str) -> str:
-    """The last part of a name of data."""
-    return data.rpartition("/")[2]
 
 
 def best_transfer(study: Study, language: Language, experiment: str = "table1") -> Variant | None:
@@ -227,7 +223,7 @@ def worst(study: Study, language: Language, count: int = 10) -> Table:
             record = decoded.records[name]
             text = {"expected": record["expected"], "predicted": record["predicted"]}
             out.append(
-                {"data": base_name(data), **text, "LER (%)": 100 * errors.ler, "WER (%)": 100 * errors.wer}
+                {"data": Path(data).name, **text, "LER (%)": 100 * errors.ler, "WER (%)": 100 * errors.wer}
                 | {"loss (nats)": record["loss"], "utterance": name}
             )
     text = (

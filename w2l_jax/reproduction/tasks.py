@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from w2l_jax import config
 from w2l_jax.checkpoint import Run, write_atomically
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction.grid import MEASURED, Cell, Language, Scale
+from w2l_jax.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,14 +45,10 @@ def tasks(scale: Scale) -> list[Task]:
     return out
 
 
-def check(scale: Scale) -> None:
-    """Raises UserError where a run in the scale's folder is for another number of updates than is asked for."""
-    for cell in scale.cells():
-        run, wanted = scale.run(cell), cell.language.steps
-        if Run.exists(run) and (steps := Run(run).config()["steps"]) != wanted:
-            raise UserError(
-                f"{run}: is for {steps} updates, not {wanted} as now asked for; delete it, or name another --out"
-            )
+def typed(task: Task) -> str:
+    """A task's command as a user would type it."""
+    script, *arguments = task.command()
+    return f"python launch/{script} {shlex.join(arguments)}"
 
 
 def base(scale: Scale) -> Path:
@@ -155,26 +154,44 @@ def _decode(scale: Scale, cell: Cell, name: str) -> Task:
 
     def command():
         data = f"--data={scale.find(name)}"
-        # The last checkpoint, so that all are compared after as many updates.
-        options = ("--checkpoint=last", f"--lm={lm}", "--table", "--worst=0", f"--out={out}")
-        return ("decode.py", f"--run={run}", data, *options)
+        # The last checkpoint, so that all are compared after as many updates; the same utterances as in training.
+        unknown = config.load(TrainOptions, ROOT / scale.train_config).data.unknown_characters
+        options = ("--checkpoint=last", f"--lm={lm}", f"--unknown_characters={unknown}", "--table", "--worst=0")
+        return ("decode.py", f"--run={run}", data, *options, f"--out={out}")
 
     done, needs = out.with_suffix(".summary.json").exists, (cell.name, _lm_task(cell.language))
     return Task(f"decode {cell.name} on {name}", command, done, f"decode {name}", needs=needs)
 
 
-class Clock:
-    """Seconds of the tasks so far, kept in a file; says how long the others will take."""
+class Diary:
+    """What the tasks so far took and by which commands, kept in a folder; says how long the others will take."""
 
-    def __init__(self, file: Path):
-        self._file = file
-        self.seconds: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.seconds: dict[str, float] = self._read("seconds.json")
+        self.commands: dict[str, str] = self._read("commands.json")
+
+    def _read(self, name: str) -> dict:
+        file = self._folder / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def add(self, task: Task, seconds: float) -> None:
-        """Notes what a task took, on top of what it took before it was interrupted."""
+        """Notes what a task took, on top of what it took before it was interrupted, and its command."""
         self.seconds[task.name] = self.seconds.get(task.name, 0.0) + seconds
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._file, json.dumps(self.seconds, indent=1))
+        self.commands[task.name] = _lasting(typed(task))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (("seconds.json", self.seconds), ("commands.json", self.commands)):
+            write_atomically(self._folder / name, json.dumps(content, indent=1))
+
+    def check(self, every: Sequence[Task]) -> None:
+        """Raises UserError for a result that another command has made than the one that would make it now."""
+        for task in every:
+            before, now = self.commands.get(task.name), task.done() and _lasting(typed(task))
+            if before and now and before != now:
+                raise UserError(
+                    f"{self._folder}: {task.name} is there, but by another command; name another --out, or delete its "
+                    f"result\n  then: {before}\n  now:  {now}"
+                )
 
     def left(self, every: Sequence[Task]) -> float | None:
         """Seconds that the tasks not done will take; None while one is of a sort of which none has been done.
@@ -189,6 +206,11 @@ class Clock:
         if any(task.kind.split()[0] not in sorts for task in todo):
             return None
         return sum(task.weight * kinds.get(task.kind, sorts[task.kind.split()[0]]) for task in todo)
+
+
+def _lasting(command: str) -> str:
+    """A command without what changes when it is given again, or from another place."""
+    return command.replace(" --resume", "").replace(f"{ROOT}/", "")
 
 
 def _rates(done: Sequence[Task], seconds: Mapping[str, float], key: Callable[[Task], str]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from w2l_jax import report
+from w2l_jax.checkpoint import Run
 from w2l_jax.introspection import claims as of_weights
 from w2l_jax.introspection import comparison, page
 from w2l_jax.introspection.comparison import Findings
@@ -53,9 +54,11 @@ _Networks = tuple[Path, Path, str]  # run, base, early step
 
 
 def _seeds(study: Study, language: Language) -> list[_Networks]:
-    """The networks of each seed that is complete and has its early checkpoint."""
+    """The networks of each seed that is complete and has its early checkpoint, where the base is there too."""
     cells = [cell for cell in study.cells(language, K0) if study.complete(cell)]
     base, early = tasks.base(study.scale), language.eval_every
+    if not Run.exists(base):
+        return []
     folders = [study.scale.run(cell) for cell in cells]
     there = [folder for folder in folders if (folder / "checkpoints" / f"step_{early:08d}").is_dir()]
     return [(folder, base, str(early)) for folder in there]

@@ -71,11 +71,12 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
 
 
 def language_of(data: DataOptions) -> str:
-    """The language of the training data as a preset's name, from the option, the prepared folder or the manifest."""
+    """The language of the training data: a preset's name, or that of a prepared folder, which may have none."""
+    prepared = open_dataset(data.train).language if Path(data.train).is_dir() else ""
+    if prepared and data.language.lower().strip() in ("", prepared):
+        return prepared
     if data.language:
         return alphabets.language_name(data.language)
-    if Path(data.train).is_dir():
-        return open_dataset(data.train).language
     found = {utterance.language for utterance in manifest.read(data.train)}
     if len(found) != 1 or not all(found):
         raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give --data.language")
