@@ -120,7 +120,7 @@ def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
     write("german", SCRATCH, wrong=[5] * 20)
     found = one(scale, "scratch in LER", "de_dev")
     assert found.verdict == UNDECIDED and found.found == (
-        "-20.0 points of LER [-20.0, -20.0] over utterances (seeds -50.0, +10.0)"
+        "-20.0 points of LER [-20.0, -20.0] over utterances (by seed -50.0, +10.0)"
     )
 
 

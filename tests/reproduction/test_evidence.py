@@ -139,7 +139,8 @@ def test_claims_of_several_parts():
 def test_seeds_in_place_of_an_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
-    assert found.text() == "0.30 of the work [0.20, 0.40] over the range of seeds (seeds 0.20, 0.40)"
+    assert found.text() == "0.30 of the work [0.20, 0.40] over seeds (by seed 0.20, 0.40)"
+    assert over_seeds([-0.01, 0.04], "x", "+.1f").text() == "+0.0 x [+0.0, +0.0] over seeds (by seed +0.0, +0.0)"
     one = over_seeds([1.0], "x")
     assert "0 x (one seed: no interval, so undecided)" in one.text() and over_seeds([], "x") is None
     assert verdict(one, 5) == verdict(one, -5) == UNDECIDED

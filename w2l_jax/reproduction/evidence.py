@@ -49,14 +49,15 @@ class Evidence:
         return list(self.spans.values())[-1]
 
     def text(self) -> str:
-        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances (seeds -3.0, -3.4)`."""
+        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances (by seed -3.0, -3.4)`."""
+        form = self.form.replace(".", "z.")  # no "-0.0"
         spans = [
-            of if of == _ONE_SEED else f"[{low:{self.form}}, {high:{self.form}}] over {of}"
+            of if of == _ONE_SEED else f"[{low:{form}}, {high:{form}}] over {of}"
             for of, (low, high) in self.spans.items()
         ]
-        alone = ", ".join(f"{seed:{self.form}}" for seed in self.seeds)
-        seeds = f" (seeds {alone})" if len(self.seeds) > 1 else ""
-        return f"{self.value:{self.form}} {self.unit} {', '.join(spans)}{seeds}"
+        alone = ", ".join(f"{seed:{form}}" for seed in self.seeds)
+        seeds = f" (by seed {alone})" if len(self.seeds) > 1 else ""
+        return f"{self.value:{form}} {self.unit} {', '.join(spans)}{seeds}"
 
 
 def verdict(evidence: Evidence, border: float = 0.0) -> str:
@@ -171,7 +172,7 @@ def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidenc
     """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
     if not values:
         return None
-    name = "the range of seeds" if len(values) > 1 else _ONE_SEED
+    name = "seeds" if len(values) > 1 else _ONE_SEED
     return Evidence(float(np.mean(values)), {name: (min(values), max(values))}, tuple(values), unit, form)
 
 
