@@ -141,8 +141,8 @@ def _claims(study: Study, files: _Files) -> str:
 _HOW = (
     "Rules are the same for all data and know nothing of the numbers. Differences are the claim's favourite less the "
     "other, so that below zero speaks for the claim: it is confirmed if the whole interval and every seed are below "
-    "zero, or below the border that its rule names; refuted here if all of them are above it; else undecided. Intervals "
-    "are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers are known, "
+    "zero, or below the border that its rule names; refuted here if all of them are above it; else undecided. "
+    "Intervals are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers are known, "
     "over speakers, which then decides. They are about other sentences and voices; what another training would give "
     "only the agreement of seeds can tell. Times, amounts of work and updates have no utterances: the range of "
     "the seeds stands for their interval, and one seed alone decides nothing. Error rates are of a beam search with a "
