@@ -44,7 +44,7 @@ def curves_of(study: Study, experiment: str) -> Iterator[Picture]:
         window = curves.smoothing(language.steps)
         text = (
             f"{_CURVES[experiment]} {language.name.capitalize()}. Each point of a training curve is the median loss of "
-            f"the {window} updates up to it. {_seeds(cells)}"
+            f"the {window} updates around it. {_seeds(cells)}"
         )
         draw = functools.partial(curves.losses, styles=styles)
         yield Picture(_name(study, experiment, language), text, curves.of(study, cells), draw)
