@@ -143,11 +143,11 @@ _HOW = (
     "other, so that below zero speaks for the claim: it is confirmed if the whole interval and every seed are below "
     "zero, or below the border that its rule names; refuted here if all of them are above it; else undecided. "
     "Intervals are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers "
-    "are known, over speakers, which then decides. They are about other sentences and voices; what another training would give "
-    "only the agreement of seeds can tell. Times, amounts of work and updates have no utterances: the range of "
-    "the seeds stands for their interval, and one seed alone decides nothing. Error rates are of a beam search with a "
-    "language model of all training transcripts (also where a network heard a part of the speech) and the text named "
-    "below; its weights are the paper's, 0.8 and 2.3, not tuned for these networks."
+    "are known, over speakers, which then decides. They are about other sentences and voices; what another training "
+    "would give only the agreement of seeds can tell. Times, amounts of work and updates have no utterances: the "
+    "range of the seeds stands for their interval, and one seed alone decides nothing. Error rates are of a beam "
+    "search with a language model of all training transcripts (also where a network heard a part of the speech) and "
+    "the text named below; its weights are the paper's, 0.8 and 2.3, not tuned for these networks."
 )
 
 
