@@ -1,6 +1,5 @@
 """Run the paper's experiments as a grid and set our figures beside the paper's claims."""
 
-import fcntl
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from w2l_jax import config
+from w2l_jax.checkpoint import locked
 from w2l_jax.corpora import demo
 from w2l_jax.errors import UserError
 from w2l_jax.reproduction import page
@@ -80,12 +80,7 @@ def report_so_far(scale: Scale) -> None:
 def alone(out: Path) -> TextIO:
     """Takes the folder for this process and the commands it starts; raises UserError while others work in it."""
     out.mkdir(parents=True, exist_ok=True)
-    lock = (out / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{out}: another reproduce.py, or a command that it started, is at work there") from None
-    return lock
+    return locked(out, f"{out}: another reproduce.py, or a command that it started, is at work there")
 
 
 def speak(scale: Scale) -> None:

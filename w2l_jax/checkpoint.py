@@ -1,13 +1,14 @@
 """Run folders: configuration, alphabet and Orbax checkpoints, written so that a kill at any moment loses nothing."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -61,6 +62,22 @@ def _toml_value(value: Any) -> str:
     return f'"{escaped}"'
 
 
+def locked(folder: Path, refusal: str) -> TextIO:
+    """Takes `folder` until what is returned is closed, or this process and all that got it are gone.
+
+    Raises UserError(`refusal`) where another process has it. On file systems without locks everybody gets it.
+    """
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(refusal) from None
+    except OSError:
+        pass
+    return lock
+
+
 def check_format(text: str, where: str) -> None:
     """Refuses the `run.json` of a run that this version cannot read (UserError that names `where` it stands)."""
     try:
@@ -105,6 +122,10 @@ class Run:
         write_atomically(run.folder / "alphabet.json", alphabet.to_json())
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
+
+    def alone(self) -> TextIO:
+        """Keeps other processes from training this run until the result is closed; raises UserError where one does."""
+        return locked(self.folder, f"{self.folder}: another process is training this run")
 
     def mark_latest(self) -> None:
         """Lets `runs/latest` lead to this run, for commands that name none."""

@@ -391,6 +391,17 @@ def test_a_language_without_a_preset(options, tmp_path):
         run(dataclasses.replace(options, data=dataclasses.replace(options.data, language="Romulan")))
 
 
+def test_one_process_at_a_time_trains_a_run(options):
+    run(options)
+    further = dataclasses.replace(options, resume=True, steps=8)
+    before = (Path(options.run) / "metrics.jsonl").read_bytes()
+    with Run.open(options.run).alone(), pytest.raises(UserError, match="another process is training this run"):
+        run(further)
+    assert (Path(options.run) / "metrics.jsonl").read_bytes() == before
+    _, result = run(further)
+    assert result.position.step == 8
+
+
 def test_a_run_older_than_an_option_can_go_on(options):
     run(options)
     path = Path(options.run) / "config.toml"

@@ -1,5 +1,6 @@
 """The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,10 @@ class _Trainer:
         if self.position.step >= self.options.steps:
             reason = f"trained for {self.position.step} steps already; raise --steps to go on"
             return Result(self.position, reason, None)
+        with self.job.run.alone() if self.devices.first else contextlib.nullcontext():
+            return self._run()
+
+    def _run(self) -> Result:
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
         traced = traced_updates(self.options.profile if self.devices.first else "", self.position.step)
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
