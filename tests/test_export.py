@@ -204,6 +204,7 @@ class TestShipped:
         assert (tmp_path / "runs" / "english" / "decode" / "dev.jsonl").is_file()
         assert not (SHIPPED / "decode").exists()
 
+    @pytest.mark.slow
     def test_its_language_can_be_changed(self, tones, cache, tmp_path):
         done = launch(
             "train.py", "--init=models/english", "--frozen_layers=8", f"--data.train={tones}/german.jsonl",

@@ -22,6 +22,7 @@ def place(tones, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_plan_whose_recommendation_runs(place, tones):
     plan = [f"--data={tones}/german.jsonl", "--init=base", "--train_config=small.toml", "--frozen_layers=9", *BUDGET]
     done = launch("plan.py", *plan, cwd=place)

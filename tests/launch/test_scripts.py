@@ -350,6 +350,7 @@ def test_help_teaches(script, tmp_path):
     assert len(done.stdout.splitlines()) > 8
 
 
+@pytest.mark.slow
 def test_training_on_cached_activations(place, tones, cache):
     command = (
         f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
@@ -372,6 +373,7 @@ def test_training_on_cached_activations(place, tones, cache):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache):
     arguments = [
         f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",

@@ -109,6 +109,22 @@ def test_loss_and_gradient_equal_float64(frames, length, scale, seed):
     assert not gradient[0, frames:].any()
 
 
+@pytest.mark.parametrize("rows", [16, 17])
+def test_a_batch_in_two_halves_is_its_utterances(rows):
+    rng = np.random.default_rng(rows)
+    frames, lengths = rng.integers(0, 13, rows), rng.integers(0, 6, rows)
+    logits, labels = np.float32(3 * rng.standard_normal((rows, 12, 5))), rng.integers(1, 5, (rows, 5))
+    loss = losses.ctc_loss(*map(jnp.array, (logits, frames, labels, lengths)))
+    gradient = jax.grad(lambda x: losses.ctc_loss(x, *map(jnp.array, (frames, labels, lengths))).sum())(logits)
+    for row in range(rows):
+        expected, there = 0.0, np.zeros((frames[row], 5))
+        if losses.feasible(jnp.array([frames[row]]), jnp.array(labels[[row]]), jnp.array([lengths[row]]))[0]:
+            expected, there = float64_recursion(logits[row, : frames[row]], labels[row, : lengths[row]])
+        assert loss[row] == pytest.approx(expected, rel=1e-5, abs=2e-5)
+        np.testing.assert_allclose(gradient[row, : frames[row]], there, atol=1e-5)
+        assert not gradient[row, frames[row] :].any()
+
+
 @pytest.mark.parametrize("certainty", [0.0, 12.0, 80.0])
 def test_long_utterances_keep_their_digits(certainty):
     # A network that says blank almost everywhere: the target's paths are e^-1300 and less of the best state's weight.

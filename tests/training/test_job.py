@@ -190,6 +190,7 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average):
     assert uninterrupted.position.best_ler == second.position.best_ler
 
 
+@pytest.mark.slow
 def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     """Stopped before, at, right after and long after the update at which layers are unfrozen."""
     run(options)

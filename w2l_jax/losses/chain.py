@@ -18,6 +18,8 @@ _NEVER = -(2**29)
 # log(2) in two parts; the first has so few digits that its product with an exponent is exact (Cody and Waite).
 _LOG2 = (0.693359375, -2.12194440e-4)
 
+_HALVED = 16  # utterances of a batch that goes through in two halves
+
 
 class _Wide(NamedTuple):
     """mantissa · 2^exponent, elementwise, never 0: a mantissa is at least 0.7 and a zero has the exponent _NEVER."""
@@ -115,9 +117,11 @@ def chain_score(
     gradients are the expected counts (Graves et al. 2006, eq. 14 to 16). The states' weights are stored once in √S
     frames and computed again in between, so that memory grows with √S · N.
     """
-    # One frame is too little work for two cores, but XLA's CPU runs two independent loops side by side. Several
-    # devices share the batch already, and must not exchange it.
-    half = frames_B.shape[0] // 2 if jax.default_backend() == "cpu" and jax.device_count() == 1 else 0
+    # One frame is too little work for two cores, but XLA's CPU runs two independent loops side by side; they take
+    # longer to compile, which few utterances do not earn back. Several devices share the batch already, and must not
+    # exchange it.
+    rows = frames_B.shape[0]
+    half = rows // 2 if rows >= _HALVED and jax.default_backend() == "cpu" and jax.device_count() == 1 else 0
     scores = [
         _chain_score(emissions_SxBxV[:, part], frames_B[part], states_BxN[part], moves_DxBxN[:, part], ends_BxN[part])
         for part in ((slice(half), slice(half, None)) if half else (slice(None),))
