@@ -206,9 +206,10 @@ class TestShipped:
 
     @pytest.mark.slow
     def test_its_language_can_be_changed(self, tones, cache, tmp_path):
+        (tmp_path / "models").symlink_to(ROOT / "models")  # the run becomes the latest of where this is called
         done = launch(
             "train.py", "--init=models/english", "--frozen_layers=8", f"--data.train={tones}/german.jsonl",
-            "--steps=1", "--batch_size=4", f"--run={tmp_path}/run", f"--data.cache={cache}", cwd=ROOT,
+            "--steps=1", "--batch_size=4", f"--run={tmp_path}/run", f"--data.cache={cache}", cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "new ä (zero)" in done.stdout
