@@ -103,3 +103,8 @@ def test_speech_may_be_still_to_be_spoken(tmp_path):
     assert scale.find(f"{tmp_path}/demo/train") == f"{tmp_path}/demo/train.jsonl"
     with pytest.raises(UserError, match="neither"):
         scale.find(f"{tmp_path}/demonstration/train")
+    assert scale.find_text(f"{tmp_path}/demo/text.txt") == f"{tmp_path}/demo/text.txt"
+    with pytest.raises(UserError, match="no such text for a language model"):
+        scale.find_text(f"{tmp_path}/text.txt")
+    (tmp_path / "text.txt").touch()
+    assert scale.find_text(f"{tmp_path}/text.txt") == f"{tmp_path}/text.txt"

@@ -97,6 +97,11 @@ def test_results_of_other_commands_are_no_results(tmp_path):
     with pytest.raises(UserError, match=r"(?s)k8 is there, but by another command.*--steps=100\n  now: .*--steps=200"):
         Diary(tmp_path).check([made("--steps=200")])
 
+    def gone():
+        raise UserError("neither a nor a.jsonl exists")
+
+    Diary(tmp_path).check([Task("k8", gone, lambda: True, "train")])  # whose result is there, but its data no more
+
 
 @pytest.fixture
 def ran(scale, monkeypatch, capsys):

@@ -374,7 +374,7 @@ def test_finished_run_can_go_further(options):
 
 
 def test_a_language_without_a_preset(options, tmp_path):
-    """Its alphabet is that of the prepared folder, at the start, when going on, and for the dev manifest."""
+    """Its alphabet is that of the prepared folder, at the start and when going on."""
     utterances = [dataclasses.replace(u, language="Klingon") for u in manifest.read(options.data.train)]
     config_ = PrepareConfig(language="Klingon").with_alphabet_of(u.text for u in utterances)
     prepare(utterances, tmp_path / "klingon", config_, workers=1)

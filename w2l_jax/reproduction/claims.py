@@ -1,6 +1,6 @@
 """A claim, the rule that decides it and what our runs say.
 
-The rules are written before there are numbers. Differences are "the favourite of the claim less the other", so that
+The rules know nothing of the numbers. Differences are "the favourite of the claim less the other", so that
 below zero speaks for the claim; `evidence.verdict` says when that counts as confirmed. Error rates are means over
 utterances of the beam search with language model, as the paper's are.
 """

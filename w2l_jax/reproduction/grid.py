@@ -216,9 +216,19 @@ class Scale:
         manifest = prepared.with_name(f"{prepared.name}.jsonl")
         if (prepared / PREPARED).is_file():  # a folder of that name may hold the manifest's recordings
             return str(prepared)
-        if manifest.is_file() or any(manifest.is_relative_to(corpus.folder) for corpus in self.synthesized):
+        if manifest.is_file() or self._spoken(manifest):
             return str(manifest)
         raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; --data names the folder that holds them")
+
+    def find_text(self, name: str) -> str:
+        """The file of text that `name` means; UserError as for `find`."""
+        file = Path(self.data) / name
+        if file.is_file() or self._spoken(file):
+            return str(file)
+        raise UserError(f"{file}: no such text for a language model; put it there, or leave `text` out of the language")
+
+    def _spoken(self, path: Path) -> bool:
+        return any(path.is_relative_to(corpus.folder) for corpus in self.synthesized)
 
 
 def _repeated(names: Iterable[str]) -> str:

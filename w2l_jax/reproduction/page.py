@@ -10,7 +10,6 @@ from typing import Any
 from w2l_jax import report
 from w2l_jax.checkpoint import write_atomically
 from w2l_jax.decoding import comparison
-from w2l_jax.errors import UserError
 from w2l_jax.reproduction import (
     bars,
     beyond,
@@ -26,7 +25,7 @@ from w2l_jax.reproduction.figures import Picture
 from w2l_jax.reproduction.grid import Scale
 from w2l_jax.reproduction.study import Study
 from w2l_jax.reproduction.tables import Table
-from w2l_jax.reproduction.tasks import Task, typed
+from w2l_jax.reproduction.tasks import lasting
 
 
 def write(scale: Scale) -> Path:
@@ -109,7 +108,7 @@ def _head(study: Study, files: _Files) -> str:
     if missing:
         files.markdown.append(f"Still missing: {', '.join(task.name for task in missing)}.")
         out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
-    commands = [_command(task) for task in every if task.done()]
+    commands = [lasting(task) or task.name for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
     runs = files.table(inventory.runs(study))
     return out + (report.folded("Every training", runs) if runs else "")
@@ -117,14 +116,6 @@ def _head(study: Study, files: _Files) -> str:
 
 def _time(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def _command(task: Task) -> str:
-    """What was run, as a user would type it."""
-    try:
-        return typed(task).replace(" --resume", "")
-    except UserError:  # its data have been there, but are no more
-        return task.name
 
 
 def _claims(study: Study, files: _Files) -> str:

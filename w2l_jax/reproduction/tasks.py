@@ -51,6 +51,14 @@ def typed(task: Task) -> str:
     return f"python launch/{script} {shlex.join(arguments)}"
 
 
+def lasting(task: Task) -> str:
+    """The same without what changes when it is given again, or from another place; "" where its data are no more."""
+    try:
+        return typed(task).replace(" --resume", "").replace(f"{ROOT}/", "")
+    except UserError:
+        return ""
+
+
 def base(scale: Scale) -> Path:
     """The base's run folder: here, or one that comes along."""
     return Path(scale.base) if Run.exists(scale.base) or scale.base_config else ROOT / scale.base
@@ -112,7 +120,7 @@ def _language_model(scale: Scale, language: Language) -> Task:
     out = _folder_of_lm(scale, language)
 
     def command():
-        text = [scale.find(language.train)] + [str(Path(scale.data) / language.text)] * bool(language.text)
+        text = [scale.find(language.train)] + ([scale.find_text(language.text)] if language.text else [])
         unseen = ",".join(map(scale.find, (language.dev, *language.tests)))
         options = (f"--text={','.join(text)}", f"--held_out={unseen}", f"--exclude_matching={unseen}")
         return ("build_lm.py", *options, f"--language={language.name}", f"--out={out}")
@@ -178,7 +186,7 @@ class Diary:
     def add(self, task: Task, seconds: float) -> None:
         """Notes what a task took, on top of what it took before it was interrupted, and its command."""
         self.seconds[task.name] = self.seconds.get(task.name, 0.0) + seconds
-        self.commands[task.name] = _lasting(typed(task))
+        self.commands[task.name] = lasting(task)
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, content in (("seconds.json", self.seconds), ("commands.json", self.commands)):
             write_atomically(self._folder / name, json.dumps(content, indent=1))
@@ -186,7 +194,7 @@ class Diary:
     def check(self, every: Sequence[Task]) -> None:
         """Raises UserError for a result that another command has made than the one that would make it now."""
         for task in every:
-            before, now = self.commands.get(task.name), task.done() and _lasting(typed(task))
+            before, now = self.commands.get(task.name), task.done() and lasting(task)
             if before and now and before != now:
                 raise UserError(
                     f"{self._folder}: {task.name} is there, but by another command; name another --out, or delete its "
@@ -206,11 +214,6 @@ class Diary:
         if any(task.kind.split()[0] not in sorts for task in todo):
             return None
         return sum(task.weight * kinds.get(task.kind, sorts[task.kind.split()[0]]) for task in todo)
-
-
-def _lasting(command: str) -> str:
-    """A command without what changes when it is given again, or from another place."""
-    return command.replace(" --resume", "").replace(f"{ROOT}/", "")
 
 
 def _rates(done: Sequence[Task], seconds: Mapping[str, float], key: Callable[[Task], str]) -> dict[str, float]:

@@ -13,13 +13,13 @@ _KNOTS = 6  # of a microphone's curve
 
 
 def in_step(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
-    """All changes that keep the number of frames: another place of recording, then masks."""
+    """Features [B, T, M] with all changes that keep the number of frames: another place of recording, then masks."""
     moved_BxTxM = elsewhere(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
     return spec_augment(rng, moved_BxTxM, frames_B, options)
 
 
 def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
-    """The utterances as if recorded in another room, in noise, and by another microphone, normalised again.
+    """The features [B, T, M] as if recorded in another room, in noise, and by another microphone, normalised again.
 
     Computed on the power that the features stand for, `DECIBELS` a step; float32, and 0 beyond `frames_B`. Utterances
     that nothing happens to stay as they are.
@@ -52,7 +52,7 @@ def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, op
 
 
 def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array) -> jax.Array:
-    """Adds an echo that has lost 60 dB after `seconds_B` and whose energy is `ratio_B` dB below the direct sound's."""
+    """Power [B, T, M] and its echo, which has lost 60 dB after `seconds_B`, of an energy `ratio_B` dB below its own."""
     keep_Bx1 = 10 ** (-6 * FRAME_SECONDS / seconds_B)[:, None]
     level_Bx1 = (1 - keep_Bx1) / keep_Bx1 * 10 ** (-ratio_B / 10)[:, None]
 
