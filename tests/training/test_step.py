@@ -168,6 +168,55 @@ def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*states, strict=True))
 
 
+def test_muon_evens_out_the_singular_values_of_a_kernels_update():
+    """Between the singular vectors of the gradient [K C, D], as NumPy finds them; all else is Adam's."""
+    frozen = frozenset(range(1, 9))
+    before, state, step = setup(8, optax.sgd(1.0))
+    after, _ = step(state, random_batch())
+    found = {}
+    for optimizer in ("muon", "adam"):
+        options = TrainOptions(learning_rate=1e-2, optimizer=optimizer)
+        _, state, step = setup(8, make_optimizer(options, frozen))
+        found[optimizer] = state, step(state, random_batch())[0]
+    for name in ("layer_09", "layer_10"):
+        gradient, moved = (
+            np.asarray(before[name]["kernel"] - np.asarray(x.params[name]["kernel"]), np.float64)
+            for x in (after, found["muon"][1])
+        )
+        gradient, moved = (x.reshape(-1, x.shape[-1]) for x in (gradient, moved))
+        left, values, right = np.linalg.svd(gradient, full_matrices=False)
+        between = left.T @ moved @ right.T / (1e-2 * 0.2 * max(moved.shape) ** 0.5)
+        large = values > 0.02 * np.linalg.norm(values)
+        assert large.sum() >= 4 and values[large].max() > 4 * values[large].min()
+        evened = between[np.ix_(large, large)]
+        np.testing.assert_allclose(np.diag(evened), 0.9, atol=0.3)  # five steps of Newton and Schulz: 0.68 to 1.13
+        np.testing.assert_allclose(evened, np.diag(np.diag(evened)), atol=0.02)
+    for name, leaf in [("layer_09", "bias"), ("layer_10", "bias"), ("layer_11", "kernel"), ("layer_11", "bias")]:
+        muon, adam = (np.asarray(state.params[name][leaf]) for _, state in found.values())
+        np.testing.assert_allclose(muon, adam, rtol=1e-5, atol=1e-7)
+
+
+def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_thaw():
+    options, frozen, none = TrainOptions(learning_rate=1e-2, optimizer="muon"), frozenset(range(1, 9)), frozenset()
+    before, state, step = setup(8, make_optimizer(options, frozen))
+    sizes = {name: {leaf: x.size for leaf, x in layer.items()} for name, layer in before.items()}
+    kept = [sizes[f"layer_{n:02}"]["kernel"] for n in (9, 10)] + [2 * sizes[f"layer_{n:02}"]["bias"] for n in (9, 10)]
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state) if x.size > 3) == sum(kept) + 2 * sum(
+        sizes["layer_11"].values()
+    )
+    for i in range(3):
+        state, _ = step(state, random_batch(seed=i))
+    old = jax.device_get(state.opt_state[1].inner_states["trained"])
+    second = make_optimizer(options, none, frozen)
+    state = unfrozen(state, second)
+    jax.tree.map(np.testing.assert_array_equal, old, jax.device_get(state.opt_state[1].inner_states["trained"]))
+    params = jax.device_get(state.params)
+    state, _ = make_step(second, StepConfig(SMALL, none))(state, random_batch(seed=3))
+    for name, layer in params.items():
+        moved = np.abs(np.asarray(state.params[name]["kernel"]) - layer["kernel"])
+        assert 1e-4 < np.sqrt(np.mean(moved**2)) < 1.01e-2, name
+
+
 def adam_by_hand(m, v, count, gradient, rate):
     """One update of Kingma & Ba's algorithm 1 in float64: the step and the new moments."""
     m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * np.square(gradient)

@@ -47,6 +47,15 @@ def check(options: TrainOptions) -> None:
         raise UserError(f"--profile={options.profile} traces up to update {traced[-1]}, but --steps={options.steps}")
 
 
+def check_features(options: TrainOptions) -> None:
+    """Refuses augmentation that the features, those of --init where there is one, cannot be put through."""
+    if options.augment.elsewhere and options.features.normalize == "bands":
+        raise UserError(
+            "--augment.room, --augment.noise and --augment.microphone work on the levels of the mel bands, which "
+            "features.normalize=bands takes away; leave them away, or train with features.normalize=utterance"
+        )
+
+
 def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
     if not transfer.frozen_prefix(frozen):
         raise UserError(

@@ -79,7 +79,12 @@ class AugmentOptions:
     @property
     def on(self) -> bool:
         """Whether anything is changed at all."""
-        return any((self.frequency_masks, self.time_masks, self.speed, self.room, self.noise, self.microphone))
+        return self.elsewhere or any((self.frequency_masks, self.time_masks, self.speed))
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether utterances move to another place of recording: its room, its noise, its microphone."""
+        return any((self.room, self.noise, self.microphone))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +140,11 @@ class TrainOptions:
     """Devices of each process that share every update (0: all, or as many as share batch_size evenly)."""
     distributed: str = ""
     """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Adam, the paper's, or Muon on the kernels of layers 1 to 10 and Adam on the rest: more from each update, above
+    all early in training from scratch."""
     learning_rate: float = 1e-4
-    """Adam's α."""
+    """Adam's α; Muon's updates are scaled to the size that Adam's have with the same α."""
     beta1: float = 0.9
     """Adam's β₁."""
     beta2: float = 0.999

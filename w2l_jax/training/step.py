@@ -1,6 +1,7 @@
 """One update of the trained layers: jitted, its state donated, the frozen layers outside differentiation."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from optax import contrib
 
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
+from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params, layer_name
 from w2l_jax.training import augment
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 
@@ -74,19 +76,43 @@ def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
 def make_optimizer(
     options: TrainOptions, frozen: frozenset[int], late: frozenset[int] = frozenset()
 ) -> optax.GradientTransformation:
-    """The paper's Adam (§3) on all but the `frozen` layers, on the `late` ones with moments and a count of their own.
+    """The paper's Adam (§3), or Muon, on all but the `frozen` layers, on the `late` ones with a state of their own.
 
     Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
-    here), after it the learning rate, which is the same for all. With weight decay it is AdamW (Loshchilov and Hutter
-    2019) on the trained kernels; biases do not decay.
+    here), after it the learning rate, which is the same for all. Weight decay is AdamW's (Loshchilov and Hutter 2019),
+    on the trained kernels; biases do not decay.
     """
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
     adam = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
+    inner = _muon(adam) if options.optimizer == "muon" else adam
     if options.weight_decay > 0:
-        adam = optax.chain(adam, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
+        inner = optax.chain(inner, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
     rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
     transitions = adam if options.loss == "asg" else None
-    return optax.chain(clip, transfer.optimizer(adam, frozen, late, transitions), rate)
+    return optax.chain(clip, transfer.optimizer(inner, frozen, late, transitions), rate)
+
+
+def _muon(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Muon (Jordan 2024) on the kernels of layers 1 to 10, `adam` on the biases and the output layer.
+
+    A kernel [K, C, D] is the matrix [K C, D] that multiplies a window of the layer's input. Its momentum is replaced by
+    the nearest matrix whose singular values are all about 1, so that what the data rarely ask for is learned as fast as
+    the rest, and scaled as Liu et al. (2025) do, to an update about as large as Adam's: one α serves both.
+    """
+
+    def matrices(kernels: Params) -> Params:
+        return jax.tree.map(lambda _: contrib.MuonDimensionNumbers((0, 1), 2), kernels)
+
+    def as_large_as_adams(updates: Params, _: Params | None = None) -> Params:
+        return jax.tree.map(lambda x: 0.2 * max(x.size // x.shape[-1], x.shape[-1]) ** 0.5 * x, updates)
+
+    muon = optax.chain(contrib.scale_by_muon(weight_dimension_numbers=matrices), optax.stateless(as_large_as_adams))
+
+    def rule(path: tuple[Any, ...], _: jax.Array) -> str:
+        return "muon" if path[-1].key == "kernel" and path[0].key != layer_name(LAYERS) else "adam"
+
+    by_rule = functools.partial(jax.tree_util.tree_map_with_path, rule)
+    return optax.multi_transform({"muon": muon, "adam": adam}, by_rule)
 
 
 def _is_kernel(params: Params) -> Params:
