@@ -59,8 +59,8 @@ def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig())
     """Returns normalised features [T, M] in float32, T = 1 + N // 128, one frame each 8 ms.
 
     32 ms Hann windows, centred; power in dB with a floor of −150 dB; Slaney mel filters; mean 0 and standard
-    deviation 1 over the whole utterance, or each band of it. Digital silence gives a fixed, finite pattern (the filters' sums differ
-    slightly); for the same reason loudness shifts `mel_of_db` features a little.
+    deviation 1 over the whole utterance, or over each band of it. Over the whole, digital silence gives a fixed, finite
+    pattern (the filters' sums differ slightly); for the same reason loudness shifts `mel_of_db` features a little.
     """
     return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))), config)
 
