@@ -19,6 +19,7 @@ from w2l_jax.training.step import (
     make_optimizer,
     make_step,
     microbatches,
+    orthogonal,
     remat_chunks,
     unfrozen,
 )
@@ -194,6 +195,20 @@ def test_muon_evens_out_the_singular_values_of_a_kernels_update():
     for name, leaf in [("layer_09", "bias"), ("layer_10", "bias"), ("layer_11", "kernel"), ("layer_11", "bias")]:
         muon, adam = (np.asarray(state.params[name][leaf]) for _, state in found.values())
         np.testing.assert_allclose(muon, adam, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(48, 6, 8), (7, 8, 8), (3, 4, 24), (1, 8, 12), (1, 1, 5), (5, 3, 1)])
+def test_orthogonal_is_optaxs(shape):
+    """Also of a matrix that is nearly singular, and of none."""
+    kernel = jax.random.normal(jax.random.key(0), shape)
+    near = kernel[:, :, :1] + 1e-4 * kernel
+    library = optax.contrib.scale_by_muon(
+        beta=0.0, nesterov=False, weight_dimension_numbers=optax.contrib.MuonDimensionNumbers((0, 1), 2)
+    )
+    for x in (kernel, near):
+        expected, _ = library.update(x, library.init(x))
+        np.testing.assert_allclose(orthogonal(x), expected, atol=2e-4)
+    assert not orthogonal(jnp.zeros(shape)).any()
 
 
 def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_thaw():
