@@ -429,6 +429,20 @@ def test_a_resumed_run_may_be_cut_into_other_pieces(options):
     assert result.position.step == 8
 
 
+def test_evaluations_hold_no_more_than_a_microbatch(options, monkeypatch):
+    """And measure the same; a single utterance longer than that is evaluated alone."""
+    rows = []
+    monkeypatch.setattr(loop, "evaluate", lambda *x, **named: rows.append(named["batch_size"]) or evaluate(*x, **named))
+    job, _ = run(options)
+    longest = job.dev.buckets[-1].frames
+    for name, frames in {"two": 3 * longest - 1, "one": longest - 1}.items():
+        run(dataclasses.replace(options, run=options.run + name, max_microbatch_frames=frames))
+    assert sorted(set(rows)) == [1, 2, 8] and rows == sorted(rows, reverse=True)
+    whole, two, one = (lines(Path(options.run + name), "dev") for name in ("", "two", "one"))
+    for left, right in zip(whole * 2, two + one, strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-4) and left["ler"] == right["ler"]
+
+
 def test_resume_with_other_options_is_refused(options):
     run(options)
     with pytest.raises(UserError, match=r"learning_rate was 0\.003"):

@@ -202,8 +202,11 @@ class _Trainer:
 
     def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
         """Evaluates `params` on `source` and logs it as `kind`."""
-        size, dtype, network = self.options.batch_size, self.job.step_config.dtype, self.options.model
-        result = evaluate(params, source, self.job.alphabet, network, batch_size=size, dtype=dtype, place=on.place)
+        rows, limit = self.options.batch_size, self.options.max_microbatch_frames
+        if limit:  # what an update may not hold at a time an evaluation may not either
+            rows = min(rows, max(limit // source.buckets[-1].frames, 1))
+        dtype, network = self.job.step_config.dtype, self.options.model
+        result = evaluate(params, source, self.job.alphabet, network, batch_size=rows, dtype=dtype, place=on.place)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
         values["seconds"] = round(self.position.seconds, 3)
         self.log.write(kind, self.position.step, {**values, "samples": result.samples})

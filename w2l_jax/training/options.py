@@ -132,8 +132,8 @@ class TrainOptions:
     batch_size: int = 64
     """Utterances per update."""
     max_microbatch_frames: int = 0
-    """Cut each update into equal microbatches of at most this many padded frames on each device: less memory, same
-    update (0: no)."""
+    """Cut each update into equal microbatches of at most this many padded frames on each device, and evaluations
+    likewise: less memory, same results (0: no)."""
     remat: bool = False
     """Compute the wide layers 9 to 11 a second time instead of keeping their activations: less memory, same update."""
     devices: int = 0
