@@ -9,11 +9,6 @@ from w2l_jax import features
 from w2l_jax.features import FeatureConfig
 from w2l_jax.features_jax import spectrograms
 
-CONFIGS = [
-    FeatureConfig(),
-    FeatureConfig(mels=40, order="db_of_mel"),
-    FeatureConfig(normalize="bands"),
-]
 LENGTHS = [0, 1, 127, 128, 129, 5000, 16000]
 
 
@@ -26,7 +21,7 @@ def padded(waveforms, samples):
 
 
 @pytest.mark.parametrize("samples", [16000, 16255])
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(mels=40, order="db_of_mel")], ids=str)
 def test_a_padded_batch_equals_each_alone_on_the_host(config, samples):
     waveforms = [noise(length, seed) for seed, length in enumerate(LENGTHS)]
     ours_BxTxM, frames_B = spectrograms(*padded(waveforms, samples), config)
@@ -41,8 +36,7 @@ def test_a_padded_batch_equals_each_alone_on_the_host(config, samples):
 
 def test_silence_and_constant_features():
     silence = np.zeros((1, 3000), np.float32)
-    # One filter makes silence constant, and so does looking at each alone.
-    for config in (FeatureConfig(), FeatureConfig(mels=1), FeatureConfig(normalize="bands")):
+    for config in (FeatureConfig(), FeatureConfig(mels=1)):  # one filter makes silence constant
         ours_BxTxM, _ = spectrograms(silence, np.array([3000]), config)
         np.testing.assert_allclose(ours_BxTxM[0], features.spectrogram(silence[0], config), atol=2e-4)
 

@@ -20,9 +20,10 @@ from w2l_jax.dataset.batches import Bucket, Source, empty_batch, prefetch
 from w2l_jax.dataset.store import Record
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
-from w2l_jax.planning import choice, costs
+from w2l_jax.planning import choice, costs, timing
 from w2l_jax.planning.costs import Cost, Work
 from w2l_jax.planning.options import PlanOptions, parse_size
+from w2l_jax.training import muon
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 from w2l_jax.training.step import init_state, make_optimizer
 
@@ -164,6 +165,19 @@ def test_the_forecast_counts_everything_held_at_once():
     assert cached.disk == 10 * activations
     trained = 96 * 33 + 33  # with two moments; and of the batches one in use, three waiting, one coming, each of 8
     assert cached.memory > 3 * 4 * trained + 5 * 8 * activations
+
+
+def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
+    """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
+    shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
+    adam, found = (costs.compiled(way(9, model=network, optimizer=name), shapes)[1] for name in ("adam", "muon"))
+    own = muon.flops(model.layers(network, 33), frozenset(range(1, 10))) / 1e9
+    assert found.gflop - adam.gflop == pytest.approx(own, rel=0.05)
+    monkeypatch.setattr(timing, "_rows", lambda rows, flops: 2)
+    monkeypatch.setattr(timing, "_update_seconds", lambda options, work: 5.0)
+    monkeypatch.setattr(timing, "_optimizer_seconds", lambda options, work: 3.0)
+    assert timing.timed(found, shapes).seconds == 2 * 8 / 2 * 0.5 + 3
+    assert timing.timed(adam, shapes).seconds == 5 * 8 / 2 * 0.5
 
 
 def status(name):

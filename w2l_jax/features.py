@@ -29,15 +29,10 @@ class FeatureConfig:
     """Mel filters (the paper's 128: with 257, 25 of them are empty)."""
     order: str = "mel_of_db"
     """`mel_of_db` filters the decibel values as the paper's program did; `db_of_mel` is the usual convention."""
-    normalize: str = "utterance"
-    """Mean 0 and deviation 1 over all values of an `utterance` (the paper), or over those of each of its mel `bands`,
-    which takes away the colour of microphone and room and lets training get under way sooner (docs/RESULTS.md)."""
 
     def __post_init__(self):
         if self.order not in ("mel_of_db", "db_of_mel"):
             raise UserError(f"features.order is mel_of_db or db_of_mel, not {self.order!r}")
-        if self.normalize not in ("utterance", "bands"):
-            raise UserError(f"features.normalize is utterance or bands, not {self.normalize!r}")
         if not 1 <= self.mels <= 257:
             raise UserError(f"features.mels must lie between 1 and 257, not {self.mels}")
 
@@ -59,10 +54,10 @@ def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig())
     """Returns normalised features [T, M] in float32, T = 1 + N // 128, one frame each 8 ms.
 
     32 ms Hann windows, centred; power in dB with a floor of −150 dB; Slaney mel filters; mean 0 and standard
-    deviation 1 over the whole utterance, or over each band of it. Over the whole, digital silence gives a fixed, finite
-    pattern (the filters' sums differ slightly); for the same reason loudness shifts `mel_of_db` features a little.
+    deviation 1 over the whole utterance. Digital silence gives a fixed, finite pattern (the filters' sums differ
+    slightly); for the same reason loudness shifts `mel_of_db` features a little.
     """
-    return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))), config)
+    return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))))
 
 
 def levels(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
@@ -89,7 +84,7 @@ def stream(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig
     """
     longest = frame_count(round(pauses.LONGEST_SECONDS * SAMPLE_RATE))
     for window_TxM in pauses.cut(levels(waveform, config), longest, _loudness, width=41):
-        yield normalized(window_TxM, config).astype(np.float16)
+        yield normalized(window_TxM).astype(np.float16)
 
 
 def _loudness(levels_TxM: np.ndarray) -> np.ndarray:
@@ -116,13 +111,10 @@ def _decibel(power: np.ndarray) -> np.ndarray:
     return np.maximum(10.0 * np.log10(power), np.float32(FLOOR_DB))
 
 
-def normalized(features_TxM: np.ndarray, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
-    """Returns features with mean 0 and standard deviation 1 over all of them, or over each band (`config.normalize`).
-
-    Zeros where they hardly differ: a band that stands still says nothing.
-    """
-    axis = 0 if config.normalize == "bands" else None
-    mean = features_TxM.mean(axis, dtype=np.float64, keepdims=True)
-    deviation = features_TxM.std(axis, dtype=np.float64, keepdims=True)
-    usable = deviation >= 1e-6 * np.maximum(1.0, np.abs(mean))
-    return np.where(usable, (features_TxM - mean) / np.where(usable, deviation, 1), 0).astype(np.float32)
+def normalized(features_TxM: np.ndarray) -> np.ndarray:
+    """Returns features with mean 0 and standard deviation 1 over all of them; zeros where they hardly differ."""
+    mean = features_TxM.mean(dtype=np.float64)
+    deviation = features_TxM.std(dtype=np.float64)
+    if deviation < 1e-6 * max(1.0, abs(mean)):
+        return np.zeros_like(features_TxM)
+    return ((features_TxM - mean) / deviation).astype(np.float32)

@@ -34,8 +34,7 @@ def spectrograms(
     else:
         features_BxTxM = _decibel(filtered(power_BxTxF, filters_MxF(config.mels).T))
     frames_B = frame_count(samples_B)
-    axes = (1,) if config.normalize == "bands" else (1, 2)
-    return _normalized(features_BxTxM, jnp.arange(frame_count(samples)) < frames_B[:, None], axes), frames_B
+    return _normalized(features_BxTxM, jnp.arange(frame_count(samples)) < frames_B[:, None]), frames_B
 
 
 def _window_W() -> np.ndarray:
@@ -57,9 +56,9 @@ def _decibel(power: jax.Array) -> jax.Array:
     return jnp.maximum(10.0 * jnp.log10(power), FLOOR_DB)
 
 
-def _normalized(features_BxTxM: jax.Array, inside_BxT: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """Mean 0 and standard deviation 1 over the cells inside each utterance along `axes`, 0 beyond."""
-    cells = functools.partial(jnp.mean, axis=axes, keepdims=True, where=inside_BxT[..., None])
+def _normalized(features_BxTxM: jax.Array, inside_BxT: jax.Array) -> jax.Array:
+    """Mean 0 and standard deviation 1 over the cells inside each utterance, 0 beyond."""
+    cells = functools.partial(jnp.mean, axis=(1, 2), keepdims=True, where=inside_BxT[..., None])
     mean = cells(features_BxTxM)
     centred_BxTxM = features_BxTxM - mean
     deviation = jnp.sqrt(cells(jnp.square(centred_BxTxM)))

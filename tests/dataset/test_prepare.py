@@ -87,14 +87,9 @@ def test_the_fingerprint_tells_what_decides_the_content(reference, utterances, c
         "language": (utterances, PrepareConfig(language="german")),
         "order": (utterances, PrepareConfig(features=FeatureConfig(order="db_of_mel"))),
         "mels": (utterances, PrepareConfig(features=FeatureConfig(mels=64))),
-        "normalize": (utterances, PrepareConfig(features=FeatureConfig(normalize="bands"))),
     }
     found = {name: prepare(us, tmp_path / name, c, workers=1).fingerprint for name, (us, c) in variants.items()}
     assert len({*found.values(), open_dataset(reference).fingerprint}) == len(found) + 1
-
-
-def test_folders_from_before_normalize_keep_their_keys():
-    assert PrepareConfig().settings["features"] == {"mels": 128, "order": "mel_of_db"}
 
 
 def test_every_line_is_in_the_index_or_excluded_with_a_reason(tmp_path):

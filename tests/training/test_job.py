@@ -19,7 +19,6 @@ from w2l_jax.checkpoint import Run
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 from w2l_jax.errors import UserError
-from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import loop
 from w2l_jax.training.evaluation import evaluate
@@ -162,7 +161,7 @@ def test_a_frozen_output_layer_cannot_learn_new_characters(options):
         training.create(german(options, options.run, frozen_layers="1-3,11"))
 
 
-@pytest.mark.parametrize(("average", "optimizer"), [(0.0, "muon"), (0.9, "adam")])
+@pytest.mark.parametrize(("average", "optimizer"), [(0.0, "adam"), (0.9, "adam"), (0.0, "muon")])
 def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, optimizer):
     augment = AugmentOptions(time_masks=1, speed=0.1)
     whole = dataclasses.replace(
@@ -468,6 +467,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"data": DataOptions()}, "--data.train"),
         ({"keep_old_language": "x"}, "between 0 and 1"),
         ({"verify_frozen": True}, "nothing to check"),
+        ({"optimizer": "muon", "init": "x", "frozen_layers": "10"}, "layers 1 to 10, but they are frozen"),
         ({"unfreeze_after": 3}, "needs --frozen_layers"),
         ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),
         ({"new_characters": "copy"}, "--new_characters=copy carries"),
@@ -485,16 +485,6 @@ def test_other_architecture_than_the_base(options):
     other = dataclasses.replace(german(options, options.run), model=ModelConfig(width=99))
     with pytest.raises(UserError, match=r"width=99 contradicts"):
         training.create(other)
-
-
-def test_features_are_those_of_the_base(options):
-    """A base that heard bands on their own gets them so in the other language, and no rooms, which need levels."""
-    base, _ = run(dataclasses.replace(options, features=FeatureConfig(normalize="bands")))
-    assert base.train.dataset.features.normalize == "bands"
-    with pytest.raises(UserError, match=r"--augment\.room.*levels of the mel bands"):
-        training.create(german(options, options.run, augment=AugmentOptions(room=0.5)))
-    job = training.create(german(options, options.run, steps=2))
-    assert job.options.features == job.train.dataset.features == FeatureConfig(normalize="bands")
 
 
 def test_speaker_on_both_sides(options):

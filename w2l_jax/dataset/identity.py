@@ -66,8 +66,6 @@ class PrepareConfig:
     def settings(self) -> dict[str, Any]:
         """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
         values = dataclasses.asdict(self)
-        if self.features.normalize == FeatureConfig.normalize:  # folders from before there was a choice keep their keys
-            del values["features"]["normalize"]
         return {name: value for name, value in values.items() if value or name not in ("alphabet", "spell_numbers")}
 
 

@@ -17,6 +17,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
 from w2l_jax.planning.options import GB, PlanOptions
+from w2l_jax.training import muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
 from w2l_jax.training.job import step_settings
@@ -136,8 +137,16 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     if layers:
         disk = activations.size(work.source.dataset, layers)
         memory = max(memory, found.argument_bytes - batch + _filling(layers, rows // parts, work))
-    gflop = found.flops / 1e9 * work.mean_frames / bucket.frames
+    fixed = fixed_flops(options, work)
+    gflop = ((found.flops - fixed) * work.mean_frames / bucket.frames + fixed) / 1e9
     return step, Cost(options, parts, gflop, memory, disk)
+
+
+def fixed_flops(options: TrainOptions, work: Work) -> float:
+    """What of an update's FLOPs does not grow with its utterances, where that is worth counting: Muon's."""
+    table = model.layers(options.model, work.alphabet.size, work.mels)
+    frozen = transfer.parse_layers(options.frozen_layers)
+    return muon.flops(table, frozen) if options.optimizer == "muon" else 0.0
 
 
 def _following() -> int:

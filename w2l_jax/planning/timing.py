@@ -10,7 +10,7 @@ import numpy as np
 
 from w2l_jax import activations, model, transfer
 from w2l_jax.dataset.batches import Batch, empty_batch
-from w2l_jax.planning.costs import Cost, Work, compiled, frozen_layers_of
+from w2l_jax.planning.costs import Cost, Work, compiled, fixed_flops, frozen_layers_of
 from w2l_jax.training.certificate import predicted_flops
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import init_state, make_optimizer
@@ -23,19 +23,21 @@ _SECONDS = 5.0
 def timed(cost: Cost, work: Work) -> Cost:
     """The cost with its seconds: an update of as many of its utterances as are soon done, scaled by their number.
 
-    What does not grow with them, the optimizer's share, is scaled, too: for few utterances the forecast is late
-    rather than early.
+    Adam's share, which does not grow with them, is scaled, too: for few utterances the forecast is late rather than
+    early. Muon's, which is larger, is measured apart.
     """
-    options = cost.options
+    options, fixed = cost.options, fixed_flops(cost.options, work)
     scale = work.mean_frames / work.frames
-    rows = _rows(options.batch_size, cost.gflop * 1e9 / scale)
+    rows = _rows(options.batch_size, (cost.gflop * 1e9 - fixed) / scale)
     limit = options.max_microbatch_frames
     if limit:  # a loop stays one
         rows = max(rows, 2)
         limit = min(limit, max(rows // 2, 1) * work.frames)
     seconds = _update_seconds(dataclasses.replace(options, batch_size=rows, max_microbatch_frames=limit), work)
+    once = min(_optimizer_seconds(options, work), seconds) if fixed else 0.0
     fill = _fill_seconds(cost, work) if options.cache_activations else 0.0
-    return dataclasses.replace(cost, seconds=seconds * options.batch_size / rows * scale, fill_seconds=fill)
+    seconds = (seconds - once) * options.batch_size / rows * scale + once
+    return dataclasses.replace(cost, seconds=seconds, fill_seconds=fill)
 
 
 def _rows(rows: int, flops: float) -> int:
@@ -59,6 +61,15 @@ def _update_seconds(options: TrainOptions, work: Work) -> float:
         jax.block_until_ready(state)
 
     return _best(update)
+
+
+def _optimizer_seconds(options: TrainOptions, work: Work) -> float:
+    frozen = transfer.parse_layers(options.frozen_layers)
+    params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
+    optimizer = make_optimizer(options, frozen)
+    update, state = jax.jit(optimizer.update), optimizer.init(params)
+    jax.block_until_ready(update(params, state, params))  # compiled
+    return _best(lambda: jax.block_until_ready(update(params, state, params)))
 
 
 def _fill_seconds(cost: Cost, work: Work) -> float:

@@ -24,7 +24,7 @@ def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, op
     Computed on the power that the features stand for, `DECIBELS` a step; float32, and 0 beyond `frames_B`. Utterances
     that nothing happens to stay as they are.
     """
-    if not options.elsewhere:
+    if not (options.room or options.noise or options.microphone):
         return features_BxTxM
     rows, frames, mels = features_BxTxM.shape
     rngs = iter(jax.random.split(rng, 8))

@@ -94,7 +94,8 @@ def certify(
 
     The compiler counts the body of a loop once: what microbatches and `remat` repeat is added from the layer table.
     The share compares the FLOPs with those the layer table predicts for the same update without freezing or `remat`;
-    what is not a convolution (the loss, Adam) is taken to cost the same there.
+    what is not a convolution (the loss, Adam) is taken to cost the same there. Muon's work on frozen kernels, saved
+    too, is not counted as such: with it the share is too high.
     """
     frozen, (rows, frames) = config.frozen, shape
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()

@@ -30,6 +30,8 @@ def check(options: TrainOptions) -> None:
             f"--unfreeze_after={options.unfreeze_after} is never reached with --steps={options.steps}: lower it, or "
             "leave it away to keep the layers frozen"
         )
+    if options.optimizer == "muon" and set(range(1, LAYERS)) <= frozen and not options.unfreeze_after:
+        raise UserError("--optimizer=muon is for layers 1 to 10, but they are frozen: leave it away (Adam)")
     if options.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
         raise UserError("--new_characters=copy carries output weights of --init over, but here they start afresh")
     if options.cache_activations:
@@ -45,15 +47,6 @@ def check(options: TrainOptions) -> None:
     traced = traced_updates(options.profile)
     if traced and traced[-1] > options.steps:
         raise UserError(f"--profile={options.profile} traces up to update {traced[-1]}, but --steps={options.steps}")
-
-
-def check_features(options: TrainOptions) -> None:
-    """Refuses augmentation that the features, those of --init where there is one, cannot be put through."""
-    if options.augment.elsewhere and options.features.normalize == "bands":
-        raise UserError(
-            "--augment.room, --augment.noise and --augment.microphone work on the levels of the mel bands, which "
-            "features.normalize=bands takes away; leave them away, or train with features.normalize=utterance"
-        )
 
 
 def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:

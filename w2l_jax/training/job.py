@@ -19,7 +19,7 @@ from w2l_jax.dataset.mixing import MixedOrder
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
-from w2l_jax.training.checks import check, check_features
+from w2l_jax.training.checks import check
 from w2l_jax.training.data import Data, Progress, language_of, open_data
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
@@ -106,7 +106,6 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     base = Run.open(options.init) if options.init and not options.resume else None
     if base or options.resume:
         options = as_in(base or Run.open(folder), options)
-    check_features(options)
 
     data = open_data(options, report, progress)
     frozen, late = phase(options, Run.open(folder).position()["step"] if options.resume else 0)

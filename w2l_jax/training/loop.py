@@ -22,7 +22,7 @@ from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
 from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.signals import Signals
-from w2l_jax.training.step import learning_rate_schedule, make_step, to_resume
+from w2l_jax.training.step import learning_rate_schedule, make_step, microbatches, to_resume
 
 
 @dataclasses.dataclass
@@ -202,9 +202,9 @@ class _Trainer:
 
     def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
         """Evaluates `params` on `source` and logs it as `kind`."""
-        rows, limit = self.options.batch_size, self.options.max_microbatch_frames
-        if limit:  # what an update may not hold at a time an evaluation may not either
-            rows = min(rows, max(limit // source.buckets[-1].frames, 1))
+        # What an update may not hold at a time an evaluation may not either.
+        rows, frames, limit = self.options.batch_size, source.buckets[-1].frames, self.options.max_microbatch_frames
+        rows //= microbatches(rows // on.count, frames, limit)
         dtype, network = self.job.step_config.dtype, self.options.model
         result = evaluate(params, source, self.job.alphabet, network, batch_size=rows, dtype=dtype, place=on.place)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}

@@ -79,12 +79,7 @@ class AugmentOptions:
     @property
     def on(self) -> bool:
         """Whether anything is changed at all."""
-        return self.elsewhere or any((self.frequency_masks, self.time_masks, self.speed))
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether utterances move to another place of recording: its room, its noise, its microphone."""
-        return any((self.room, self.noise, self.microphone))
+        return any((self.frequency_masks, self.time_masks, self.speed, self.room, self.noise, self.microphone))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """One update of the trained layers: jitted, its state donated, the frozen layers outside differentiation."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from w2l_jax import losses, model, transfer
 from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params, layer_name
-from w2l_jax.training import augment
+from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
+from w2l_jax.training import augment, muon
 from w2l_jax.training.options import AugmentOptions, TrainOptions
 
 
@@ -83,52 +82,12 @@ def make_optimizer(
     """
     clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
     adam = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
-    inner = _muon(adam) if options.optimizer == "muon" else adam
+    inner = muon.transformation(adam) if options.optimizer == "muon" else adam
     if options.weight_decay > 0:
         inner = optax.chain(inner, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
     rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
     transitions = adam if options.loss == "asg" else None
     return optax.chain(clip, transfer.optimizer(inner, frozen, late, transitions), rate)
-
-
-def _muon(adam: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Muon (Jordan 2024) on the kernels of layers 1 to 10, `adam` on the biases and the output layer.
-
-    What momentum (0.95, Nesterov's) has gathered is made orthogonal, so that what the data rarely ask for is learned as
-    fast as the rest, and scaled as Liu et al. (2025) do, to an update about as large as Adam's: one α serves both.
-    """
-
-    def evened(updates: Params, _: Params | None = None) -> Params:
-        return jax.tree.map(lambda x: 0.2 * max(x.size // x.shape[-1], x.shape[-1]) ** 0.5 * orthogonal(x), updates)
-
-    def rule(path: tuple[Any, ...], _: jax.Array) -> str:
-        return "muon" if path[-1].key == "kernel" and path[0].key != layer_name(LAYERS) else "adam"
-
-    muon = optax.chain(optax.trace(0.95, nesterov=True), optax.stateless(evened))
-    by_rule = functools.partial(jax.tree_util.tree_map_with_path, rule)
-    return optax.multi_transform({"muon": muon, "adam": adam}, by_rule)
-
-
-def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:
-    """The kernel, as the matrix [K C, D] that it is to a window of its input, with singular values all near 1.
-
-    Five of Jordan's steps x ← a x + b x (xᵀx) + c x (xᵀx)², which bring them between 0.68 and 1.13 unless they are
-    below a hundredth of the norm. Each step multiplies x by a polynomial of xᵀx, so that all of them are taken on the
-    small Gram matrix: a quarter of the time of `optax.contrib.scale_by_muon` on a CPU, within 1e-4 of it.
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    matrix = kernel_KxCxD.reshape(-1, kernel_KxCxD.shape[-1])
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix if tall else matrix.T
-    x = x / (jnp.linalg.norm(x) + 1e-8)
-    gram = x.T @ x
-    product = identity = jnp.eye(len(gram), dtype=x.dtype)
-    for _ in range(5):
-        factor = a * identity + b * gram + c * gram @ gram
-        product = product @ factor
-        gram = factor @ gram @ factor
-    x = x @ product
-    return (x if tall else x.T).reshape(kernel_KxCxD.shape)
 
 
 def _is_kernel(params: Params) -> Params:
