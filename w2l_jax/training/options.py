@@ -136,8 +136,8 @@ class TrainOptions:
     distributed: str = ""
     """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
     optimizer: Literal["adam", "muon"] = "adam"
-    """Adam, the paper's, or Muon on the kernels of layers 1 to 10 and Adam on the rest: more from each update, above
-    all early in training from scratch."""
+    """Adam, the paper's, or Muon on the kernels of layers 1 to 10 and Adam on the rest: more from each update from
+    scratch. At the paper's width its own work is that of seven utterances, whatever the batch."""
     learning_rate: float = 1e-4
     """Adam's α; Muon's updates are scaled to the size that Adam's have with the same α."""
     beta1: float = 0.9
