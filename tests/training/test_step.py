@@ -261,6 +261,23 @@ def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_thaw():
         assert 1e-4 < np.sqrt(np.mean(moved**2)) < 1.01e-2, name
 
 
+def test_muon_beside_asg_and_weight_decay():
+    """Transitions get Adam's updates without decay, a kernel Muon's and its share of the kernel; frozen layers none."""
+    params = {**model.init(jax.random.key(0), SMALL, 7, MELS), "transitions": {"scores": jnp.ones((7, 7))}}
+    gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
+
+    def updates(**changes):
+        optimizer = make_optimizer(TrainOptions(learning_rate=1e-2, loss="asg", **changes), frozenset(range(1, 9)))
+        return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+    adam, plain, decayed = updates(), updates(optimizer="muon"), updates(optimizer="muon", weight_decay=0.1)
+    for found in (plain, decayed):
+        np.testing.assert_allclose(found["transitions"]["scores"], adam["transitions"]["scores"], rtol=1e-6)
+        assert not any(np.any(found[f"layer_{n:02}"]["kernel"]) for n in range(1, 9))
+    share = plain["layer_09"]["kernel"] - decayed["layer_09"]["kernel"]
+    np.testing.assert_allclose(share, 1e-3 * params["layer_09"]["kernel"], atol=1e-7)
+
+
 def adam_by_hand(m, v, count, gradient, rate):
     """One update of Kingma & Ba's algorithm 1 in float64: the step and the new moments."""
     m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * np.square(gradient)
