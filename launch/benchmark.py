@@ -7,8 +7,9 @@ from pathlib import Path
 
 import jax
 
-from w2l_jax import benchmarks, config
-from w2l_jax.benchmarks import BenchmarkOptions
+import benchmarks
+from benchmarks import BenchmarkOptions
+from w2l_jax import config
 from w2l_jax.checkpoint import write_atomically
 
 DESCRIPTION = """Measure what things cost on this machine, as Markdown tables.

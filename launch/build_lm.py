@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from terminal import terminal
 from w2l_jax import alphabet, config
 from w2l_jax.decoding import lm
 from w2l_jax.decoding.lm import adopt, card, text
 from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
-from w2l_jax.terminal import terminal
 
 DESCRIPTION = """Build a language model for decoding, or take one that others built.
 

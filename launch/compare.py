@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from pages import comparison
 from w2l_jax import config
-from w2l_jax.decoding import comparison
 from w2l_jax.errors import UserError
 
 DESCRIPTION = """Compare two or more runs on the same utterances.

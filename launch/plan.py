@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
+from planning import choice, costs, timing
+from planning import plan_options as options
+from planning.costs import SOME_RUN
+from planning.plan_options import GB, PlanOptions
 from w2l_jax import activations, config
-from w2l_jax.planning import choice, costs, options, timing
-from w2l_jax.planning.costs import SOME_RUN
-from w2l_jax.planning.options import GB, PlanOptions
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 DESCRIPTION = """Find out what a budget of memory and hours allows, before anything is trained.

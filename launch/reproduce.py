@@ -8,14 +8,14 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
+import demo_corpus as demo
+from reproduction import grid_page as page
+from reproduction.grid import Scale
+from reproduction.tasks import Diary, Task, tasks, typed
+from terminal import terminal
 from w2l_jax import config
 from w2l_jax.checkpoint import locked
-from w2l_jax.corpora import demo
 from w2l_jax.errors import UserError
-from w2l_jax.reproduction import page
-from w2l_jax.reproduction.grid import Scale
-from w2l_jax.reproduction.tasks import Diary, Task, tasks, typed
-from w2l_jax.terminal import terminal
 
 REPORT_EVERY = 10
 HERE = Path(__file__).resolve().parent

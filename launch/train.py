@@ -4,9 +4,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from terminal import terminal
 from w2l_jax import config, training
 from w2l_jax.checkpoint import Run
-from w2l_jax.terminal import terminal
 from w2l_jax.training import devices
 from w2l_jax.training.loop import Position
 from w2l_jax.training.options import TrainOptions
@@ -55,7 +55,7 @@ def train(options: TrainOptions) -> Path:
     training.check(options)
     config.use_compilation_cache()
     if options.data.synthesize and not Path(options.data.train).exists():
-        from w2l_jax.corpora import demo
+        import demo_corpus as demo
 
         print(f"speaking the demonstration corpus into {options.data.synthesize}", flush=True)
         with terminal() as screen:

@@ -4,12 +4,15 @@ import dataclasses
 import os
 from pathlib import Path
 
-from w2l_jax import config, report
+from pages import comparison
+from pages import decoding_figures as figures
+from pages import html as report
+from terminal import Terminal, terminal
+from w2l_jax import config
 from w2l_jax.checkpoint import LATEST, SHIPPED, Run
-from w2l_jax.decoding import comparison, confidence, figures, inputs, settings, tuning
+from w2l_jax.decoding import confidence, inputs, settings, tuning
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.terminal import Terminal, terminal
 
 DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from demo_corpus.speak import Voice, speak
 from tests.conftest import ROOT, launch
 from w2l_jax import audio, features, inference, model
 from w2l_jax.checkpoint import SHIPPED, Run
-from w2l_jax.corpora.demo.speak import Voice, speak
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
 from w2l_jax.export import export, import_safetensors, to_safetensors

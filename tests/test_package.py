@@ -6,15 +6,14 @@ import pytest
 
 from tests.conftest import ROOT
 
-# DESIGN: every import points down this order; modules of one line may import each other without circles.
+# Every import points down this order; modules of one line may import each other without circles.
 ORDER = [
-    {"errors", "pinyin"},
-    {"alphabet", "audio", "pauses", "processes", "report"},
+    {"errors"},
+    {"alphabet", "text", "audio", "pauses", "processes"},
     {"features", "features_jax", "model", "losses", "metrics"},
     {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
-    {"config", "terminal", "introspection"},
-    {"benchmarks", "export", "planning", "reproduction"},
+    {"config", "export"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

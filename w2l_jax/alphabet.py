@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from w2l_jax import pinyin
 from w2l_jax.errors import UserError
 
 BLANK = 0
@@ -254,8 +253,6 @@ def _digits(digits: str, language: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=10_000)
 def _words(number: int, language: str) -> str:
-    if _known(language) == "mandarin":
-        return pinyin.without_tones(pinyin.number(number))
     try:
         from num2words import num2words
     except ImportError:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_report import external
+from tests.launch.test_html import external
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import preset
 from w2l_jax.checkpoint import Run

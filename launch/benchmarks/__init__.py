@@ -1,0 +1,105 @@
+"""What things cost, measured side by side in one run: one module a subject, each with `run(options, report)`.
+
+Every subject returns tables; `launch/benchmark.py` prints them and writes them as JSON. Figures of the compiler (FLOPs,
+bytes) are exact; seconds are medians of interleaved repetitions and are to be read as ratios.
+"""
+
+import dataclasses
+import importlib
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from w2l_jax.errors import UserError
+
+Report = Callable[[str], None]
+SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "decode")
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkOptions:
+    """What is measured and at which size."""
+
+    what: str
+    """Subjects, separated by commas."""
+    out: str = ""
+    """JSON file for the tables."""
+    repetitions: int = 5
+    """Measurements of each variant; their median counts."""
+    batch_size: int = 64
+    """Utterances in a batch."""
+    seconds: float = 12.0
+    """Length of each utterance."""
+    labels: int = 150
+    """Labels each transcript is padded to."""
+    width: int = 250
+    """Channels of layers 1 to 8."""
+    top_width: int = 2000
+    """Channels of layers 9 and 10."""
+    plain: bool = False
+    """Of `memory` and `step` only float32 without `remat`, as in the paper."""
+    run: str = ""
+    """Run whose network `decode` takes (default: the last trained one, or models/english)."""
+    data: str = ""
+    """Prepared folder that `decode` decodes."""
+    lm: str = ""
+    """Folder of a language model for `decode` (default: the run's own)."""
+    limit: int = 100
+    """Utterances that `decode` takes, evenly spaced."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects asked for; raises UserError for one that does not exist."""
+        asked = tuple(part.strip() for part in self.what.split(",") if part.strip())
+        for name in asked:
+            if name not in SUBJECTS:
+                raise UserError(f"--what={name}: there are {', '.join(SUBJECTS)}")
+        return asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of one measurement, with a line on how they came about."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
+
+    def markdown(self) -> str:
+        """The table as Markdown; floats with three significant digits."""
+        lines = [f"### {self.title}", "", _line(self.columns), _line(["---"] * len(self.columns))]
+        lines += [_line(map(_cell, row)) for row in self.rows]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def interleaved(variants: Mapping[Any, Callable[[], Any]], repetitions: int) -> dict[Any, float]:
+    """Median seconds of each variant, run in turns so that a noisy machine disturbs all alike.
+
+    Each is called once beforehand (compilation, caches) and must wait for its own result.
+    """
+    seconds: dict[Any, list[float]] = {name: [] for name in variants}
+    for call in variants.values():
+        call()
+    for name, call in itertools.chain.from_iterable(itertools.repeat(tuple(variants.items()), repetitions)):
+        started = time.perf_counter()
+        call()
+        seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def subject(name: str) -> Callable[[BenchmarkOptions, Report], Sequence[Table]]:
+    """The function that measures a subject; its module is imported when it is wanted."""
+    return importlib.import_module(f"benchmarks.bench_{name}").run

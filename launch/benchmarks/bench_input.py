@@ -1,0 +1,100 @@
+"""Whether the host delivers batches as fast as the step takes them, in the shape of the training loop."""
+
+import json
+import statistics
+import string
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import soundfile
+
+from benchmarks import BenchmarkOptions, Report, Table, interleaved
+from w2l_jax import training
+from w2l_jax.audio import SAMPLE_RATE
+from w2l_jax.dataset.batches import prefetch
+from w2l_jax.features import frame_count
+from w2l_jax.model import ModelConfig, output_frames
+from w2l_jax.training.job import Job
+from w2l_jax.training.loop import batches
+from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+from w2l_jax.training.step import make_step
+
+_DEMO = ModelConfig(width=64, top_width=256)
+_BATCHES = 4  # of different utterances
+_AHEAD = 4  # steps until what was fetched before the first is used up
+
+
+def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
+    """Prepares random recordings, then times the host alone and how long updates wait for it."""
+    sizes = {"demo": _DEMO, "full": ModelConfig(options.width, options.top_width)}
+    with tempfile.TemporaryDirectory() as folder:
+        report(f"input: preparing {_BATCHES * options.batch_size} recordings")
+        manifest = _write_corpus(Path(folder), options)
+        jobs = {name: _job(manifest, options, config, name, 0.1) for name, config in sizes.items()}
+        host = _host({"as it is": _job(manifest, options, _DEMO, "plain", 0.0), "speed ± 0.1": jobs["demo"]}, options)
+        rows = []
+        for name, job in jobs.items():
+            steps = 2 * options.repetitions
+            report(f"input: {name}, {steps} + {_AHEAD} updates")
+            waited, took = _waits(job, steps)
+            share = sum(waited) / (sum(waited) + sum(took))
+            widths = f"{job.options.model.width} and {job.options.model.top_width}"
+            step = statistics.median(took)
+            rows.append((f"{name} ({widths})", step, 1 / step, statistics.median(waited), max(waited), f"{share:.2%}"))
+    shape = f"{options.batch_size} utterances of {options.seconds / 2} to {options.seconds} s"
+    columns = ("network", "update s", "updates a second", "median wait s", "longest wait s", "share of time waiting")
+    note = "Features played at 1 ± 0.1; an update waits while it is free and no batch lies on the device."
+    return [
+        Table(f"Batches the host delivers: {shape}", ("batches", "seconds", "a second"), host, "Files in memory."),
+        Table(f"Updates waiting for batches: {shape}", columns, tuple(rows), note),
+    ]
+
+
+def _write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(_BATCHES * options.batch_size):
+        samples = round(options.seconds * SAMPLE_RATE * rng.uniform(0.5, 1))
+        soundfile.write(folder / f"{i:05d}.wav", rng.uniform(-0.5, 0.5, samples), SAMPLE_RATE)
+        letters = min(options.labels, output_frames(frame_count(samples)) // 2)
+        text = "".join(rng.choice(list(string.ascii_lowercase), letters))
+        lines.append(json.dumps({"audio_filepath": f"{i:05d}.wav", "text": text, "lang": "en"}))
+    manifest = folder / "train.jsonl"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def _job(manifest: Path, options: BenchmarkOptions, config: ModelConfig, name: str, speed: float) -> Job:
+    folder = manifest.parent
+    # One padded shape: each more would be a compilation among the updates.
+    data = DataOptions(train=str(manifest), cache=str(folder / "prepared"), buckets=1)
+    augment = AugmentOptions(speed=speed)
+    run = str(folder / name)
+    wanted = TrainOptions(run=run, batch_size=options.batch_size, data=data, model=config, augment=augment)
+    return training.create(wanted, report=lambda line: None)
+
+
+def _host(jobs: dict[str, Job], options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
+    streams = {name: batches(job, 0) for name, job in jobs.items()}
+    calls = {name: lambda name=name: jax.block_until_ready(jax.device_put(next(streams[name]))) for name in streams}
+    seconds = interleaved(calls, options.repetitions)
+    return tuple((name, value, 1 / value) for name, value in seconds.items())
+
+
+def _waits(job: Job, steps: int) -> tuple[list[float], list[float]]:
+    """Seconds that each of `steps` updates waited for its batch, and seconds that it took then."""
+    step, state, clock = make_step(job.optimizer, job.step_config), job.state, []
+    stream = prefetch(batches(job, 0), job.devices.place)
+    for _ in range(_AHEAD + steps):
+        clock.append(time.perf_counter())
+        batch = next(stream)
+        clock.append(time.perf_counter())
+        state, _ = jax.block_until_ready(step(state, batch))
+    clock.append(time.perf_counter())
+    stream.close()
+    seconds = np.diff(clock).tolist()[2 * _AHEAD :]
+    return seconds[::2], seconds[1::2]

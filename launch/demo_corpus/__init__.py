@@ -1,0 +1,150 @@
+"""The demo corpus: English, German, and if asked for Dutch and Mandarin, spoken on the user's own machine by espeak-ng.
+
+Sentences come from grammars and word lists written for this project, speakers are espeak-ng's voice variants. What
+comes out are manifests and audio files like those of any other corpus.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from w2l_jax.errors import UserError
+
+VERSION = 1
+"""Of the content: to be raised whenever the same configuration gives another corpus."""
+
+_MARKER = "corpus.json"
+_LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "zh": "mandarin"}
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """How much to speak: hours of training speech, and per language development utterances and lines of text.
+
+    A language of 0 hours is not spoken at all. Mandarin is written in pinyin without tones.
+    """
+
+    english_hours: float = 2.5
+    german_hours: float = 0.75
+    dutch_hours: float = 0.0
+    mandarin_hours: float = 0.0
+    dev_utterances: int = 120
+    text_lines: int = 30_000
+    seed: int = 0
+
+    @property
+    def hours(self) -> dict[str, float]:
+        """Hours of training speech by language code, without the languages that are not spoken."""
+        hours = {lang: getattr(self, f"{name}_hours") for lang, name in _LANGUAGES.items()}
+        return {lang: spoken for lang, spoken in hours.items() if spoken}
+
+
+def make_corpus(
+    folder: str | Path,
+    config: DemoConfig = DemoConfig(),
+    workers: int | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
+    """Makes the corpus in `folder`, or finishes it if an earlier call was interrupted.
+
+    Writes `english_train.jsonl`, `english_dev.jsonl`, `english_text.txt`, the same for the other languages, audio
+    (16 kHz mono 16-bit FLAC) under `audio/`, and the marker `corpus.json`. `workers` processes share the work (default:
+    one a core); `progress` is called with (done, total, description). The same configuration gives the same bytes.
+    Raises UserError if the folder holds another corpus or cannot be written, or the extra `demo` is not installed.
+    """
+    folder = Path(folder)
+    try:
+        if _is_complete(folder, config):
+            return
+        _write(folder / _MARKER, _marker(config, complete=False))
+        _make(folder, config, workers or os.cpu_count() or 1, progress or (lambda done, total, description: None))
+        _write(folder / _MARKER, _marker(config, complete=True))
+    except OSError as error:
+        raise UserError(
+            f"cannot make the demo corpus in {folder}: {error}; free some space or choose another folder"
+        ) from error
+
+
+def _make(folder: Path, config: DemoConfig, workers: int, progress: Callable[[int, int, str], None]) -> None:
+    from demo_corpus.record import record_all
+    from demo_corpus.sentences import write_script
+
+    scripts = {
+        lang: write_script(lang, hours, config.dev_utterances, config.text_lines, config.seed)
+        for lang, hours in config.hours.items()
+    }
+    seconds = record_all([line for script in scripts.values() for line in script.lines], folder, workers, progress)
+    for lang, script in scripts.items():
+        name = _LANGUAGES[lang]
+        _write(folder / f"{name}_text.txt", "".join(f"{sentence}\n" for sentence in script.text))
+        for split in ("train", "dev"):
+            entries = [_entry(line, seconds[line.stem]) for line in script.lines if line.split == split]
+            _write(folder / f"{name}_{split}.jsonl", "".join(entries))
+
+
+def _entry(line, seconds: float) -> str:
+    entry = {
+        "audio_filepath": line.audio,
+        "duration": seconds,
+        "text": line.text,
+        "speaker": line.speaker.name,
+        "lang": line.lang,
+        "source": f"demo_{_LANGUAGES[line.lang]}",
+    }
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _marker(config: DemoConfig, complete: bool) -> str:
+    marker = {"version": VERSION, "config": _described(config), "complete": complete}
+    return json.dumps(marker, indent=1) + "\n"
+
+
+def _described(config: DemoConfig) -> dict[str, float]:
+    # Corpora made before a language was added say nothing of it.
+    return {name: value for name, value in dataclasses.asdict(config).items() if value or not name.endswith("_hours")}
+
+
+def _is_complete(folder: Path, config: DemoConfig) -> bool:
+    """Whether nothing is left to do; raises UserError if the folder holds another corpus."""
+    marker = folder / _MARKER
+    if not marker.exists():
+        return False
+    try:
+        found = json.loads(marker.read_text("utf-8"))
+        held = {**found["config"], "version": found["version"]}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{marker} is damaged; delete the folder {folder} or choose another one") from None
+    asked = {**_described(config), "version": VERSION}
+    differing = sorted(key for key in held.keys() | asked.keys() if held.get(key, 0) != asked.get(key, 0))
+    if differing:
+        raise UserError(
+            f"{folder} holds another demo corpus than the one asked for: "
+            + ", ".join(f"{key} is {held.get(key, 0)}, not {asked.get(key, 0)}" for key in differing)
+            + "; delete the folder or choose another one"
+        )
+    names = [_LANGUAGES[lang] for lang in config.hours]
+    manifests = [folder / f"{name}_{split}.jsonl" for name in names for split in ("train", "dev")]
+    texts = [folder / f"{name}_text.txt" for name in names]
+    if not found.get("complete") or not all(path.exists() for path in manifests + texts):
+        return False
+    return all(_has_audio(manifest) for manifest in manifests)
+
+
+def _has_audio(manifest: Path) -> bool:
+    wanted = [Path(json.loads(line)["audio_filepath"]) for line in manifest.read_text("utf-8").splitlines()]
+    # Listing a folder once is much faster than asking for thousands of files.
+    present = {
+        parent: set(os.listdir(manifest.parent / parent)) if (manifest.parent / parent).is_dir() else set()
+        for parent in {path.parent for path in wanted}
+    }
+    return all(path.name in present[path.parent] for path in wanted)
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file that is complete whenever it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""HTML reports: self-contained pages and the figures on them."""

@@ -1,0 +1,227 @@
+"""The page that `decode.py --report` writes: what was decoded, where it went wrong, and utterances to hear and see."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from pages import decoding_figures as figures
+from pages import html as report
+from w2l_jax import audio, inference, metrics
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.corpora import Utterance
+from w2l_jax.dataset.store import Dataset
+from w2l_jax.decoding import confidence, results
+from w2l_jax.decoding.results import Result
+from w2l_jax.model import ModelConfig, Params
+
+_FREQUENT = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An utterance to look at: its result, why it was chosen, features [T, M] and logits [S, V]."""
+
+    result: Result
+    reason: str
+    features_TxM: np.ndarray
+    logits_SxV: np.ndarray
+
+
+def choose(found: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int, str]]:
+    """Indices of `count` utterances and why: a quarter each worst, median and best by LER, the rest at random."""
+    ranked = sorted(range(len(found)), key=lambda i: (-found[i].errors().ler, -found[i].errors().wer, found[i].id))
+    quarter = count // 4
+    middle = max((len(ranked) - quarter) // 2, 0)
+    chosen: dict[int, str] = {}
+    for reason, some in (
+        ("worst", ranked[:quarter]),
+        ("median", ranked[middle : middle + quarter]),
+        ("best", ranked[len(ranked) - quarter :]),
+        ("random", np.random.default_rng(seed).permutation(ranked).tolist()),
+    ):
+        for i in some:
+            if len(chosen) < count:
+                chosen.setdefault(i, reason)
+    return list(chosen.items())
+
+
+def examples(
+    found: Sequence[Result], dataset: Dataset, params: Params, config: ModelConfig, count: int, seed: int = 0
+) -> Iterator[Example]:
+    """Yields the utterances that `choose` takes, with the features of `dataset` and their logits."""
+    places = {entry.id: index for index, entry in enumerate(dataset.entries)}
+    for i, reason in choose(found, count, seed):
+        (features_TxM,) = dataset.features_of([places[found[i].id]])
+        yield Example(found[i], reason, features_TxM, inference.logits(params, features_TxM, config))
+
+
+def build(
+    title: str,
+    facts: Mapping[str, str],
+    found: Sequence[Result],
+    examples: Iterable[Example],
+    alphabet: Alphabet,
+    recordings: Mapping[str, Utterance],
+) -> str:
+    """The page as HTML.
+
+    Args:
+      title: of the page.
+      facts: what was decoded with what, as names and values.
+      found: every result.
+      examples: the utterances that are shown with their sound, which `recordings` leads to by their ids.
+      alphabet: the network's characters.
+    """
+    sections = [
+        ("Error rates", report.facts(facts) + _totals(found)),
+        ("Length and speed of speech", _lengths(found)),
+        ("Letters", _letters(found)),
+        ("Words", _words(found)),
+    ]
+    if any(word.confidence is not None for r in found for word in r.words):
+        sections.append(("Confidence", _confidence(found)))
+    shown = "".join(_example(example, alphabet, recordings) for example in examples)
+    return report.page(title, [*sections, ("Utterances", _LEGEND + shown)])
+
+
+def _totals(found: Sequence[Result]) -> str:
+    return report.table(
+        results.searches(found),
+        "LER and WER are means over utterances, the corpus rates all edits over all letters and words; behind each "
+        "stands its 95 % bootstrap interval",
+    )
+
+
+def _lengths(found: Sequence[Result]) -> str:
+    text = "Letter error rate over the length of an utterance and the speed of speech: a dot is an utterance"
+    return report.figure(lambda figure: figures.lengths(figure, found), text, (9, 3.4))
+
+
+def _letters(found: Sequence[Result]) -> str:
+    counts = metrics.confusions((r.expected, r.best) for r in found)
+    said = metrics.confusions((r.expected, "") for r in found)
+    rows = [
+        {
+            "said": figures.visible(a) or "(nothing)",
+            "heard": figures.visible(b) or "(nothing)",
+            "times": count,
+            "of those said": f"{count / said[a, '']:.1%}" if a else "",
+        }
+        for (a, b), count in counts.most_common()
+        if a != b
+    ]
+    text = "Confusion of letters: of each letter said, the percentage heard as each other letter"
+    picture = report.figure(lambda figure: figures.letters(figure, counts), text, (7.5, 6.5))
+    return picture + report.table(rows[:_FREQUENT], "Most frequent confusions (␣ is a space)")
+
+
+def _words(found: Sequence[Result]) -> str:
+    counts = metrics.confusions((r.expected.split(), r.best.split()) for r in found).most_common()
+    wrong = [(a, b, count) for (a, b), count in counts if a != b]
+    kinds = {
+        "Most frequent substitutions": [{"said": a, "heard": b, "times": n} for a, b, n in wrong if a and b],
+        "Most frequent words missed": [{"said": a, "times": n} for a, b, n in wrong if not b],
+        "Most frequent words inserted": [{"heard": b, "times": n} for a, b, n in wrong if not a],
+    }
+    tables = "".join(report.table(rows[:_FREQUENT], name) for name, rows in kinds.items())
+    return f'<div class="columns">{tables}</div>'
+
+
+def _confidence(found: Sequence[Result]) -> str:
+    words = [word for r in found for word in r.words]
+    right = [correct for r in found for correct in confidence.right(r.expected, r.best)]
+    curves = {
+        "calibrated": confidence.reliability([word.confidence for word in words], right),
+        "not calibrated": confidence.reliability([word.posterior for word in words], right),
+    }
+    rows = [
+        {
+            "curve": name,
+            "words": f"{len(words):,}",
+            "mean confidence": f"{np.mean([getattr(word, field) for word in words]):.1%}",
+            "right": f"{np.mean(right):.1%}",
+            "expected calibration error": f"{confidence.calibration_error(curves[name]):.1%}",
+        }
+        for name, field in (("calibrated", "confidence"), ("not calibrated", "posterior"))
+    ]
+    text = "Reliability: how often words prove right over how sure they are, in tenths"
+    picture = report.figure(lambda figure: figures.reliability(figure, curves), text, (4.5, 4))
+    return picture + report.table(rows, "Confidence of words, posteriors over the n-best list")
+
+
+_LEGEND = (
+    '<p class="quiet">In the lines below, letters are <del>struck out</del> where they were missed, <ins>doubly '
+    'underlined</ins> where they were inserted, and <span class="changed">waved</span> where others were heard. '
+    "A click on a word plays it.</p>"
+)
+
+
+def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utterance]) -> str:
+    r, errors = example.result, example.result.errors()
+    said, heard = marked(r)
+    text = f"{r.id}: spectrogram, and posteriors of the letters with the bounds of the words"
+
+    def draw(figure):
+        figures.utterance(figure, example.features_TxM, example.logits_SxV, alphabet, r.words)
+
+    facts = f"{example.reason} · LER {errors.ler:.1%}, WER {errors.wer:.1%} · {r.seconds:.1f} s · {r.source}"
+    picture = report.figure(draw, text)
+    return (
+        f'<article><h3>{escape(r.id)}</h3><p class="quiet">{escape(facts)}</p>'
+        f'<dl class="said"><dt>said</dt><dd>{said}</dd><dt>heard</dt><dd>{heard}</dd></dl>'
+        f'{_sound(recordings.get(r.id))}<div class="scroll wide">{picture}</div></article>\n'
+    )
+
+
+def _sound(recording: Utterance | None) -> str:
+    try:
+        if recording is None:
+            raise audio.AudioError("the data do not say where the recording is; --recordings names a manifest", "")
+        return report.audio(audio.load(recording.audio, recording.start, recording.end), audio.SAMPLE_RATE)
+    except audio.AudioError as error:
+        return f'<p class="quiet">No sound: {escape(str(error))}</p>'
+
+
+def marked(r: Result) -> tuple[str, str]:
+    """What was said and what was heard as HTML, with their differences marked and the words heard to be clicked."""
+    said, heard = ["missed"] * len(r.expected), ["inserted"] * len(r.best)
+    for i, j in metrics.alignment(r.expected, r.best):
+        if i is not None and j is not None:
+            said[i] = heard[j] = "same" if r.expected[i] == r.best[j] else "changed"
+    words, start = [], 0
+    for number, word in enumerate(r.best.split(" ")):
+        end = start + len(word)
+        words += [
+            _click(r, number, _tagged(word, heard[start:end])),
+            _tagged(r.best[end : end + 1], heard[end : end + 1]),
+        ]
+        start = end + 1
+    return _tagged(r.expected, said), "".join(words)
+
+
+_TAGS = {
+    "same": "{}",
+    "missed": "<del>{}</del>",
+    "inserted": "<ins>{}</ins>",
+    "changed": '<span class="changed">{}</span>',
+}
+
+
+def _tagged(text: str, kinds: Sequence[str]) -> str:
+    groups = itertools.groupby(zip(kinds, text, strict=True), key=lambda pair: pair[0])
+    return "".join(_TAGS[kind].format(escape("".join(letter for _, letter in group))) for kind, group in groups)
+
+
+def _click(r: Result, number: int, content: str) -> str:
+    if not r.words:
+        return content
+    word = r.words[number]
+    sure = "" if word.confidence is None else f", confidence {word.confidence:.0%}"
+    about = f"{word.start:.2f} to {word.end:.2f} s{sure}"
+    return (
+        f'<button type="button" class="word" data-start="{word.start:.3f}" data-end="{word.end:.3f}" title="{about}">'
+        f"{content}</button>"
+    )

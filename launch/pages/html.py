@@ -1,0 +1,145 @@
+"""Self-contained HTML pages: tables that sort, figures, sound. Nothing is loaded from elsewhere.
+
+Pages are light or dark as the reader's system is; figures take the page's colour of text. Everything that is passed
+as plain text is escaped; what the functions return is HTML.
+"""
+
+import base64
+import csv
+import io
+import re
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ASSETS = Path(__file__).parent
+_INK = "#010203"  # stands in figures for the page's colour of text
+
+
+def page(title: str, sections: Iterable[tuple[str, str]]) -> str:
+    """A page of sections, each with a heading (text) and its content (HTML), and links to them at the top."""
+    sections = [(f"section-{i}", heading, content) for i, (heading, content) in enumerate(sections)]
+    links = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, heading, _ in sections)
+    body = "".join(
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(heading)}</h2>{content}</section>\n'
+        for name, heading, content in sections
+    )
+    style, script = ((_ASSETS / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>\n{style}</style></head>\n<body><header><h1>{escape(title)}</h1><nav><ul>{links}</ul></nav></header>\n"
+        f"<main>\n{body}</main><script>\n{script}</script></body></html>\n"
+    )
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def facts(named: Mapping[str, str]) -> str:
+    """Names and values, a line each."""
+    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in named.items()) + "</dl>"
+
+
+def folded(summary: str, content: str) -> str:
+    """Content (HTML) that a click on the summary (text) shows."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>\n"
+
+
+def lines(texts: Iterable[str]) -> str:
+    """Lines of text as they are, such as commands."""
+    return f"<pre>{escape(chr(10).join(texts))}</pre>"
+
+
+def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
+    """A table with a column for each key of the first row; a click on a column's head sorts by it.
+
+    Cells are text or numbers; those that begin with a number are sorted by it. Numbers, also with an interval behind
+    them, stand on the right.
+    """
+    if not rows:
+        return paragraph(f"{caption}: none.")
+    head = "".join(f'<th scope="col"><button type="button">{escape(str(key))}</button></th>' for key in rows[0])
+    body = "".join("<tr>" + "".join(map(_cell, row.values())) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(value: Any) -> str:
+    text = str(value)
+    number = ' class="number"' if re.fullmatch(r"[+-]?\d[\d.,]*%?( \[.*\])?", text) else ""
+    return f"<td{number}>{escape(text)}</td>"
+
+
+def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a CSV file with a column for each key that any row has."""
+    content = io.StringIO()
+    heads = dict.fromkeys(head for row in rows for head in row)
+    writer = csv.DictWriter(content, list(heads), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
+
+
+def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:
+    """An SVG figure of `size` (inches) that `draw` fills (a matplotlib Figure); `description` is caption and label."""
+    content = io.StringIO()
+    # `hashsalt` names what is within the SVG: the same in every run, different between figures.
+    style = {"svg.fonttype": "none", "svg.hashsalt": description}
+    metadata = {"Date": None, "Creator": None}
+    save(content, size, draw, _INK, style, format="svg", transparent=True, metadata=metadata)
+    svg = content.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their names recur in every figure
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    return f"<figure>{svg}<figcaption>{escape(description)}</figcaption></figure>\n"
+
+
+def save(
+    file: Any,
+    size: tuple[float, float],
+    draw: Callable[[Any], None],
+    ink: str = "black",
+    style: Mapping[str, Any] = types.MappingProxyType({}),
+    **options: Any,
+) -> None:
+    """Writes a figure of `size` (inches) that `draw` fills (a matplotlib Figure), in the style of all figures.
+
+    `style` adds rcParams, `options` are savefig's.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "legend.labelcolor")
+    common = {
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 9,
+        "image.interpolation": "none",
+    }
+    with matplotlib.rc_context(dict.fromkeys(names, ink) | common | dict(style)):
+        drawn = Figure(figsize=size, layout="constrained")
+        draw(drawn)
+        drawn.savefig(file, **{"dpi": 110} | options)
+
+
+def audio(waveform_N: np.ndarray, rate: int) -> str:
+    """A player for a waveform (−1…1, mono, 8, 12, 16, 24 or 48 kHz), which the page holds as Ogg Opus."""
+    import soundfile
+
+    content = io.BytesIO()
+    soundfile.write(content, waveform_N, rate, format="OGG", subtype="OPUS")
+    return f'<audio controls preload="metadata" src="data:audio/ogg;base64,{_base64(content.getvalue())}"></audio>'
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

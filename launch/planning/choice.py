@@ -1,0 +1,68 @@
+"""From costs to a recommendation: the table, the way to take, and the command line that takes it."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator, Sequence
+
+from benchmarks import Table
+from planning.costs import Cost
+from planning.plan_options import GB, PlanOptions
+from w2l_jax.errors import UserError
+from w2l_jax.training.options import TrainOptions
+
+
+def choose(costs: Sequence[Cost], plan: PlanOptions, utterances: int) -> tuple[Cost, Cost]:
+    """The recommended way and the one with the most updates.
+
+    Recommended is, of the lowest k that sees all data `plan.epochs` times within the hours, the fastest; where none
+    does, the one that comes furthest. Raises UserError where there is no time for a single update.
+    """
+    most = max(costs, key=lambda cost: cost.updates(plan.hours))
+    if not most.updates(plan.hours):
+        raise UserError(f"--hours={plan.hours:g}: not enough for one update of any way that fits; give more")
+    enough = [cost for cost in costs if cost.epochs(plan.hours, utterances) >= plan.epochs]
+    return min(enough, key=lambda cost: (cost.k, -cost.updates(plan.hours)), default=most), most
+
+
+def command(cost: Cost, plan: PlanOptions, given: TrainOptions, script: str) -> str:
+    """The command line that trains this way for the hours planned, for a shell."""
+    hours = plan.hours - cost.fill_seconds / 3600
+    options = dataclasses.replace(cost.options, steps=max(cost.updates(plan.hours), 1), max_hours=float(f"{hours:.4g}"))
+    return shlex.join(["python", script, *_differences(options, given)])
+
+
+def _differences(options: TrainOptions, given: TrainOptions, prefix: str = "--") -> Iterator[str]:
+    for field in dataclasses.fields(options):
+        value, there = getattr(options, field.name), getattr(given, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _differences(value, there, f"{prefix}{field.name}.")
+        elif value != there:
+            switch = f"{prefix}{field.name}" if value else f"{prefix}no-{field.name}"
+            yield switch if isinstance(value, bool) else f"{prefix}{field.name}={value}"
+
+
+def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int) -> Table:
+    """All ways with what they cost."""
+    rows = []
+    for cost in costs:
+        options, fits = cost.options, cost.memory <= memory
+        timed = cost.seconds > 0
+        rows.append((
+            cost.k, options.compute_dtype, "on" if options.remat else "off",
+            "yes" if options.cache_activations else "no", cost.microbatches, "yes" if fits else "no", cost.gflop,
+            cost.memory / GB, cost.seconds if timed else "–", cost.updates(plan.hours) if timed else "–",
+            cost.epochs(plan.hours, utterances) if timed else "–",
+            cost.fill_seconds / 60 if timed and options.cache_activations else "–",
+            cost.disk / GB if options.cache_activations else "–",
+        ))  # fmt: skip
+    columns = (
+        "k", "dtype", "remat", "cached", "microbatches", "fits", "GFLOP", "GB", "seconds", "updates", "epochs",
+        "minutes to fill", "GB on disk",
+    )  # fmt: skip
+    note = (
+        "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
+        "longest: parameters, optimizer, temporaries and batches, or filling the cache if that takes more; not Python, "
+        "JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on beside the updates."
+    )
+    title = f"{plan.hours:g} hours with {memory / GB:.3g} GB: updates of {costs[0].options.batch_size} utterances"
+    return Table(title, columns, tuple(rows), note)

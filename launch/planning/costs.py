@@ -1,0 +1,210 @@
+"""Every way to train on given data and what it costs by the compiler's own figures: nothing runs.
+
+A way is a set of training options. Bytes are those of the compiled update, FLOPs its certificate's.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from planning.plan_options import GB, PlanOptions
+from w2l_jax import activations, model, training, transfer
+from w2l_jax.activations import FrozenLayers
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
+from w2l_jax.errors import UserError
+from w2l_jax.training import muon
+from w2l_jax.training.certificate import compile_step
+from w2l_jax.training.data import language_of, open_data
+from w2l_jax.training.job import step_settings
+from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.step import make_optimizer, microbatches, remat_chunks
+
+Report = Callable[[str], None]
+# Where a network to adapt has no folder yet: the command line then leaves it open.
+SOME_RUN = "<run>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The data as the updates see them."""
+
+    source: Source
+    alphabet: Alphabet
+    """That of the network's outputs."""
+    mels: int
+    mean_frames: float
+    """Padded frames of an average batch; the forecast of memory is for the longest."""
+
+    @property
+    def frames(self) -> int:
+        """Padded frames of the longest batch."""
+        return self.source.buckets[-1].frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one way to train takes: GFLOP and seconds of an average update, bytes of the largest."""
+
+    options: TrainOptions
+    microbatches: int
+    gflop: float
+    memory: int
+    disk: int = 0
+    """Bytes of cached activations."""
+    seconds: float = math.nan
+    fill_seconds: float = 0.0
+
+    @property
+    def k(self) -> int:
+        """The number of frozen layers."""
+        return int(self.options.frozen_layers)
+
+    def updates(self, hours: float) -> int:
+        """How many there is time for, once the activations are stored; 0 for what was not timed."""
+        left = hours * 3600 - self.fill_seconds
+        return int(left / self.seconds) if left > 0 and self.seconds > 0 else 0
+
+    def epochs(self, hours: float, utterances: int) -> float:
+        """How often these see all data."""
+        return self.updates(hours) * self.options.batch_size / utterances
+
+    def text(self) -> str:
+        """The way in a few words."""
+        parts = [f"k = {self.k}", self.options.compute_dtype]
+        parts += ["cached"] if self.options.cache_activations else []
+        parts += ["remat"] if self.options.remat else []
+        return ", ".join([*parts, f"{self.microbatches} microbatch{'es' if self.microbatches > 1 else ''}"])
+
+
+def look_at(common: TrainOptions, report: Report) -> Work:
+    """Opens the data, a manifest prepared first, and measures the batches of an epoch (64 of them at most)."""
+    data = dataclasses.replace(common.data, language=language_of(common.data), dev="", old_dev="")
+    opened = open_data(dataclasses.replace(common, data=data), report, None)
+    source, count = opened.train, min(-(-len(opened.train.dataset) // common.batch_size), 64)
+    lengths = [entry.frames for entry in source.dataset.entries]
+    batches = map(opened.order.batch, range(count))
+    frames = [source.shape(indices, [lengths[i] for i in indices]).frames for indices in batches]
+    return Work(source, opened.alphabet, common.features.mels, sum(frames) / count)
+
+
+def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
+    """Every k in every precision, without and with cached activations; those that contradict the options are named."""
+    for k in plan.ks:
+        init = SOME_RUN if plan.from_scratch and k else common.init
+        for dtype in plan.dtypes:
+            for cached in (False, True) if k else (False,):
+                way = dataclasses.replace(
+                    common, frozen_layers=str(k), compute_dtype=dtype, cache_activations=cached, init=init,
+                    from_scratch=plan.from_scratch and not k,
+                )  # fmt: skip
+                try:
+                    training.check(way)
+                except UserError as error:
+                    report(f"left out: k = {k}{', cached' if cached else ''}: {error}")
+                else:
+                    yield way
+
+
+def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
+    """The layers whose output would be cached, shapes in place of arrays."""
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), options.model, work.alphabet.size, work.mels))
+    dtypes = jnp.dtype(options.compute_dtype), options.activation_dtype
+    return FrozenLayers(params, options.model, int(options.frozen_layers), *dtypes)
+
+
+def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
+    """Compiles the update for the longest batch; returns it and its forecast.
+
+    That counts what an update holds at once: state, temporaries, its batch and those that come after it. Where
+    activations are cached it is the larger of this and of computing them.
+    """
+    frozen = transfer.parse_layers(options.frozen_layers)
+    settings, rows, bucket = step_settings(options, frozen), options.batch_size, work.source.buckets[-1]
+    record, layers = work.source.dataset.record, None
+    if options.cache_activations:
+        layers = frozen_layers_of(options, work)
+        record, settings = layers.record, dataclasses.replace(settings, first_layer=layers.count + 1)
+    step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
+    batch = sum(array.nbytes for array in empty_batch(rows, bucket, record))
+    memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
+    memory += _following() * batch
+    parts, disk = microbatches(rows, bucket.frames, options.max_microbatch_frames), 0
+    if layers:
+        disk = activations.size(work.source.dataset, layers)
+        memory = max(memory, found.argument_bytes - batch + _filling(layers, rows // parts, work))
+    fixed = fixed_flops(options, work)
+    gflop = ((found.flops - fixed) * work.mean_frames / bucket.frames + fixed) / 1e9
+    return step, Cost(options, parts, gflop, memory, disk)
+
+
+def fixed_flops(options: TrainOptions, work: Work) -> float:
+    """What of an update's FLOPs does not grow with its utterances, where that is worth counting: Muon's."""
+    table = model.layers(options.model, work.alphabet.size, work.mels)
+    frozen = transfer.parse_layers(options.frozen_layers)
+    return muon.flops(table, frozen) if options.optimizer == "muon" else 0.0
+
+
+def _following() -> int:
+    """Batches in memory beside the update's: the one before it, those that wait, the next one, on a CPU its copy."""
+    return 1 + AHEAD + 1 + (jax.default_backend() == "cpu")
+
+
+def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
+    """Bytes to compute the activations of `rows` utterances, beside the network's."""
+    rows, bucket = activations.rows_at_once(rows), work.source.buckets[-1]
+    found = activations.compile_filling(layers, rows, bucket.frames, work.mels).memory_analysis()
+    batch = sum(array.nbytes for array in empty_batch(rows, bucket, work.source.dataset.record))
+    return found.temp_size_in_bytes + found.output_size_in_bytes + (1 + _following()) * batch
+
+
+def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, report: Report) -> list[Cost]:
+    """The costs of all ways, each in as few microbatches as fit `memory`, or its least where none do.
+
+    `remat` is tried where that takes smaller pieces than `remat` itself makes, or does not help: else it costs more
+    FLOPs and more memory than microbatches. Raises UserError where nothing fits.
+    """
+    costs: list[Cost] = []
+    for way in ways(plan, common, report):
+        found = _fitting(way, work, memory, report)
+        costs.append(found)
+        if found.memory > memory or found.microbatches > remat_chunks(way.batch_size):
+            costs.append(_fitting(dataclasses.replace(way, remat=True), work, memory, report))
+    if not costs:
+        raise UserError(f"none of --frozen_layers={plan.frozen_layers} agrees with the other options (see above)")
+    least = min(costs, key=lambda cost: cost.memory)
+    if least.memory > memory:
+        raise UserError(
+            f"nothing fits {memory / GB:.3g} GB: the least is {math.ceil(least.memory / 1e6):,} MB ({least.text()}, "
+            f"up to {work.frames / 125:.0f} s of speech each). Give more --memory, freeze more --frozen_layers, "
+            "leave out the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
+        )
+    return costs
+
+
+def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> Cost:
+    """The cost in as few microbatches as fit, or in as many as possible."""
+
+    def cost(parts: int) -> Cost:
+        limit = rows // parts * work.frames if parts > 1 else 0
+        found = compiled(dataclasses.replace(options, max_microbatch_frames=limit), work)[1]
+        report(f"compiled: {found.text()}: {found.memory / GB:.3g} GB")
+        return found
+
+    rows = options.batch_size
+    whole = cost(1)
+    if whole.memory <= memory or rows == 1:
+        return whole
+    least = cost(rows)
+    if least.memory > memory:
+        return least
+    # Bytes are nearly linear in the rows of a microbatch: what lies beyond that line need not be compiled.
+    room = 1 + (rows - 1) * (memory - least.memory) / max(whole.memory - least.memory, 1)
+    for parts in (m for m in range(2, rows) if rows % m == 0 and rows // m <= room):
+        if (found := cost(parts)).memory <= memory:
+            return found
+    return least

@@ -1,0 +1,75 @@
+"""A claim, the rule that decides it and what our runs say.
+
+The rules know nothing of the numbers. Differences are "the favourite of the claim less the other", so that
+below zero speaks for the claim; `evidence.verdict` says when that counts as confirmed. Error rates are means over
+utterances of the beam search with language model, as the paper's are.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from reproduction.evidence import MEASURES, WAITING, Evidence, difference, every, verdict
+from reproduction.grid import Language, Variant
+from reproduction.race import CLOCKS
+from reproduction.study import Study
+
+ALMOST_EQUAL = 2.0
+"""Points of LER within which two networks count as equal; the paper gives no number."""
+NOT_YET = "the networks that this needs are not trained and decoded yet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A claim and what became of it."""
+
+    section: str
+    claim: str
+    where: str
+    """Language or data that it was tested on."""
+    verdict: str
+    found: str
+    """The numbers that decide it, or why none can."""
+    rule: str
+
+
+def compare(
+    study: Study, language: Language, ours: Variant, theirs: Variant, measures: Sequence[str], data: str = ""
+) -> dict[str, Evidence]:
+    """Measure → its difference between two networks on `data` (default: the dev data), where there is one."""
+    sides = [study.decoded(language, variant, data or language.dev) for variant in (ours, theirs)]
+    found = {measure: difference(*sides, measure) for measure in measures}
+    return {measure: evidence for measure, evidence in found.items() if evidence}
+
+
+def against(
+    study: Study, language: Language, ours: Variant, others: Sequence[Variant], measure: str
+) -> dict[str, Evidence | None]:
+    """The differences between a network and several others on the dev data; None for those that are missing."""
+    return {
+        f"{ours.text} less {other.text}": compare(study, language, ours, other, [measure]).get(measure)
+        for other in others
+    }
+
+
+def settle(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
+    """The verdict on a claim that needs all of these numbers below `border`, and those there are as text."""
+    there = {name: evidence for name, evidence in found.items() if evidence}
+    texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in there.items()]
+    if len(there) < len(found) or not found:
+        return WAITING, "; ".join([*texts, NOT_YET])
+    return every([verdict(evidence, border) for evidence in there.values()]), "; ".join(texts)
+
+
+def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Evidence]:
+    """Clock → what a function of `race` finds by it, where it finds anything."""
+    found = {name: race(*networks, clock) for clock, name in CLOCKS.items()}
+    return {name: evidence for name, evidence in found.items() if evidence}
+
+
+def settle_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
+    """The verdict on a claim about `clocks` by the first, which is exact, and what all of them say as text."""
+    if not found:
+        return WAITING, NOT_YET
+    first = next(iter(found.values()))
+    return verdict(first, border), "; ".join(evidence.text() for evidence in found.values())

@@ -1,0 +1,60 @@
+"""What the grid is made of: the speech, and every training."""
+
+import math
+from pathlib import Path
+
+from pages.comparison import Decoded
+from reproduction import curves
+from reproduction.study import Study
+from reproduction.tables import Row, Table, last
+
+
+def data(study: Study) -> Table:
+    """What the base is measured on, and each language's networks learn from and are tested on."""
+    out = []
+    if base := study.base():
+        out.append(_of_decoded(base, Path(study.scale.base_data).name, "the base's language"))
+    for language in study.scale.languages:
+        if dataset := study.training_data(language):
+            count = {"utterances": len(dataset), "hours": dataset.hours, "speakers": len(dataset.speakers)}
+            out.append({"data": Path(language.train).name, "use": f"training, {language.name}"} | count)
+        for name in (language.dev, *language.tests):
+            for cell in study.scale.cells():
+                found = study.decoded(language, cell.variant, name) if cell.language == language else {}
+                if found:
+                    out.append(_of_decoded(next(iter(found.values())), Path(name).name, f"test, {language.name}"))
+                    break
+    return Table("data", "Speech; 0 speakers: nobody knows them", out)
+
+
+def _of_decoded(decoded: Decoded, name: str, use: str) -> Row:
+    records = decoded.records.values()
+    speakers = len({record.get("speaker", "") for record in records} - {""})
+    hours = sum(record["seconds"] for record in records) / 3600
+    return {"data": name, "use": use, "utterances": len(records), "hours": hours, "speakers": speakers}
+
+
+def runs(study: Study) -> Table:
+    """Every cell of the grid that has begun."""
+    out = []
+    for cell in study.scale.cells():
+        course = study.course(cell)
+        train, dev = (last(course, kind) for kind in ("train", "dev"))
+        if not train:
+            continue
+        work, cost = curves.work(study, cell), study.certificate(cell)
+        losses = [line["loss"] for line in course if line["kind"] == "train" and math.isfinite(line["loss"])]
+        loss, ler = (dev[0]["loss"], 100 * dev[0]["ler"]) if dev else (None, None)
+        step, seconds = train[0]["step"], train[0]["seconds"]
+        out.append(
+            {
+                "run": cell.name, "updates": step, "of": cell.language.steps,
+                "minutes": seconds / 60, "seconds an update": seconds / step,
+                "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
+                "largest training loss": max(losses, default=None),
+                "dev loss": loss, "dev LER, greedy (%)": ler,
+                "state": "complete" if study.complete(cell) else "under way",
+            }
+        )  # fmt: skip
+    caption = "Every training: the machine is shared, so that FLOPs compare costs better than minutes do"
+    return Table("runs", caption, out)
