@@ -1,6 +1,3 @@
-import sys
-import unicodedata
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,26 +19,6 @@ def test_ids_start_behind_the_blank_with_the_first_character():
     assert alphabet.BLANK == 0
 
 
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("Die Straße, »heißt« SO.", "die straße heißt so"),
-        ("l’été\u00a0– d'Or", "l'ete d'or"),
-        ("A\u0308pfel", "äpfel"),
-        ("cafe\u0301", "cafe"),
-        ("  ", ""),
-        ("20 km²", "20 km²"),
-        ("Łódź", "łodz"),
-    ],
-)
-def test_normalize(raw, clean):
-    assert alphabet.normalize(raw, GERMAN) == clean
-
-
-def test_normalize_keeps_accents_that_the_alphabet_has():
-    assert alphabet.normalize("Été", alphabet.preset("fr")) == "été"
-
-
 def test_unknown_character_is_named():
     with pytest.raises(UserError, match="'é'"):
         GERMAN.encode("café")
@@ -50,13 +27,6 @@ def test_unknown_character_is_named():
 def test_unknown_language_names_the_choices():
     with pytest.raises(UserError, match="german"):
         alphabet.preset("klingon")
-
-
-@given(st.text())
-def test_normalize_is_idempotent_and_has_no_double_spaces(text):
-    once = alphabet.normalize(text, GERMAN)
-    assert alphabet.normalize(once, GERMAN) == once
-    assert "  " not in once and once == once.strip()
 
 
 @given(st.text(alphabet=GERMAN.characters))
@@ -75,60 +45,6 @@ def test_extension_appends():
     both = GERMAN.extend(french)
     assert both.characters[: len(GERMAN.characters)] == GERMAN.characters
     assert set(both.characters) == set(GERMAN.characters) | set(french.characters)
-
-
-def test_alphabet_from_data_appends_in_order():
-    assert alphabet.alphabet_from_data(["Él, él!", "ça 3"], "de").characters == GERMAN.characters + "3çé"
-    assert alphabet.alphabet_from_data(["only ascii"], "english") == alphabet.preset("en")
-    # Without a preset: space, apostrophe and what is there; "’" is an apostrophe, a soft hyphen nothing.
-    assert alphabet.alphabet_from_data(["Żółć’s", "a\u00adb"], "polish").characters == " 'absóćłż"
-    assert alphabet.alphabet_from_data(["नमस्ते"], "hindi").characters == " 'तनमसे्"
-    assert alphabet.alphabet_from_data([], "klingon").characters == " '"
-
-
-@given(st.lists(st.text(max_size=20), max_size=5), st.sampled_from(["german", "polish"]))
-def test_alphabet_from_data_writes_all_of_it(texts, language):
-    """What normalising leaves outside it is nothing but control characters; the order of the texts does not matter."""
-    found = alphabet.alphabet_from_data(texts, language)
-    assert found == alphabet.alphabet_from_data(texts[::-1], language)
-    for text in texts:
-        assert all(unicodedata.category(c)[0] == "C" for c in found.unknown(alphabet.normalize(text, found)))
-
-
-@pytest.mark.parametrize(
-    ("language", "raw", "spelled"),
-    [
-        ("de", "am 3. Mai um 10:30", "am drei mai um zehn dreißig"),
-        ("german", "1.250,50 Euro", "eintausendzweihundertfünfzig komma fünf null euro"),
-        ("de", "007, A4, 20km", "null null sieben a vier zwanzig km"),
-        ("en", "1,250.5 and 21", "one thousand two hundred and fifty point five and twenty one"),
-        ("en", "1234567890123", "one two three four five six seven eight nine zero one two three"),
-        ("fr", "1\u00a0250,5", "mille deux cent cinquante virgule cinq"),
-        ("it", "3,50", "tre virgola cinque zero"),
-        ("es", "3,50", "tres coma cinco cero"),
-        ("nl", "21", "eenentwintig"),
-        ("zh", "1,250.5", "yiqian erbai wushi dian wu"),
-        ("", "3", "3"),
-    ],
-)
-def test_spelled_numbers(language, raw, spelled):
-    pytest.importorskip("num2words")
-    assert alphabet.normalize(alphabet.spell_numbers(raw, language), alphabet.preset(language or "de")) == spelled
-
-
-@given(st.text("0123456789., a\u00a0٣", max_size=30), st.sampled_from(list(alphabet.PRESETS)))
-def test_spelling_leaves_no_digit(text, language):
-    pytest.importorskip("num2words")
-    assert not any(char.isdecimal() for char in alphabet.spell_numbers(text, language))
-
-
-def test_numbers_that_nobody_can_spell(monkeypatch):
-    pytest.importorskip("num2words")
-    with pytest.raises(UserError, match="does not know the language 'klingon': give its code"):
-        alphabet.spell_numbers("9 lives", "klingon")
-    monkeypatch.setitem(sys.modules, "num2words", None)
-    with pytest.raises(UserError, match=r"needs num2words: pip install 'w2l_jax\[numbers\]'"):
-        alphabet.spell_numbers("86 lives", "en")
 
 
 @pytest.mark.parametrize(

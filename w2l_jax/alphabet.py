@@ -1,4 +1,4 @@
-"""Characters to ids and back, and the text normalisation that brings a transcript into an alphabet.
+"""Characters to ids and back, and the languages whose alphabets are known.
 
 Id 0 is the CTC blank; characters follow in alphabet order, and a new language appends its own, so that an
 English network's output columns keep their places (REFERENCE: 28 English labels, German adds ä ö ü ß). An alphabet for
@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
@@ -40,23 +39,8 @@ _CODES = {
     "zh": "mandarin",
 }
 
-# How a language says the mark in 3.5; all but English and Mandarin write it as a comma, and 1,000 as 1.000 or 1 000.
-_DECIMAL = {
-    "english": "point",
-    "german": "komma",
-    "french": "virgule",
-    "spanish": "coma",
-    "italian": "virgola",
-    "dutch": "komma",
-    "mandarin": "dian",
-}
-_LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit by digit like what begins with 0
-
 # Letters that Unicode does not decompose, and the ones they resemble in shape or sound.
 _RESEMBLES = dict(zip("ßæœøłđðþıħŧŋəɛɔ", "saoolddtihtneeo", strict=True))
-
-# Typographic variants that Unicode does not count as the plain apostrophe.
-_APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,49 +143,6 @@ def preset(language: str) -> Alphabet:
     return Alphabet(PRESETS[language_name(language)])
 
 
-def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
-    """Returns the language's alphabet with the further characters of `texts` appended, in the order of Unicode.
-
-    For a language without a preset only space, apostrophe and the characters of the texts. Case, punctuation and
-    control characters do not count; accents, digits and symbols do.
-    """
-    try:
-        base = preset(language)
-    except UserError:
-        base = Alphabet(" '")
-    found: set[str] = set()
-    for text in texts:
-        found.update(_composed(text))
-    letters = {c for c in found if not c.isspace() and unicodedata.category(c)[0] not in "PC"}
-    return base.extend(Alphabet("".join(sorted(letters)))) if letters else base
-
-
-def normalize(text: str, alphabet: Alphabet) -> str:
-    """Brings a transcript into `alphabet` as far as that loses nothing a listener hears (REFERENCE §3).
-
-    Lower case, Unicode-composed; every punctuation mark but the apostrophe becomes a space; a letter whose accent
-    the alphabet lacks loses the accent (é → e in German, ǚ → ü in pinyin); white space is collapsed. What is then still
-    outside the alphabet stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
-    """
-    known = alphabet.characters
-    out = []
-    for char in _composed(text):
-        if char in known:
-            out.append(char)
-        elif char.isspace() or unicodedata.category(char)[0] == "P":
-            out.append(" ")
-        else:
-            marked = unicodedata.normalize("NFD", char)
-            plainer = (unicodedata.normalize("NFC", marked[:count]) for count in range(len(marked), 0, -1))
-            out.append(next((letter for letter in plainer if letter in alphabet.ids), char))
-    return " ".join("".join(out).split())
-
-
-def _composed(text: str) -> str:
-    # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
-    return _APOSTROPHES.sub("'", unicodedata.normalize("NFC", text.lower()))
-
-
 def resembling(char: str, known: str) -> str:
     """Returns the character of `known` that `char` looks like, "" where there is none.
 
@@ -212,58 +153,3 @@ def resembling(char: str, known: str) -> str:
         parts = [part for part in unicodedata.decomposition(char).split() if not part.startswith("<")]
         char = chr(int(parts[0], 16)) if parts else _RESEMBLES.get(char, "")
     return char
-
-
-def spell_numbers(text: str, language: str) -> str:
-    """Writes the numbers of `text` as words of `language`: 1.250,5 → eintausendzweihundertfünfzig komma fünf.
-
-    All are read as cardinals, decimals digit by digit, and so are numbers that begin with 0 or have more than 12
-    digits. Thousands may be grouped by commas (English, Mandarin), points or fixed spaces (elsewhere). Without a
-    language ("") they stay. Raises UserError if num2words is missing or does not know the language.
-    """
-    if not language:
-        return text
-    group, mark = (",", r"\.") if _known(language) in ("english", "mandarin") else ("[.\u00a0\u202f]", ",")
-
-    def spell(match: re.Match) -> str:
-        words = _cardinal(re.sub(r"\D", "", match[1]), language)
-        if match[2]:
-            words += (_DECIMAL.get(_known(language), ""), *_digits(match[2], language))
-        return f" {' '.join(words)} "
-
-    return re.sub(rf"(\d{{1,3}}(?:{group}\d{{3}})+(?!\d)|\d+)(?:{mark}(\d+))?", spell, text)
-
-
-def _known(language: str) -> str:
-    try:
-        return language_name(language)
-    except UserError:
-        return language
-
-
-def _cardinal(digits: str, language: str) -> tuple[str, ...]:
-    if len(digits) > _LONGEST_NUMBER or (len(digits) > 1 and int(digits[0]) == 0):
-        return _digits(digits, language)
-    return (_words(int(digits), language),)
-
-
-def _digits(digits: str, language: str) -> tuple[str, ...]:
-    return tuple(_words(int(digit), language) for digit in digits)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _words(number: int, language: str) -> str:
-    try:
-        from num2words import num2words
-    except ImportError:
-        raise UserError(
-            "spelling numbers out needs num2words: pip install 'w2l_jax[numbers]' (or --no_spell_numbers)"
-        ) from None
-    code = next((code for code, name in _CODES.items() if name == _known(language)), language)
-    try:
-        return num2words(number, lang=code)
-    except NotImplementedError:
-        raise UserError(
-            f"num2words does not know the language {language!r}: give its code (such as pl) as --language, or spell "
-            "the numbers out in the texts, or go without (--no_spell_numbers)"
-        ) from None

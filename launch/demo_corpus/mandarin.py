@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from demo_corpus.pinyin import number
+from w2l_jax.spelling import mandarin as number
 
 # A third tone before another, and `one` and `not` by the tone that follows, are spoken with another tone than alone.
 _SANDHI = {

@@ -19,6 +19,7 @@ from demo_corpus import sentences as plan
 from tests.conftest import ROOT
 from w2l_jax import alphabet
 from w2l_jax.errors import UserError
+from w2l_jax.text import normalize
 
 LANGUAGES = {"english": english, "german": german, "dutch": dutch, "mandarin": mandarin}
 CODES = {"english": "en", "german": "de", "dutch": "nl", "mandarin": "zh"}
@@ -63,7 +64,7 @@ def scripts():
 def test_five_thousand_sentences_have_a_large_clean_vocabulary(name, at_least, unused, accents, accented):
     letters = alphabet.preset(name)
     written = pinyin.without_tones if name == "mandarin" else str
-    drawn = [alphabet.normalize(written(sentence), letters) for sentence in sentences(name, 5000)]
+    drawn = [normalize(written(sentence), letters) for sentence in sentences(name, 5000)]
     assert {letters.unknown(sentence) for sentence in drawn} == {""}
     assert set("".join(drawn)) == set(letters.characters) - set(unused)
     words = {word for sentence in drawn for word in sentence.split()}

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from demo_corpus import pinyin
 from w2l_jax import alphabet
+from w2l_jax.spelling import mandarin
+from w2l_jax.text import normalize
 
 VALUES = {"shi2": 10, "bai3": 100, "qian1": 1000, "wan4": 10**4, "yi4": 10**8}
 DIGITS = "ling2 yi1 er4 san1 si4 wu3 liu4 qi1 ba1 jiu3".split()
@@ -21,14 +23,14 @@ DIGITS = "ling2 yi1 er4 san1 si4 wu3 liu4 qi1 ba1 jiu3".split()
     ],
 )  # fmt: skip
 def test_numbers(value, words):
-    assert pinyin.number(value) == words
+    assert mandarin(value) == words
 
 
 @given(st.integers(0, 10**12 - 1) | st.integers(0, 99_999))
 def test_numbers_read_back(value):
     """An independent reading: a digit times the unit behind it, and all before wan and yi times that."""
     total = group = digit = 0
-    words = pinyin.number(value)
+    words = mandarin(value)
     for syllable in re.findall(r"[a-z]+\d", words):
         unit = VALUES.get(syllable, 0)
         if not unit:
@@ -49,5 +51,5 @@ def test_transcripts():
 
 def test_tone_marks_go_and_the_umlaut_stays():
     mandarin = alphabet.preset("zh")
-    assert alphabet.normalize("Nǐ hǎo, wǒ shì nǚ lǜshī!", mandarin) == "ni hao wo shi nü lüshi"
+    assert normalize("Nǐ hǎo, wǒ shì nǚ lǜshī!", mandarin) == "ni hao wo shi nü lüshi"
     assert mandarin.characters == alphabet.preset("english").characters + "ü"

@@ -16,10 +16,12 @@ from typing import Literal
 import numpy as np
 
 from w2l_jax import audio, features
-from w2l_jax.alphabet import Alphabet, language_name, normalize, spell_numbers
+from w2l_jax.alphabet import Alphabet, language_name
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 from w2l_jax.processes import WorkerDiedError, WorkerPool
+from w2l_jax.spelling import spell_numbers
+from w2l_jax.text import normalize
 
 EMPTY_TEXT = "empty text"
 UNKNOWN_CHARACTERS = "unknown characters"

@@ -9,12 +9,14 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from w2l_jax.alphabet import PRESETS, Alphabet, alphabet_from_data, language_name, preset, spell_numbers
+from w2l_jax.alphabet import PRESETS, Alphabet, language_name, preset
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.store import FORMAT
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.spelling import spell_numbers
+from w2l_jax.text import alphabet_from_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from w2l_jax import audio, features, inference, pauses
-from w2l_jax.alphabet import BLANK, Alphabet, normalize
+from w2l_jax.alphabet import BLANK, Alphabet
 from w2l_jax.checkpoint import Run
 from w2l_jax.corpora import files
 from w2l_jax.dataset.filters import seconds_of
@@ -25,6 +25,7 @@ from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
+from w2l_jax.text import normalize
 
 ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")
 """What is taken for a recording in a folder; a file that is named may have any ending."""

@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from w2l_jax.alphabet import Alphabet, normalize
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.lm import packed
 from w2l_jax.errors import UserError
+from w2l_jax.text import normalize
 
 SPECIAL = frozenset({b"<unk>", b"<s>", b"</s>", b"<UNK>"})
 _BINARY = b"mmap lm http://kheafield.com/code"

@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from w2l_jax.alphabet import Alphabet, normalize, spell_numbers
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.corpora.files import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
 from w2l_jax.decoding.lm import packed
 from w2l_jax.decoding.lm.counting import Seen
 from w2l_jax.errors import UserError
+from w2l_jax.spelling import spell_numbers
+from w2l_jax.text import normalize
 
 _MANIFESTS = (".jsonl", ".json")
 
@@ -81,7 +83,7 @@ def transcripts(path: Path) -> Iterator[tuple[str, str]]:
 def number_language(language: str, alphabet: Alphabet) -> str:
     """Returns the language to spell numbers in: `language`, but "" (they stay) where the alphabet has digits.
 
-    Raises UserError where nobody can spell them (`alphabet.spell_numbers`).
+    Raises UserError where nobody can spell them (`spelling.spell_numbers`).
     """
     if set("0123456789") & set(alphabet.characters):
         return ""
