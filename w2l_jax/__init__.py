@@ -20,7 +20,7 @@ _WHERE = {
     "ctc_loss": "losses",
     "init": "model",
     "load": "network",
-    "normalize": "alphabet",
+    "normalize": "text",
     "output_frames": "model",
     "parse_layers": "transfer",
     "partition": "transfer",
