@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 # Every import points down this order; modules of one line may import each other without circles.
 ORDER = [
     {"errors"},
-    {"alphabet", "text", "audio", "pauses", "processes"},
+    {"alphabet", "text", "spelling", "audio", "pauses", "processes"},
     {"features", "features_jax", "model", "losses", "metrics"},
     {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
     {"decoding", "training"},
