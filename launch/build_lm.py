@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from terminal import terminal
-from w2l_jax import alphabet, config
-from w2l_jax.decoding import lm
-from w2l_jax.decoding.lm import adopt, card, text
-from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
+from w2l_jax import alphabet, config, lm
 from w2l_jax.errors import UserError
+from w2l_jax.lm import adopt, card
+from w2l_jax.lm import sentences as text
+from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
 
 DESCRIPTION = """Build a language model for decoding, or take one that others built.
 
@@ -89,7 +89,7 @@ def spelling(options: Options) -> tuple[alphabet.Alphabet, str]:
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
     if options.language:
         return alphabet.preset(options.language), alphabet.language_name(options.language)
-    from w2l_jax.checkpoint import LATEST, Run  # which brings JAX along
+    from w2l_jax.run import LATEST, Run  # which brings JAX along
 
     if not options.run and not Run.exists(LATEST):
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")

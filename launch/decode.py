@@ -10,12 +10,12 @@ from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
 from w2l_jax import config
-from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.decoding import inputs, results, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
+from w2l_jax.run import LATEST, SHIPPED, Run, write_atomically
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 

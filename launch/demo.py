@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from w2l_jax import config
-from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
+from w2l_jax.run import Run
 
 HERE = Path(__file__).resolve().parent
 CORPUS, LM = Path("data/demo"), Path("lm/demo_german")

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from w2l_jax import config, network
-from w2l_jax.checkpoint import LATEST, Run
 from w2l_jax.errors import UserError
 from w2l_jax.export import Dtype, export, import_safetensors, to_safetensors
+from w2l_jax.run import LATEST, Run
 
 DESCRIPTION = """Write a run to pass on: one checkpoint, in bfloat16, without optimizer state.
 

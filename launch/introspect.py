@@ -7,8 +7,8 @@ from introspection import weight_changes as comparison
 from introspection import weight_claims as claims
 from introspection import weight_page as page
 from w2l_jax import config
-from w2l_jax.checkpoint import LATEST, SHIPPED, Run
 from w2l_jax.errors import UserError
+from w2l_jax.run import LATEST, SHIPPED, Run
 
 DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
 

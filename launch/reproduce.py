@@ -14,8 +14,8 @@ from reproduction.grid import Scale
 from reproduction.tasks import Diary, Task, tasks, typed
 from terminal import terminal
 from w2l_jax import config
-from w2l_jax.checkpoint import locked
 from w2l_jax.errors import UserError
+from w2l_jax.run import locked
 
 REPORT_EVERY = 10
 HERE = Path(__file__).resolve().parent

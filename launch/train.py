@@ -6,7 +6,7 @@ from pathlib import Path
 
 from terminal import terminal
 from w2l_jax import config, training
-from w2l_jax.checkpoint import Run
+from w2l_jax.run import Run
 from w2l_jax.training import devices
 from w2l_jax.training.loop import Position
 from w2l_jax.training.options import TrainOptions

@@ -15,10 +15,10 @@ import tyro
 
 from terminal import terminal
 from w2l_jax import config
-from w2l_jax.checkpoint import LATEST, SHIPPED, Run, write_atomically
 from w2l_jax.decoding import formats, recordings, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
+from w2l_jax.run import LATEST, SHIPPED, Run, write_atomically
 
 DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono or stereo, minutes or hours.
 

@@ -9,10 +9,10 @@ from pages import decoding_figures as figures
 from pages import html as report
 from terminal import Terminal, terminal
 from w2l_jax import config
-from w2l_jax.checkpoint import LATEST, SHIPPED, Run
 from w2l_jax.decoding import confidence, inputs, settings, tuning
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
+from w2l_jax.run import LATEST, SHIPPED, Run
 
 DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
 

@@ -19,12 +19,12 @@ import pytest
 from tests.conftest import ROOT
 from w2l_jax import activations, model, training, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
-from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.batches import Bucket, empty_batch
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
 from w2l_jax.errors import UserError
 from w2l_jax.losses import ctc_loss
 from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
 from w2l_jax.training.certificate import certify, predicted_flops
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 from w2l_jax.training.step import StepConfig, init_state, make_optimizer, make_step

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from reproduction.grid import Scale
 from tests.conftest import ROOT
 from w2l_jax import config
-from w2l_jax.checkpoint import to_toml
 from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
+from w2l_jax.run import to_toml
 from w2l_jax.training.options import DataOptions, TrainOptions
 
 

@@ -15,11 +15,11 @@ import soundfile
 from demo_corpus.speak import Voice, speak
 from tests.conftest import ROOT, launch
 from w2l_jax import audio, features, inference, model
-from w2l_jax.checkpoint import SHIPPED, Run
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
 from w2l_jax.export import export, import_safetensors, to_safetensors
 from w2l_jax.network import load, save
+from w2l_jax.run import SHIPPED, Run
 from w2l_jax.training import create, train
 from w2l_jax.training.options import DataOptions, TrainOptions
 

@@ -9,11 +9,11 @@ from safetensors.numpy import save_file
 
 from w2l_jax import model
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.network import load, save
+from w2l_jax.run import to_toml
 from w2l_jax.training.options import TrainOptions
 
 CONFIG = ModelConfig(width=4, top_width=5, activation="elu")

@@ -9,9 +9,10 @@ from tests.conftest import ROOT
 # Every import points down this order; modules of one line may import each other without circles.
 ORDER = [
     {"errors"},
-    {"alphabet", "text", "spelling", "audio", "pauses", "processes"},
+    {"alphabet", "text", "spelling", "audio", "pauses", "workers"},
     {"features", "features_jax", "model", "losses", "metrics"},
-    {"transfer", "checkpoint", "corpora", "dataset", "inference", "network", "activations"},
+    {"transfer", "run", "corpora", "dataset", "inference", "network", "activations"},
+    {"lm"},
     {"decoding", "training"},
     {"config", "export"},
 ]

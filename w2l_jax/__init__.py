@@ -12,7 +12,7 @@ _WHERE = {
     "FeatureConfig": "features",
     "ModelConfig": "model",
     "Network": "network",
-    "Run": "checkpoint",
+    "Run": "run",
     "UserError": "errors",
     "apply": "model",
     "asg_loss": "losses",

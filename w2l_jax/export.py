@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from w2l_jax import network
-from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
+from w2l_jax.run import Run, to_toml, write_atomically
 from w2l_jax.training.options import TrainOptions
 
 Dtype = Literal["bfloat16", "float32"]

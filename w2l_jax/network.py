@@ -13,10 +13,10 @@ import numpy as np
 
 from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.checkpoint import check_format, write_atomically
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig, Params
+from w2l_jax.run import check_format, write_atomically
 
 SUFFIX = ".safetensors"
 

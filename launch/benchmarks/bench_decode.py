@@ -12,13 +12,13 @@ import numpy as np
 from benchmarks import BenchmarkOptions, Report, Table, interleaved
 from benchmarks.first_search import Search
 from w2l_jax import inference, metrics
-from w2l_jax.checkpoint import LATEST, Run
 from w2l_jax.dataset.store import Dataset, open_dataset
 from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.processes import WorkerPool
+from w2l_jax.run import LATEST, Run
+from w2l_jax.workers import WorkerPool
 
 _WIDTHS = (16, 100, 500)
 Logits = list[np.ndarray]

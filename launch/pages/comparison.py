@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax import metrics
-from w2l_jax.checkpoint import Run
 from w2l_jax.decoding.results import RATES, percent
 from w2l_jax.errors import UserError
 from w2l_jax.metrics import Errors
+from w2l_jax.run import Run
 
 Row = dict[str, str]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 
 from w2l_jax import config
-from w2l_jax.checkpoint import SHIPPED, Run
 from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.run import SHIPPED, Run
 from w2l_jax.training.job import as_in
 from w2l_jax.training.options import TrainOptions
 

@@ -9,8 +9,8 @@ from pages import comparison
 from pages.comparison import Decoded
 from reproduction import tasks
 from reproduction.grid import Cell, Language, Scale, Variant
-from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset, read_meta
+from w2l_jax.run import Run
 
 
 class Study:

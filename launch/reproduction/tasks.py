@@ -9,8 +9,8 @@ from pathlib import Path
 
 from reproduction.grid import MEASURED, Cell, Language, Scale
 from w2l_jax import config
-from w2l_jax.checkpoint import Run, write_atomically
 from w2l_jax.errors import UserError
+from w2l_jax.run import Run, write_atomically
 from w2l_jax.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]

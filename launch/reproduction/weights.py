@@ -14,7 +14,7 @@ from reproduction.claims import NOT_YET, Finding
 from reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, UNDECIDED, WAITING
 from reproduction.grid import K0, Language
 from reproduction.study import Study
-from w2l_jax.checkpoint import Run
+from w2l_jax.run import Run
 
 
 def findings(study: Study) -> Iterator[Finding]:

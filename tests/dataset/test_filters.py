@@ -17,7 +17,7 @@ from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.processes import WorkerPool
+from w2l_jax.workers import WorkerPool
 
 ENGLISH = preset("english")
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.decoding.conftest import logits_for
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.decoding import results, settings
 from w2l_jax.decoding.beam import Decoder, Transcript
 from w2l_jax.decoding.confidence import confidences
@@ -17,6 +16,7 @@ from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Result
 from w2l_jax.errors import UserError
 from w2l_jax.inference import Prediction
+from w2l_jax.run import Run
 from w2l_jax.training.options import DataOptions, TrainOptions
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from tests.decoding.conftest import log_softmax
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import compiled, lexicon, search
+from w2l_jax.decoding import search
 from w2l_jax.decoding.beam import BeamConfig, Decoder
-from w2l_jax.decoding.language_model import LanguageModel
+from w2l_jax.lm import compiled, lexicon
+from w2l_jax.lm.language_model import LanguageModel
 
 WORDS = st.text("abcx", min_size=1, max_size=5)
 

@@ -4,8 +4,8 @@ import pytest
 
 from pages import comparison
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 

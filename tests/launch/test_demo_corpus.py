@@ -439,13 +439,13 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
 
 def test_a_killed_run_leaves_no_workers_and_goes_on(corpus, tmp_path):
     program = (
-        "from w2l_jax.corpora import demo\n"
+        "import demo_corpus as demo\n"
         "if __name__ == '__main__':\n"
         f"    demo.make_corpus({str(tmp_path / 'demo')!r}, demo.{TINY!r}, workers=1)\n"
     )
     script = tmp_path / "program.py"
     script.write_text(program)
-    environment = {**os.environ, "PYTHONPATH": str(Path(demo.__file__).parents[3])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(demo.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 30

@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 from tests.launch.test_html import external
 from w2l_jax import model, transfer
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 FILES = ["figure7.png", "figure8.png", "filters.csv", "filters.png", "index.html", "introspection.json", "layers.csv"]

@@ -14,9 +14,9 @@ from introspection.weight_changes import Adaptation, Checkpoint, measure, read
 from introspection.weight_claims import claims
 from w2l_jax import features, model
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
 from w2l_jax.losses import TRANSITIONS
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 SIZE = model.ModelConfig(width=5, top_width=40)

@@ -21,7 +21,7 @@ import soundfile
 import terminal
 from tests.conftest import ROOT, launch
 from w2l_jax import config
-from w2l_jax.checkpoint import Run
+from w2l_jax.run import Run
 
 SMALL = [
     "--model.width=16", "--model.top_width=24", "--model.initializer=he_uniform", "--batch_size=8", "--eval_every=20",

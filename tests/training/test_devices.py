@@ -18,10 +18,10 @@ import pytest
 
 from tests.conftest import ROOT, launch
 from w2l_jax import model
-from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
 from w2l_jax.training.certificate import certify
 from w2l_jax.training.devices import Devices, joined
 from w2l_jax.training.options import AugmentOptions, TrainOptions

@@ -15,11 +15,11 @@ import pytest
 
 from w2l_jax import config, model, training
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.checkpoint import Run
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
 from w2l_jax.training import loop
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.old_language import parse_share, writable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.files import SPLITS, Collector, Listing, Place, lines, listing, recordings, without_ending
+from w2l_jax.corpora.archives import SPLITS, Collector, Listing, Place, lines, listing, recordings, without_ending
 from w2l_jax.errors import UserError
 
 _COLUMNS = ("client_id", "path", "sentence")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.files import SPLITS, Collector, Place, lines
+from w2l_jax.corpora.archives import SPLITS, Collector, Place, lines
 from w2l_jax.errors import UserError
 
 Table = dict[str, tuple[Place, str]]

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from w2l_jax.corpora import Reading, Skipped
-from w2l_jax.corpora.files import Collector, Listing, lines, listing, make_once, recordings
+from w2l_jax.corpora.archives import Collector, Listing, lines, listing, make_once, recordings
 from w2l_jax.errors import UserError
 
 _SUBSET = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")

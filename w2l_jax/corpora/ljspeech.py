@@ -7,7 +7,7 @@ and without a header. M-AILABS, one such folder a book, can be read as a whole.
 from pathlib import Path
 
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.files import Collector, lines, listing, recordings, without_ending
+from w2l_jax.corpora.archives import Collector, lines, listing, recordings, without_ending
 from w2l_jax.errors import UserError
 
 _METADATA = "metadata.csv"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.corpora import Reading, Utterance
-from w2l_jax.corpora.files import lines
+from w2l_jax.corpora.archives import lines
 from w2l_jax.errors import UserError
 
 _NUMBER = (int, float)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.files import SPLITS, Collector, lines, listing, recordings
+from w2l_jax.corpora.archives import SPLITS, Collector, lines, listing, recordings
 from w2l_jax.errors import UserError
 
 _TRANSCRIPTS = "transcripts.txt"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.corpora import Reading, librispeech
-from w2l_jax.corpora.files import make_once
+from w2l_jax.corpora.archives import make_once
 from w2l_jax.errors import UserError
 
 _SAMPLE_RATE = 16_000

@@ -19,9 +19,9 @@ from w2l_jax import audio, features
 from w2l_jax.alphabet import Alphabet, language_name
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
-from w2l_jax.processes import WorkerDiedError, WorkerPool
 from w2l_jax.spelling import spell_numbers
 from w2l_jax.text import normalize
+from w2l_jax.workers import WorkerDiedError, WorkerPool
 
 EMPTY_TEXT = "empty text"
 UNKNOWN_CHARACTERS = "unknown characters"

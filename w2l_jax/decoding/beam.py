@@ -20,10 +20,11 @@ from types import MappingProxyType
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import lexicon, search
+from w2l_jax.decoding import search
 from w2l_jax.decoding.greedy import clean
-from w2l_jax.decoding.language_model import END, LanguageModel
 from w2l_jax.errors import UserError
+from w2l_jax.lm import lexicon
+from w2l_jax.lm.language_model import END, LanguageModel
 
 _REMEMBERED = 2**17  # word scores kept from one utterance to the next, some 30 MB
 

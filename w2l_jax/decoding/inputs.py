@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from w2l_jax import model
-from w2l_jax.checkpoint import Run, write_atomically
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.errors import UserError
 from w2l_jax.inference import predict
 from w2l_jax.model import Params
+from w2l_jax.run import Run, write_atomically
 
 Progress = Callable[[float, float, str], None]
 

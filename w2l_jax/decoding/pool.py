@@ -9,7 +9,7 @@ import numpy as np
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel, Transcript
 from w2l_jax.errors import UserError
-from w2l_jax.processes import WorkerDiedError, WorkerPool
+from w2l_jax.workers import WorkerDiedError, WorkerPool
 
 
 class DecoderPool:

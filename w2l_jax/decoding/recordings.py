@@ -14,8 +14,7 @@ import numpy as np
 
 from w2l_jax import audio, features, inference, pauses
 from w2l_jax.alphabet import BLANK, Alphabet
-from w2l_jax.checkpoint import Run
-from w2l_jax.corpora import files
+from w2l_jax.corpora import archives as files
 from w2l_jax.dataset.filters import seconds_of
 from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
 from w2l_jax.decoding.beam import Transcript
@@ -25,6 +24,7 @@ from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
+from w2l_jax.run import Run
 from w2l_jax.text import normalize
 
 ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")

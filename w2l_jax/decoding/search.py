@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from w2l_jax.alphabet import BLANK
-from w2l_jax.decoding.compiled import compiled
-from w2l_jax.decoding.lexicon import OUTSIDE, ROOT
+from w2l_jax.lm.compiled import compiled
+from w2l_jax.lm.lexicon import OUTSIDE, ROOT
 
 # A beam: `node` is its text, `last` the text's last label (at the start the space, -1 without one), `prefix` its
 # unfinished word in the lexicon (ROOT between words), `state` the language model's behind the finished words, `words`

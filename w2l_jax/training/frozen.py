@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from w2l_jax import transfer
-from w2l_jax.checkpoint import write_atomically
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
+from w2l_jax.run import write_atomically
 
 FROZEN_FILE = "frozen.json"
 

@@ -13,12 +13,12 @@ from jax.sharding import Mesh
 from w2l_jax import model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.checkpoint import Run, to_toml, write_atomically
 from w2l_jax.dataset.batches import Order, Source
 from w2l_jax.dataset.mixing import MixedOrder
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.run import Run, to_toml, write_atomically
 from w2l_jax.training.checks import check
 from w2l_jax.training.data import Data, Progress, language_of, open_data
 from w2l_jax.training.devices import Devices

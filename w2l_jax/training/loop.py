@@ -9,10 +9,10 @@ from typing import Any
 import jax
 
 from w2l_jax import model
-from w2l_jax.checkpoint import write_atomically
 from w2l_jax.dataset.batches import Batch, Source, empty_batch, prefetch
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
+from w2l_jax.run import write_atomically
 from w2l_jax.training.augment import change_speed, changed_frames, speed_factor
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.devices import Devices

@@ -7,14 +7,13 @@ import pytest
 from benchmarks import BenchmarkOptions
 from benchmarks import bench_decode as decode
 from benchmarks.first_search import Search
-from w2l_jax import model
+from w2l_jax import lm, model
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.dataset.prepare import prepare_cached
-from w2l_jax.decoding import lm
 from w2l_jax.decoding.beam import BeamConfig, Decoder
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 

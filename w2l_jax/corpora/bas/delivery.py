@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from w2l_jax.corpora import Skipped
-from w2l_jax.corpora.files import listing
+from w2l_jax.corpora.archives import listing
 from w2l_jax.errors import UserError
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Span, Word, union
-from w2l_jax.corpora.bas.text import decode
+from w2l_jax.corpora.bas.markers import decode
 
 _WORDS = ("ORT", "word")
 _SEGMENTS = (("PHO", "phonetic"), ("MAS",), ("MAU",))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Span, Word, union
-from w2l_jax.corpora.bas.text import decode
+from w2l_jax.corpora.bas.markers import decode
 
 # The five classes of tiers (REFERENCE §4): what stands before the label, which is the rest of the line.
 _CLASSES = {

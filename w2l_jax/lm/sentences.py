@@ -9,10 +9,8 @@ from pathlib import Path
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
-from w2l_jax.corpora.files import Place, decoded
+from w2l_jax.corpora.archives import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
-from w2l_jax.decoding.lm import packed
-from w2l_jax.decoding.lm.counting import Seen
 from w2l_jax.errors import UserError
 from w2l_jax.spelling import spell_numbers
 from w2l_jax.text import normalize

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from w2l_jax.errors import UserError
 
-_REPOSITORY = Path(__file__).resolve().parents[3]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.lm import packed
 from w2l_jax.errors import UserError
+from w2l_jax.lm import packed
 from w2l_jax.text import normalize
 
 SPECIAL = frozenset({b"<unk>", b"<s>", b"</s>", b"<UNK>"})

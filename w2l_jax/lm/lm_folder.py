@@ -17,10 +17,10 @@ from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
-from w2l_jax.decoding.lm import text
-from w2l_jax.decoding.lm.card import measure
-from w2l_jax.decoding.lm.kenlm_tools import Resources
 from w2l_jax.errors import UserError
+from w2l_jax.lm import sentences as text
+from w2l_jax.lm.card import measure
+from w2l_jax.lm.kenlm_tools import Resources
 
 FORMAT = 2
 Progress = Callable[[float, float, str], None]

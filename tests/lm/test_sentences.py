@@ -4,8 +4,8 @@ import lzma
 import pytest
 
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding.lm import text
 from w2l_jax.errors import UserError
+from w2l_jax.lm import sentences as text
 
 GERMAN = preset("de")
 

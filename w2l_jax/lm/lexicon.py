@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.compiled import compiled
+from w2l_jax.lm.compiled import compiled
 
 OUTSIDE, ROOT = 0, 1  # no word begins like this; no letter yet
 

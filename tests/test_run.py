@@ -8,9 +8,9 @@ import pytest
 
 from w2l_jax import model
 from w2l_jax.alphabet import preset
-from w2l_jax.checkpoint import Run
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 CONFIG = ModelConfig(width=4, top_width=5)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.lm import arpa, kenlm_tools, text
-from w2l_jax.decoding.lm.folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
-from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
+from w2l_jax.lm import arpa, kenlm_tools
+from w2l_jax.lm import sentences as text
+from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
+from w2l_jax.lm.lm_folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
 
 
 def adopt(

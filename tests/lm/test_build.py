@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from w2l_jax import lm
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding import lm
 from w2l_jax.decoding.beam import LanguageModel
-from w2l_jax.decoding.lm import text as lm_text
-from w2l_jax.decoding.lm.kenlm_tools import Resources
 from w2l_jax.errors import UserError
+from w2l_jax.lm import sentences as lm_text
+from w2l_jax.lm.kenlm_tools import Resources
 
 GERMAN = preset("de")
 pytestmark = pytest.mark.usefixtures("kenlm_tools")
@@ -231,7 +231,7 @@ def test_kenlm_can_be_chosen(corpus, kenlm_tools, monkeypatch, tmp_path):
 _PEAK = """
 import resource, sys
 from w2l_jax.alphabet import preset
-from w2l_jax.decoding import lm
+from w2l_jax import lm
 card = lm.build(["a.txt"], "lm", preset("en"), lm.LanguageModelConfig(order=2, vocabulary=1000))
 print(card["words"], card["repeated_lines"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.lm import arpa, kenlm_tools, text
-from w2l_jax.decoding.lm.counting import Frequencies
-from w2l_jax.decoding.lm.folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
-from w2l_jax.decoding.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.errors import UserError
+from w2l_jax.lm import arpa, kenlm_tools
+from w2l_jax.lm import sentences as text
+from w2l_jax.lm.counting import Frequencies
+from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
+from w2l_jax.lm.lm_folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
 
 
 @dataclasses.dataclass(frozen=True)

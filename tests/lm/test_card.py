@@ -1,6 +1,6 @@
 import pytest
 
-from w2l_jax.decoding.lm import card
+from w2l_jax.lm import card
 
 
 def test_perplexity_by_hand(hand_lm):

@@ -1,5 +1,5 @@
 """Building KenLM language models of text, and taking those of others, as folders that decoding reads."""
 
-from w2l_jax.decoding.lm.build import LanguageModelConfig, build
+from w2l_jax.lm.build import LanguageModelConfig, build
 
 __all__ = ["LanguageModelConfig", "build"]

@@ -9,15 +9,15 @@ import kenlm
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import lexicon
 from w2l_jax.errors import UserError
+from w2l_jax.lm import lexicon
 
 END = -1  # the word </s>
 _LOG_10 = math.log(10)  # KenLM's logarithms are decimal
 
 
 class LanguageModel:
-    """A KenLM model and its vocabulary, read from a folder that `w2l_jax.decoding.lm.build` made."""
+    """A KenLM model and its vocabulary, read from a folder that `w2l_jax.lm.build` made."""
 
     def __init__(self, folder: Path | str):
         """Reads `lm.bin`, `unigrams.txt` and `card.json`; raises UserError if one is missing or damaged."""
