@@ -10,6 +10,7 @@ from typing import Any
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
+from w2l_jax.lm import LanguageModelConfig, build
 from w2l_jax.run import Run, to_toml, write_atomically
 from w2l_jax.text import normalize
 

@@ -12,6 +12,8 @@ from w2l_jax.corpora import manifest
 from w2l_jax.corpora.archives import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
 from w2l_jax.errors import UserError
+from w2l_jax.lm import packed
+from w2l_jax.lm.counting import Seen
 from w2l_jax.spelling import spell_numbers
 from w2l_jax.text import normalize
 
