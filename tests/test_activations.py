@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from tests.conftest import ROOT
-from w2l_jax import activations, model, training, transfer
+from w2l_jax import activations, freezing, model, training
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.dataset.batches import Bucket, empty_batch
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
@@ -26,8 +26,9 @@ from w2l_jax.losses import ctc_loss
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training.certificate import certify, predicted_flops
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
-from w2l_jax.training.step import StepConfig, init_state, make_optimizer, make_step
+from w2l_jax.training.step import StepConfig, init_state, make_step
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
 
@@ -102,7 +103,7 @@ def first_update(job, batch):
     state = init_state(jax.tree.map(jnp.array, before), sgd, job.frozen)
     after, metrics = make_step(sgd, job.step_config)(state, batch)
     moved = jax.tree.map(lambda a, b: a - np.asarray(b), before, jax.device_get(after.params))
-    return float(metrics["loss"]), transfer.partition(moved, job.frozen)[0]
+    return float(metrics["loss"]), freezing.partition(moved, job.frozen)[0]
 
 
 @pytest.mark.parametrize(("layers", "prefix"), [("1", 1), ("9", 9), ("10", 10), ("1-3,9", 3)])

@@ -11,7 +11,7 @@ ORDER = [
     {"errors"},
     {"alphabet", "text", "spelling", "audio", "pauses", "workers"},
     {"features", "features_jax", "model", "losses", "metrics"},
-    {"transfer", "run", "corpora", "dataset", "inference", "network", "activations"},
+    {"transfer", "freezing", "run", "corpora", "dataset", "inference", "network", "activations"},
     {"lm"},
     {"decoding", "training"},
     {"config", "export"},

@@ -1,11 +1,10 @@
 import jax
 import numpy as np
-import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2l_jax import model, transfer
+from w2l_jax import freezing, model, transfer
 from w2l_jax.alphabet import PRESETS, Alphabet, preset
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
@@ -15,33 +14,6 @@ CONFIG = ModelConfig(width=4, top_width=5)
 
 def network(seed, outputs):
     return jax.device_get(model.init(jax.random.key(seed), CONFIG, outputs, mels=3))
-
-
-@pytest.mark.parametrize(
-    ("text", "layers"),
-    [("0", []), ("8", range(1, 9)), (10, range(1, 11)), ("1-3,9", [1, 2, 3, 9]), ("9,", [9]), ("2-2", [2])],
-)
-def test_layers_to_freeze(text, layers):
-    assert transfer.parse_layers(text) == frozenset(layers)
-
-
-@pytest.mark.parametrize("text", ["11", "12", "-1", "x", "0-3", "1-12", "1-11", "", "1,,2-"])
-def test_layers_that_make_no_sense(text):
-    with pytest.raises(UserError, match="frozen_layers"):
-        transfer.parse_layers(text)
-
-
-def test_only_the_unbroken_bottom_needs_no_gradient():
-    assert transfer.frozen_prefix(frozenset([1, 2, 3, 9])) == 3
-    assert transfer.frozen_prefix(frozenset([2])) == 0
-
-
-def test_optimizer_state_exists_for_trained_leaves_only():
-    params = network(0, 6)
-    for k in (0, 8, 10):
-        state = transfer.optimizer(optax.adam(1e-4), frozenset(range(1, k + 1))).init(params)
-        trained = sum(layer.parameters for layer in model.layers(CONFIG, 6, 3)[k:])
-        assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * trained
 
 
 def test_alphabet_change_by_character():
@@ -108,7 +80,7 @@ def test_wrong_alphabet_is_noticed():
 
 def test_reinitialize_keeps_the_frozen_layers():
     old, fresh = network(0, 6), network(1, 6)
-    mixed = transfer.reinitialize(old, fresh, frozenset(range(1, 9)))
+    mixed = freezing.reinitialize(old, fresh, frozenset(range(1, 9)))
     for number in range(1, 12):
         name = model.layer_name(number)
         np.testing.assert_array_equal(mixed[name]["kernel"], (old if number <= 8 else fresh)[name]["kernel"])
@@ -158,12 +130,3 @@ def test_between_ctc_and_asg_letters_move_and_the_rest_starts_at_zero():
     assert back["layer_11"]["bias"].tolist() == [0, 0, 2, 3] and "transitions" not in back
     assert "from ASG to CTC: the blank starts at zero" in remap.text()
     assert remap.text().startswith("alphabet: kept bc, new a (zero), dropped none; ")
-
-
-def test_transitions_have_a_label_of_their_own_whatever_is_frozen():
-    params = asg_network(Alphabet("ab", 2))
-    for frozen in (frozenset(), frozenset(range(1, 11))):
-        assert transfer.labels(params, frozen)["transitions"] == {"scores": "transitions"}
-        assert "transitions" in transfer.partition(params, frozen)[0]
-        state = transfer.optimizer(optax.adam(1e-4), frozen, transitions=optax.sgd(1.0)).init(params)
-        assert not any(leaf.shape == (4, 4) for leaf in jax.tree.leaves(state))

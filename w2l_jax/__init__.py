@@ -22,10 +22,11 @@ _WHERE = {
     "load": "network",
     "normalize": "text",
     "output_frames": "model",
-    "parse_layers": "transfer",
-    "partition": "transfer",
+    "parse_layers": "freezing",
+    "partition": "freezing",
     "preset": "alphabet",
-    "reinitialize": "transfer",
+    "reinitialize": "freezing",
+    "freeze": "freezing",
 }
 __all__ = list(_WHERE)
 

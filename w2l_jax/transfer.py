@@ -1,16 +1,10 @@
-"""Adapting a trained network: which layers stay, which are fresh, and how an output layer moves to a new alphabet.
-
-Freezing is data (§5, Figure 1): a label `frozen`, `trained` or `late` (trained after having been frozen) for every
-leaf of the parameter tree, computed from the layers' numbers; the optimizer and the step only read it.
-"""
+"""A trained network moves to a new alphabet: its output layer, by character (§5)."""
 
 import dataclasses
-import re
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet, resembling
@@ -18,82 +12,12 @@ from w2l_jax.errors import UserError
 from w2l_jax.losses import TRANSITIONS
 from w2l_jax.model import LAYERS, ModelConfig, Params, layer_name
 
-FROZEN, TRAINED, LATE = "frozen", "trained", "late"
 NewCharacters = Literal["zero", "copy"]
-
-
-def parse_layers(text: str | int) -> frozenset[int]:
-    """Layers to freeze from an option: `8` is the prefix 1…8 (the paper's k), `1-3,9` lists layers from 1.
-
-    A single layer alone is written as a list, `9,` or `9-9`. Raises UserError for anything else.
-    """
-    text = str(text).strip()
-    if re.fullmatch(r"\d+", text):
-        numbers = range(1, int(text) + 1)
-    elif re.fullmatch(r"\d+(-\d+)?(,(\d+(-\d+)?)?)*", text):
-        numbers = []
-        for part in filter(None, text.split(",")):
-            low, _, high = part.partition("-")
-            numbers.extend(range(int(low), int(high or low) + 1))
-    else:
-        raise UserError(f"--frozen_layers={text!r}: give a number k (the lowest k layers) or a list such as 1-3,9")
-    if any(not 1 <= number <= LAYERS for number in numbers):
-        raise UserError(f"--frozen_layers={text}: the network has layers 1 to {LAYERS}")
-    if len(set(numbers)) == LAYERS:
-        raise UserError(f"--frozen_layers={text}: with all {LAYERS} layers frozen there is nothing to train")
-    return frozenset(numbers)
-
-
-def frozen_prefix(frozen: frozenset[int]) -> int:
-    """How many layers from the bottom are frozen without a gap: no gradient is needed there."""
-    k = 0
-    while k + 1 in frozen:
-        k += 1
-    return k
 
 
 def init(rng: jax.Array, config: ModelConfig, alphabet: Alphabet, mels: int = 128) -> Params:
     """Fresh parameters of the layers and of the criterion that go with `alphabet`."""
     return {**model.init(rng, config, alphabet.size, mels), **losses.own_parameters(alphabet)}
-
-
-def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
-    """A tree like `params` with `frozen`, `late`, `trained` or, of ASG, `transitions` at every leaf."""
-    found = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
-    found[TRANSITIONS] = TRANSITIONS
-    return {
-        name: jax.tree.map(lambda _, label=found.get(name, TRAINED): label, layer) for name, layer in params.items()
-    }
-
-
-def partition(params: Params, frozen: frozenset[int]) -> tuple[Params, Params]:
-    """Splits a tree of layers into (trained, frozen); `{**trained, **frozen}` puts it together again."""
-    names = {layer_name(number) for number in frozen}
-    trained = {name: layer for name, layer in params.items() if name not in names}
-    return trained, {name: layer for name, layer in params.items() if name in names}
-
-
-def optimizer(
-    inner: optax.GradientTransformation,
-    frozen: frozenset[int],
-    late: frozenset[int] = frozenset(),
-    transitions: optax.GradientTransformation | None = None,
-) -> optax.GradientTransformation:
-    """`inner` on the trained leaves, nothing on the frozen ones, which get no optimizer state either.
-
-    A tree with ASG's transition scores needs `transitions`, which is what these are trained with.
-
-    The `late` leaves have an `inner` to themselves, whose count begins at 0 when they begin to train: Adam would
-    divide their first moments by the bias correction of an old count and take steps of about 3 α.
-    """
-    transforms = {TRAINED: inner, FROZEN: optax.set_to_zero()} | ({LATE: inner} if late else {})
-    transforms |= {TRANSITIONS: transitions} if transitions else {}
-    return optax.multi_transform(transforms, lambda params: labels(params, frozen, late))
-
-
-def reinitialize(params: Params, fresh: Params, frozen: frozenset[int]) -> Params:
-    """Keeps the frozen layers of `params` and takes `fresh` ones for the rest (§6.1's comparison)."""
-    return {name: params[name] if name in partition(params, frozen)[1] else fresh[name] for name in fresh}
 
 
 @dataclasses.dataclass(frozen=True)

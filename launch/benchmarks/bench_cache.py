@@ -22,8 +22,9 @@ from w2l_jax.dataset.store import Dataset, Entry, Record
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import CompiledStep
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import StepConfig, init_state, make_optimizer, make_step
+from w2l_jax.training.step import StepConfig, init_state, make_step
 
 _FRAMES = 125  # a second
 _CACHED = 8, 9, 10

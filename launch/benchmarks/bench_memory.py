@@ -13,8 +13,9 @@ from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import Certificate, compile_step
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import StepConfig, make_optimizer
+from w2l_jax.training.step import StepConfig
 
 FROZEN = (0, 6, 8, 9, 10)
 _ALPHABET = preset("german")

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import BenchmarkOptions, Report, Table, interleaved
-from w2l_jax import model, transfer
+from w2l_jax import freezing, model
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.errors import UserError
 from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.model import ModelConfig, Params
 from w2l_jax.training.certificate import predicted_flops
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import StepConfig, init_state, make_optimizer, make_step
+from w2l_jax.training.step import StepConfig, init_state, make_step
 
 try:
     import torch
@@ -122,7 +123,7 @@ def _device() -> torch.device:
 
 def jax_update(params: Params, config: ModelConfig, k: int, batch: Batch) -> Update:
     """One update as training makes it, as a function that returns the loss before it."""
-    frozen = transfer.parse_layers(k)
+    frozen = freezing.parse_layers(k)
     optimizer = make_optimizer(TrainOptions(), frozen)
     state = init_state(jax.tree.map(jnp.array, params), optimizer, frozen)  # the step donates its state
     step, placed = make_step(optimizer, StepConfig(config, frozen)), jax.device_put(batch)
@@ -155,7 +156,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         firsts: dict[str, float] = {}
         calls = {name: functools.partial(_call, name, update, firsts) for name, update in updates.items()}
         ours, plain, compiled, *limits = interleaved(calls | _products(), options.repetitions).values()
-        flops = predicted_flops(table, len(batch.frames_B), frames, transfer.parse_layers(k))
+        flops = predicted_flops(table, len(batch.frames_B), frames, freezing.parse_layers(k))
         limit = 2 * _SIDE**3 / min(limits)
         shares = (f"{flops / seconds / limit:.0%}" for seconds in (ours, plain))
         apart = (max(firsts.values()) - min(firsts.values())) / firsts["w2l_jax"]

@@ -15,8 +15,9 @@ from w2l_jax.dataset.batches import Batch, empty_batch
 from w2l_jax.dataset.store import Record
 from w2l_jax.model import output_frames
 from w2l_jax.training.certificate import Certificate
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import TrainState, init_state, make_optimizer
+from w2l_jax.training.step import TrainState, init_state
 
 _Compiled = dict[Variant, tuple[Any, Certificate]]
 

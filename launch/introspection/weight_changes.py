@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from w2l_jax.errors import UserError
+from w2l_jax.freezing import parse_layers
 from w2l_jax.model import LAYERS, Params, layer_name
 from w2l_jax.run import Run
-from w2l_jax.transfer import parse_layers
 
 COMPARED = range(1, LAYERS)
 SMALL = 0.2

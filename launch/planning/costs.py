@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from planning.plan_options import GB, PlanOptions
-from w2l_jax import activations, model, training, transfer
+from w2l_jax import activations, freezing, model, training
 from w2l_jax.activations import FrozenLayers
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
@@ -21,8 +21,9 @@ from w2l_jax.training import muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
 from w2l_jax.training.job import step_settings
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import make_optimizer, microbatches, remat_chunks
+from w2l_jax.training.step import microbatches, remat_chunks
 
 Report = Callable[[str], None]
 # Where a network to adapt has no folder yet: the command line then leaves it open.
@@ -123,7 +124,7 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     That counts what an update holds at once: state, temporaries, its batch and those that come after it. Where
     activations are cached it is the larger of this and of computing them.
     """
-    frozen = transfer.parse_layers(options.frozen_layers)
+    frozen = freezing.parse_layers(options.frozen_layers)
     settings, rows, bucket = step_settings(options, frozen), options.batch_size, work.source.buckets[-1]
     record, layers = work.source.dataset.record, None
     if options.cache_activations:
@@ -145,7 +146,7 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
 def fixed_flops(options: TrainOptions, work: Work) -> float:
     """What of an update's FLOPs does not grow with its utterances, where that is worth counting: Muon's."""
     table = model.layers(options.model, work.alphabet.size, work.mels)
-    frozen = transfer.parse_layers(options.frozen_layers)
+    frozen = freezing.parse_layers(options.frozen_layers)
     return muon.flops(table, frozen) if options.optimizer == "muon" else 0.0
 
 

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from planning.costs import Cost, Work, compiled, fixed_flops, frozen_layers_of
-from w2l_jax import activations, model, transfer
+from w2l_jax import activations, freezing, model, transfer
 from w2l_jax.dataset.batches import Batch, empty_batch
 from w2l_jax.training.certificate import predicted_flops
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import init_state, make_optimizer
+from w2l_jax.training.step import init_state
 
 # A few seconds on two cores; an accelerator does the whole update in that.
 _LARGEST_ON_CPU = 250e9
@@ -49,7 +50,7 @@ def _rows(rows: int, flops: float) -> int:
 
 def _update_seconds(options: TrainOptions, work: Work) -> float:
     step, _ = compiled(options, work)
-    frozen = transfer.parse_layers(options.frozen_layers)
+    frozen = freezing.parse_layers(options.frozen_layers)
     params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
     state = init_state(params, make_optimizer(options, frozen), frozen, options.average_decay > 0)
     record = frozen_layers_of(options, work).record if options.cache_activations else work.source.dataset.record
@@ -64,7 +65,7 @@ def _update_seconds(options: TrainOptions, work: Work) -> float:
 
 
 def _optimizer_seconds(options: TrainOptions, work: Work) -> float:
-    frozen = transfer.parse_layers(options.frozen_layers)
+    frozen = freezing.parse_layers(options.frozen_layers)
     params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
     optimizer = make_optimizer(options, frozen)
     update, state = jax.jit(optimizer.update), optimizer.init(params)

@@ -24,8 +24,9 @@ from w2l_jax.dataset.store import Record
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import muon
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import AugmentOptions, TrainOptions
-from w2l_jax.training.step import init_state, make_optimizer
+from w2l_jax.training.step import init_state
 
 SMALL = ModelConfig(width=64, top_width=512)
 PLAN = PlanOptions(data="somewhere", hours=1.0)

@@ -9,8 +9,9 @@ from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.dataset.batches import Bucket
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import compile_step, predicted_flops
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import StepConfig, make_optimizer
+from w2l_jax.training.step import StepConfig
 
 ROWS, FRAMES = 64, 1500
 TABLE = model.layers(ModelConfig(), 33)

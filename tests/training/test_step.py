@@ -8,21 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from w2l_jax import model, transfer
+from w2l_jax import freezing, model
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import muon
+from w2l_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from w2l_jax.training.options import AugmentOptions, TrainOptions
-from w2l_jax.training.step import (
-    StepConfig,
-    init_state,
-    learning_rate_schedule,
-    make_optimizer,
-    make_step,
-    microbatches,
-    remat_chunks,
-    unfrozen,
-)
+from w2l_jax.training.step import StepConfig, init_state, make_step, microbatches, remat_chunks, unfrozen
 
 SMALL = ModelConfig(width=8, top_width=12)
 MELS = 6
@@ -62,7 +54,7 @@ def test_frozen_layers_are_bit_identical_after_20_steps(k):
 def test_a_list_of_layers_freezes_those_alone():
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
     before = jax.device_get(params)
-    frozen = transfer.parse_layers("2-3,9")
+    frozen = freezing.parse_layers("2-3,9")
     optimizer = make_optimizer(TrainOptions(learning_rate=1e-2), frozen)
     state, _ = make_step(optimizer, StepConfig(SMALL, frozen))(init_state(params, optimizer, frozen), random_batch())
     changed = {
@@ -157,7 +149,7 @@ def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
     adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
     plain = optax.multi_transform(
         {"frozen": optax.set_to_zero(), "trained": optax.chain(optax.clip_by_global_norm(0.5), adam)},
-        lambda params: transfer.labels(params, frozen),
+        lambda params: freezing.labels(params, frozen),
     )
     states = []
     for optimizer in (plain, make_optimizer(options, frozen)):

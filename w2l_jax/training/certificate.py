@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from w2l_jax import model, transfer
+from w2l_jax import freezing, model, transfer
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Batch, Bucket
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
@@ -32,7 +32,7 @@ def predicted_flops(
     trained one passes a gradient down; with `remat` the wide layers above the frozen ones run forward twice. Each of
     these is 2 · S · kernel · C_in · C_out per utterance. Without `loops` the loop of `remat` counts as if it ran once.
     """
-    lowest = transfer.frozen_prefix(frozen) + 1
+    lowest = freezing.frozen_prefix(frozen) + 1
     total = 0.0
     for number, layer in enumerate(table, start=1):
         once = 2 * rows * output_frames(frames) * layer.kernel * layer.channels_in * layer.channels_out
@@ -106,7 +106,7 @@ def certify(
     found = float((cost[0] if isinstance(cost, list) else cost)["flops"])  # one device's
     flops = predicted + config.devices * (found - counted)
     saved = predicted_flops(table, *shape, frozenset()) - predicted
-    trained, held = transfer.partition(state.params, frozen)
+    trained, held = freezing.partition(state.params, frozen)
     return Certificate(
         rows=shape[0],
         frames=shape[1],

@@ -1,6 +1,6 @@
 """Contradictions among the options of a training job, found before any work."""
 
-from w2l_jax import transfer
+from w2l_jax import freezing
 from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS
 from w2l_jax.training.old_language import parse_share
@@ -10,7 +10,7 @@ from w2l_jax.training.profile import traced_updates
 
 def check(options: TrainOptions) -> None:
     """Refuses contradictions before any work (UserError)."""
-    frozen = transfer.parse_layers(options.frozen_layers)
+    frozen = freezing.parse_layers(options.frozen_layers)
     if options.from_scratch and options.init:
         raise UserError("--from_scratch and --init contradict each other: give one")
     if options.from_scratch and frozen:
@@ -50,7 +50,7 @@ def check(options: TrainOptions) -> None:
 
 
 def _check_cacheable(options: TrainOptions, frozen: frozenset[int]) -> None:
-    if not transfer.frozen_prefix(frozen):
+    if not freezing.frozen_prefix(frozen):
         raise UserError(
             f"--cache_activations stores what the lowest layers give, but --frozen_layers={options.frozen_layers} "
             "freezes no layer from the first up: freeze some, or leave --cache_activations away"

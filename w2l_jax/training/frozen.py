@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from w2l_jax import transfer
+from w2l_jax import freezing
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 from w2l_jax.run import write_atomically
@@ -16,7 +16,7 @@ FROZEN_FILE = "frozen.json"
 
 def digests(params: Params, frozen: frozenset[int]) -> dict[str, str]:
     """`layer_01/kernel` → SHA-256 of the bytes, for every array of the frozen layers."""
-    _, held = transfer.partition(params, frozen)
+    _, held = freezing.partition(params, frozen)
     return {
         f"{layer}/{name}": hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
         for layer, leaves in held.items()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from w2l_jax import model, transfer
+from w2l_jax import freezing, model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Order, Source
@@ -24,17 +24,9 @@ from w2l_jax.training.data import Data, Progress, language_of, open_data
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
+from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.step import (
-    StepConfig,
-    TrainState,
-    init_state,
-    make_optimizer,
-    microbatches,
-    resumed,
-    to_resume,
-    unfrozen,
-)
+from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatches, resumed, to_resume, unfrozen
 
 # Options that may change when a run goes on: they decide how long, how often, where and in which pieces, not what is
 # computed.
@@ -71,7 +63,7 @@ class Job:
 def phase(options: TrainOptions, step: int) -> tuple[frozenset[int], frozenset[int]]:
     """The frozen and the late layers of the state after `step` updates; that of `unfreeze_after` itself is the last
     one without moments of the frozen layers."""
-    chosen, nobody = transfer.parse_layers(options.frozen_layers), frozenset()
+    chosen, nobody = freezing.parse_layers(options.frozen_layers), frozenset()
     return (nobody, chosen) if 0 < options.unfreeze_after < step else (chosen, nobody)
 
 
@@ -189,7 +181,7 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
         )
     if not options.reinitialize:
         return carried, remap
-    return transfer.reinitialize(carried, fresh, frozen), remap if LAYERS in frozen else None
+    return freezing.reinitialize(carried, fresh, frozen), remap if LAYERS in frozen else None
 
 
 def _cached(
@@ -201,7 +193,7 @@ def _cached(
     progress: Progress | None,
 ) -> tuple[Data, StepConfig]:
     """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
-    k = transfer.frozen_prefix(config.frozen)
+    k = freezing.frozen_prefix(config.frozen)
     layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
     rows = options.batch_size // config.devices
     rows //= microbatches(rows, data.train.buckets[-1].frames, options.max_microbatch_frames)

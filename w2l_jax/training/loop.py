@@ -20,9 +20,10 @@ from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.optimizer import learning_rate_schedule
 from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.signals import Signals
-from w2l_jax.training.step import learning_rate_schedule, make_step, microbatches, to_resume
+from w2l_jax.training.step import make_step, microbatches, to_resume
 
 
 @dataclasses.dataclass

@@ -11,11 +11,11 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from w2l_jax import losses, model, transfer
+from w2l_jax import freezing, losses, model
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.model import LAYERS, WIDE, ModelConfig, Params
-from w2l_jax.training import augment, muon
-from w2l_jax.training.options import AugmentOptions, TrainOptions
+from w2l_jax.training import augment
+from w2l_jax.training.options import AugmentOptions
 
 
 @flax.struct.dataclass
@@ -57,48 +57,11 @@ class StepConfig:
         return self.mesh.size if self.mesh else 1
 
 
-def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
-    """α over updates: linear warm-up from 0, then constant, or falling to 0 at `steps`."""
-    peak, warmup = options.learning_rate, options.warmup_steps
-    rest = max(options.steps - warmup, 1)
-    tail = {
-        "none": lambda: optax.constant_schedule(peak),
-        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
-        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
-    }[options.decay]()
-    # The first update already moves: α/(warmup+1), not 0.
-    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-    return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
-
-
-def make_optimizer(
-    options: TrainOptions, frozen: frozenset[int], late: frozenset[int] = frozenset()
-) -> optax.GradientTransformation:
-    """The paper's Adam (§3), or Muon, on all but the `frozen` layers, on the `late` ones with a state of their own.
-
-    Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
-    here), after it the learning rate, which is the same for all. Weight decay is AdamW's (Loshchilov and Hutter 2019),
-    on the trained kernels; biases do not decay.
-    """
-    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
-    adam = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
-    inner = muon.transformation(adam) if options.optimizer == "muon" else adam
-    if options.weight_decay > 0:
-        inner = optax.chain(inner, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
-    rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
-    transitions = adam if options.loss == "asg" else None
-    return optax.chain(clip, transfer.optimizer(inner, frozen, late, transitions), rate)
-
-
-def _is_kernel(params: Params) -> Params:
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
 def init_state(
     params: Params, optimizer: optax.GradientTransformation, frozen: frozenset[int], average: bool = False
 ) -> TrainState:
     """The state before the first update; frozen layers get no optimizer state and no `average`."""
-    mean = jax.tree.map(jnp.array, transfer.partition(params, frozen)[0]) if average else None
+    mean = jax.tree.map(jnp.array, freezing.partition(params, frozen)[0]) if average else None
     return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), mean)
 
 
@@ -114,7 +77,7 @@ def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> Trai
 
 def to_resume(state: TrainState, frozen: frozenset[int]) -> Any:
     """What a checkpoint needs beside `best_params`: optimizer state and, where those are averages, the last weights."""
-    return state.opt_state if state.average is None else (state.opt_state, transfer.partition(state.params, frozen)[0])
+    return state.opt_state if state.average is None else (state.opt_state, freezing.partition(state.params, frozen)[0])
 
 
 def resumed(best_params: Params, stored: Any, step: int, average: bool, frozen: frozenset[int]) -> TrainState:
@@ -122,7 +85,7 @@ def resumed(best_params: Params, stored: Any, step: int, average: bool, frozen: 
     if not average:
         return TrainState(best_params, stored, jnp.int32(step))
     opt_state, last = stored
-    mean, _ = transfer.partition(best_params, frozen)
+    mean, _ = freezing.partition(best_params, frozen)
     return TrainState({**best_params, **last}, opt_state, jnp.int32(step), mean)
 
 
@@ -168,7 +131,7 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
         common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
         return model.apply(params, x, frames_B, config.model, first=first, last=last, **common)
 
-    k = transfer.frozen_prefix(config.frozen)
+    k = freezing.frozen_prefix(config.frozen)
     x, frames_B = batch.features_BxTxM, batch.frames_B
     if k >= config.first_layer:
         x = lax.stop_gradient(run(x, frames_B, config.first_layer, k))
@@ -227,7 +190,7 @@ def make_step(
         return loss / feasible, count, jax.tree.map(lambda g: g / feasible, grads)
 
     def step(state: TrainState, batch: Batch):
-        trained, frozen = transfer.partition(state.params, config.frozen)
+        trained, frozen = freezing.partition(state.params, config.frozen)
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         loss, count, grads = gradients(trained, frozen, batch, rng)
         # The optimizer wants the whole tree; zeros stand for frozen leaves, whose updates are never read.

@@ -1,0 +1,47 @@
+"""The optimizer that the options of a training run describe."""
+
+import jax
+import optax
+
+from w2l_jax import freezing
+from w2l_jax.model import Params
+from w2l_jax.training.options import TrainOptions
+
+
+def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
+    """α over updates: linear warm-up from 0, then constant, or falling to 0 at `steps`."""
+    peak, warmup = options.learning_rate, options.warmup_steps
+    rest = max(options.steps - warmup, 1)
+    tail = {
+        "none": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+    }[options.decay]()
+    # The first update already moves: α/(warmup+1), not 0.
+    rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
+
+
+def make_optimizer(
+    options: TrainOptions, frozen: frozenset[int], late: frozenset[int] = frozenset()
+) -> optax.GradientTransformation:
+    """The paper's Adam (§3), or Muon, on all but the `frozen` layers, on the `late` ones with a state of their own.
+
+    Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
+    here), after it the learning rate, which is the same for all. Weight decay is AdamW's (Loshchilov and Hutter 2019),
+    on the trained kernels; biases do not decay.
+    """
+    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
+    inner = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
+    if options.optimizer == "muon":
+        from w2l_jax.training import muon
+
+        inner = muon.transformation(inner)
+    if options.weight_decay > 0:
+        inner = optax.chain(inner, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
+    rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
+    return optax.chain(clip, freezing.freeze(inner, frozen, late=late), rate)
+
+
+def _is_kernel(params: Params) -> Params:
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
