@@ -1,6 +1,7 @@
 """Prepared utterances to padded batches of a few shapes, in an order that is a function of (seed, step)."""
 
 import dataclasses
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,6 +103,13 @@ def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
     return Bucket(_round_up(frames, _FRAME_STEP), _round_up(labels, _LABEL_STEP))
 
 
+@functools.lru_cache(maxsize=4)  # what a step may need: two epochs of each of two languages
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    order = np.random.default_rng((seed, 0, epoch)).permutation(size)
+    order.flags.writeable = False
+    return order
+
+
 @dataclasses.dataclass(frozen=True)
 class Order:
     """Which utterances make up the batch of each step: a pure function, so that any step can be resumed at.
@@ -120,6 +128,14 @@ class Order:
         if not self.lengths:
             raise UserError("the training data hold no utterance")
 
+    @functools.cached_property
+    def _lengths_N(self) -> np.ndarray:
+        return np.asarray(self.lengths)
+
+    @functools.cached_property
+    def _by_length(self) -> np.ndarray:
+        return np.argsort(self._lengths_N, kind="stable")
+
     @property
     def _sorted_batches(self) -> int:
         return -(-len(self.lengths) // self.batch_size) if self.sorted_first else 0
@@ -132,10 +148,7 @@ class Order:
         parts = []
         size = len(self.lengths)
         for epoch in range(start // size, (stop - 1) // size + 1):
-            if epoch == 0 and self.sorted_first:
-                order = np.argsort(self.lengths, kind="stable")
-            else:
-                order = np.random.default_rng((self.seed, 0, epoch)).permutation(size)
+            order = self._by_length if epoch == 0 and self.sorted_first else _permutation(self.seed, epoch, size)
             low = epoch * size
             parts.append(order[max(start - low, 0) : max(min(stop - low, size), 0)])
         return np.concatenate(parts)
@@ -157,7 +170,7 @@ class Order:
         """
         sizes = np.diff(starts)
         indices = self._stream(starts[0], starts[-1]) if sizes.any() else np.zeros(0, int)
-        by_length = indices[np.argsort(np.asarray(self.lengths)[indices], kind="stable")]
+        by_length = indices[np.argsort(self._lengths_N[indices], kind="stable")]
         ranks = np.random.default_rng((self.seed, 1, chunk)).permutation(CHUNK)
         stop = np.cumsum(sizes[np.argsort(ranks)])[ranks[position]]
         return by_length[stop - sizes[position] : stop]
