@@ -110,6 +110,28 @@ def test_an_echo_is_that_of_a_room(seconds, ratio):
     assert 10 * np.log10(echo[0, 1 + frames, 0] / echo[0, 1, 0]) == pytest.approx(-60, abs=1)
 
 
+@pytest.mark.parametrize("frames", [1, 31, 32, 33, 500])
+def test_an_echo_is_what_a_loop_over_frames_gives(frames):
+    """To float32's rounding, over the 140 dB that float16 features span, for the smallest and the largest room."""
+    rng = np.random.default_rng(frames)
+    power = 10 ** rng.uniform(-7, 7, (3, frames, 5))
+    seconds, ratio = np.array([0.2, 0.8, 0.01]), np.array([0.0, 15.0, 3.0])
+    keep = 10 ** (-6 * features.FRAME_SECONDS / seconds)[:, None]
+    level = (1 - keep) / keep * 10 ** (-ratio / 10)[:, None]
+    expected, echo = np.zeros_like(power), np.zeros((3, 5))
+    for t in range(frames):
+        expected[:, t] = power[:, t] + level * echo
+        echo = keep * (echo + power[:, t])
+    arguments = (jnp.asarray(x, jnp.float32) for x in (power, seconds, ratio))
+    np.testing.assert_allclose(augment.reverberate(*arguments), expected, rtol=5e-6)
+
+
+def test_an_echo_has_no_loop_on_a_gpu():
+    traced = jax.jit(augment.reverberate).trace(jnp.zeros((4, 160, 16)), jnp.ones(4), jnp.ones(4))
+    lowered = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "dot_general" in lowered and "while" not in lowered
+
+
 @pytest.mark.parametrize(("tilt", "ratio"), [(0, 20), (1, 20), (2, 20)])
 def test_noise_is_that_of_noisy_audio(tilt, ratio):
     audio, rng = speech(), np.random.default_rng(0)

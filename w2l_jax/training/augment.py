@@ -1,5 +1,7 @@
 """Random changes of training features: rooms, noise, microphones and masks in the step, speed on the host."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,16 +53,35 @@ def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, op
     return jnp.where(_rows(changed_B), _normalized(levels_BxTxM, valid_BxTx1), features_BxTxM)
 
 
+_BLOCK = 32
+
+
 def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array) -> jax.Array:
-    """Power [B, T, M] and its echo, which has lost 60 dB after `seconds_B`, of an energy `ratio_B` dB below its own."""
-    keep_Bx1 = 10 ** (-6 * FRAME_SECONDS / seconds_B)[:, None]
-    level_Bx1 = (1 - keep_Bx1) / keep_Bx1 * 10 ** (-ratio_B / 10)[:, None]
+    """Power [B, T, M] and its echo, which has lost 60 dB after `seconds_B`, of an energy `ratio_B` dB below its own.
 
-    def advance(echo_BxM, power_BxM):
-        return keep_Bx1 * (echo_BxM + power_BxM), power_BxM + level_Bx1 * echo_BxM
+    Every frame keeps the same share of the echo before it. This is computed in K blocks of N frames, as products with
+    matrices of such shares: within each block, and from the ends of blocks to later ones. A loop over frames is slow
+    on a GPU.
+    """
+    rows, frames, mels = power_BxTxM.shape
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    keep_B = 10 ** (-6 * FRAME_SECONDS / seconds_B)
+    blocks = -(-frames // _BLOCK)
+    padded_BxTxM = jnp.pad(power_BxTxM, ((0, 0), (0, blocks * _BLOCK - frames), (0, 0)))
+    power_BxKxNxM = padded_BxTxM.reshape(rows, blocks, _BLOCK, mels)
+    kept_BxN = keep_B[:, None] ** jnp.arange(_BLOCK)
+    ends_BxKxM = product("bn,bknm->bkm", kept_BxN[:, ::-1], power_BxKxNxM)
+    begins_BxKxM = product("bkj,bjm->bkm", _decay(keep_B**_BLOCK, blocks), ends_BxKxM)
+    within_BxKxNxM = product("bnj,bkjm->bknm", _decay(keep_B, _BLOCK), power_BxKxNxM)
+    echo_BxKxNxM = within_BxKxNxM + kept_BxN[:, None, :, None] * begins_BxKxM[:, :, None]
+    level_B = (1 - keep_B) * 10 ** (-ratio_B / 10)
+    return power_BxTxM + _rows(level_B) * echo_BxKxNxM.reshape(rows, -1, mels)[:, :frames]
 
-    _, power_TxBxM = jax.lax.scan(advance, jnp.zeros_like(power_BxTxM[:, 0]), power_BxTxM.swapaxes(0, 1))
-    return power_TxBxM.swapaxes(0, 1)
+
+def _decay(keep_B: jax.Array, size: int) -> jax.Array:
+    """What is kept of each in the later ones [B, size, size]: 1 in the next one, then ever less, 0 elsewhere."""
+    steps = jnp.arange(size)[:, None] - jnp.arange(size) - 1
+    return jnp.where(steps >= 0, _rows(keep_B) ** jnp.maximum(steps, 0), 0)
 
 
 def noise(
