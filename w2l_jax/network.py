@@ -75,7 +75,7 @@ def _described(path: Path, params: Params, metadata: Mapping[str, str]) -> Netwo
         )
     except KeyError as error:
         raise UserError(f"{path}: its metadata lack {error}; export it again") from None
-    except (ValueError, TypeError, UserError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path}: its metadata are damaged ({error}); export it again") from None
 
 

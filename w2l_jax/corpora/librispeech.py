@@ -106,6 +106,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             # What follows the last file is part of gzip's checksum.
             while content.read(1 << 20):
                 pass
+    except UserError:
+        raise
     except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
         raise UserError(
             f"{archive}: truncated or damaged ({error}); download it again, its size and checksum are published with it"
