@@ -18,7 +18,7 @@ precision, introspection.json:
   python launch/introspect.py --run=runs/german_k0
   python launch/introspect.py --run=runs/german_k0 --base=models/english --filters=3,17 --out=german
 
-For the changes early in training, train with --keep_steps=100 or so.
+For the changes early in training, train with --log.keep_steps=100 or so.
 """
 
 

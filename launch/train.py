@@ -9,12 +9,12 @@ from w2l_jax import config, training
 from w2l_jax.run import Run
 from w2l_jax.training import devices
 from w2l_jax.training.loop import Position
-from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.options import FreezeOptions, TrainOptions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ADAPTING = {
-    "init", "frozen_layers", "reinitialize", "new_characters", "unfreeze_after", "verify_frozen", "cache_activations",
-    "activation_dtype",
+    "init": "", "frozen_layers": "0", "reinitialize": False,
+    **{f"freeze.{field.name}": field.default for field in dataclasses.fields(FreezeOptions)},
 }  # fmt: skip
 DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
 
@@ -34,12 +34,11 @@ def main(argv: list[str] | None = None) -> Path:
     given = config.given(sys.argv[1:] if argv is None else argv)
     options = config.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
     if options.from_scratch:  # on the command line it overrides what a configuration file adapts
-        defaults = {name: getattr(TrainOptions(), name) for name in ADAPTING - given.keys()}
-        options = dataclasses.replace(options, **defaults)
-    if not options.distributed:
+        options = config.changed(options, {name: value for name, value in ADAPTING.items() if name not in given})
+    if not options.devices.distributed:
         return train(options)
-    with devices.joined(options.distributed):  # which is no part of the run: it may go on elsewhere
-        return train(dataclasses.replace(options, distributed=""))
+    with devices.joined(options.devices.distributed):  # which is no part of the run: it may go on elsewhere
+        return train(config.changed(options, {"devices.distributed": ""}))
 
 
 def _fallback(given: dict[str, str]) -> str:

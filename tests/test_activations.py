@@ -17,6 +17,7 @@ import optax
 import pytest
 
 from tests.conftest import ROOT
+from tests.training_options import changed, train_options
 from w2l_jax import activations, freezing, model, training
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.dataset.batches import Bucket, empty_batch
@@ -52,9 +53,9 @@ def options(tones, cache, base, tmp_path):
             prepare_cached(tones / f"{name}.jsonl", cache, PrepareConfig(language="german"), workers=1).folder
         )
     data = DataOptions(**paths, cache=str(tmp_path / "cache"), buckets=2, workers=1)
-    return TrainOptions(
+    return train_options(
         run=str(tmp_path / "run"), init=str(base), frozen_layers="9", steps=6, batch_size=8, learning_rate=3e-3,
-        eval_every=4, checkpoint_every=4, log_every=2, cache_activations=True, data=data,
+        eval_every=4, checkpoint_every=4, every=2, cache_activations=True, data=data,
     )  # fmt: skip
 
 
@@ -136,8 +137,8 @@ def train(options):
 
 @pytest.mark.slow
 def test_the_loss_curve_stays_with_the_uncached_one(options):
-    cached = dataclasses.replace(options, steps=200, eval_every=100, log_every=100)
-    plain = dataclasses.replace(cached, cache_activations=False, run=options.run + "_plain")
+    cached = changed(options, steps=200, eval_every=100, every=100)
+    plain = changed(cached, cache_activations=False, run=options.run + "_plain")
     train(cached), train(plain)
     for kind, wanted in losses(plain).items():
         np.testing.assert_allclose(losses(cached)[kind], wanted, rtol=0.005)
@@ -145,7 +146,7 @@ def test_the_loss_curve_stays_with_the_uncached_one(options):
 
 
 def test_resumed_is_bit_identical_and_computes_nothing_again(options, tmp_path):
-    whole = dataclasses.replace(options, steps=10, average_decay=0.9)
+    whole = changed(options, steps=10, average_decay=0.9)
     train(whole)
     written = {path: path.stat().st_mtime_ns for path in stored(options)}
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
@@ -284,7 +285,7 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
     loud = {**params, "layer_09": jax.tree.map(lambda x: 1e6 * x, params["layer_09"])}
     layers = FrozenLayers(loud, TINY, 9, jnp.float32, "float16")
     with pytest.raises(
-        UserError, match=r"utterance german_0\d\d: .* float16 ends at 65,504: .*--activation_dtype=bfloat16"
+        UserError, match=r"utterance german_0\d\d: .* float16 ends at 65,504: .*freeze.activation_dtype=bfloat16"
     ):
         on_activations([plain.train], layers, options.data.cache, 8)
     assert not stored(options)
@@ -307,7 +308,7 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
         ({"augment": AugmentOptions(speed=0.1)}, "--augment"),
         ({"augment": AugmentOptions(noise=0.1)}, "--augment"),
         ({"model": ModelConfig(dropout=0.1)}, "--model.dropout"),
-        ({"cache_activations": False, "activation_dtype": "float32"}, "--activation_dtype"),
+        ({"cache_activations": False, "activation_dtype": "float32"}, "freeze.activation_dtype"),
     ],
 )
 def test_contradictions_stop_before_any_work(options, changes, message):

@@ -16,7 +16,8 @@ from w2l_jax.training.options import DataOptions, TrainOptions
 
 def test_the_papers_values_are_the_defaults():
     options = TrainOptions()
-    assert (options.learning_rate, options.beta1, options.beta2, options.epsilon) == (1e-4, 0.9, 0.999, 1e-8)
+    adam = options.optimizer
+    assert (adam.name, options.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == ("adam", 1e-4, 0.9, 0.999, 1e-8)
     assert (options.batch_size, options.compute_dtype, options.data.max_seconds) == (64, "float32", 35.0)
     assert (options.model.width, options.model.top_width, options.model.initializer) == (250, 2000, "xavier_uniform")
 
@@ -41,8 +42,11 @@ def test_every_preset_is_valid(path):
         ("stepz = 1", "unknown option 'stepz'; did you mean 'steps'"),
         ("steps = 'many'", "steps must be of type int"),
         ("steps = true", "steps must be of type int"),
-        ("decay = 'slow'", "one of none, linear, cosine"),
+        ("[optimizer]\ndecay = 'slow'", "one of none, linear, cosine"),
         ("data = 3", "data is a table"),
+        ("eval_every = 3", "'eval_every' is called 'log.eval_every'"),
+        ("optimizer = 'muon'", "'optimizer' is called 'optimizer.name'"),
+        ("keep_old_language = 'a,0.1'", "'keep_old_language' is called 'data.old_train'"),
         ("steps = ", "not valid TOML"),
         ("[model]\nwidth = 0", "at least 1"),
     ],
@@ -67,6 +71,22 @@ def test_toml_round_trip(tmp_path_factory, text, number, flag, steps):
     path = tmp_path_factory.mktemp("toml") / "o.toml"
     path.write_text(to_toml(options), encoding="utf-8")
     assert config.load(TrainOptions, path) == options
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("verify_frozen", "freeze.verify"), ("no-remat", "memory.remat"), ("optimizer=muon", "optimizer.name")],
+)
+def test_a_former_name_on_the_command_line(old, new):
+    with pytest.raises(UserError, match=f"is called --{new}"):
+        config.parse(TrainOptions, [f"--{old}"])
+
+
+def test_one_option_changed_by_its_dotted_name():
+    options = config.changed(TrainOptions(), {"seed": 3, "log.every": 5, "log.eval_every": 7})
+    assert (options.seed, options.log.every, options.log.eval_every) == (3, 5, 7)
+    found = [(name, was, now) for name, was, now, _ in config.differences(TrainOptions(), options)]
+    assert sorted(found) == [("log.eval_every", 500, 7), ("log.every", 10, 5), ("seed", 0, 3)]
 
 
 def test_given_reads_a_command_line():

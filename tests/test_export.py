@@ -14,6 +14,7 @@ import soundfile
 
 from demo_corpus.speak import Voice, speak
 from tests.conftest import ROOT, launch
+from tests.training_options import train_options
 from w2l_jax import audio, features, inference, model
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
@@ -31,8 +32,8 @@ def trained(tones, cache, tmp_path_factory):
     data = DataOptions(str(tones / "train.jsonl"), old, old_dev=old, cache=str(cache), buckets=1, workers=1)
     size = model.ModelConfig(width=16, top_width=24)
     folder = tmp_path_factory.mktemp("runs") / "small"
-    options = TrainOptions(
-        run=str(folder), steps=12, batch_size=8, eval_every=12, data=data, model=size, keep_old_language=f"{old},0.25",
+    options = train_options(
+        run=str(folder), steps=12, batch_size=8, eval_every=12, data=data, model=size, old_train=str(old),
         allow_speaker_overlap=True,
     )  # fmt: skip
     train(create(options, lambda _: None), lambda _: None)
@@ -53,7 +54,7 @@ def test_an_exported_run_has_the_rounded_weights_and_no_paths(trained, tmp_path)
             assert path.is_dir() or str(place).encode() not in path.read_bytes(), path
     kept = [json.loads(line) for line in (out.folder / "metrics.jsonl").read_text().splitlines()]
     assert [(record["kind"], record["step"]) for record in kept] == [("train", 10), ("dev", 12), ("old_dev", 12)]
-    assert out.config()["keep_old_language"] == "dev.jsonl,0.25"
+    assert out.config()["data"]["old_train"] == "dev.jsonl"
 
 
 def test_exporting_elsewhere_only(trained, tmp_path):

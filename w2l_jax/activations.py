@@ -150,8 +150,8 @@ def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:
         raise UserError(
             f"{cache}: the activations of layer {layers.count} need {_readable(needed)} more "
             f"({_per_hour(layers)} per hour of speech), {_readable(free)} are free there: make room (other "
-            "folders in its activations/ may be deleted), give --data.cache=<folder on another disk>, train on fewer "
-            "--data.train_hours, or leave --cache_activations away"
+            "folders in its activations/ may be deleted), give data.cache=<folder on another disk>, train on fewer "
+            "data.train_hours, or omit freeze.cache_activations"
         )
 
 
@@ -175,7 +175,7 @@ def _fill(
     place: Path, source: Source, layers: FrozenLayers, shards: Sequence[Shard], rows: int, progress: Progress
 ) -> None:
     work = functools.partial(_outputs, source=source, layers=layers, rows=rows_at_once(rows))
-    with writing(place, shards, shards, option="--data.cache", size=_per_hour(layers)):
+    with writing(place, shards, shards, option="data.cache", size=_per_hour(layers)):
         write_shards(place, shards, work, progress, f"layers 1 to {layers.count}")
 
 
@@ -216,6 +216,6 @@ def _check_range(utterance: str, largest: float, layers: FrozenLayers) -> None:
     if not np.isfinite(largest):
         raise UserError(f"{what}, which is no number to train on: take this recording out of the data")
     raise UserError(
-        f"{what}, {jnp.dtype(layers.stored_dtype).name} ends at {limit:,.0f}: use --activation_dtype=bfloat16 (same "
-        "size, fewer digits) or float32 (twice the size)"
+        f"{what}, {jnp.dtype(layers.stored_dtype).name} ends at {limit:,.0f}: use freeze.activation_dtype=bfloat16 "
+        "(same size, fewer digits) or float32 (twice the size)"
     )

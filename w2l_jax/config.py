@@ -12,7 +12,7 @@ import sys
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +21,9 @@ from w2l_jax.errors import UserError
 T = TypeVar("T")
 
 _OUT_OF_MEMORY = (
-    "out of device memory: lower --max_microbatch_frames (the update stays the same, cut into smaller pieces) or give "
-    "--remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the activations, and "
-    "frozen layers need none"
+    "out of device memory: lower --memory.max_microbatch_frames (the update stays the same, cut into smaller pieces) "
+    "or give --memory.remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the "
+    "activations, and frozen layers need none"
 )
 
 
@@ -37,6 +37,10 @@ def parse(cls: type[T], argv: Sequence[str] | None = None, *, description: str =
     import tyro
 
     argv = list(sys.argv[1:] if argv is None else argv)
+    former = renamed(cls)
+    for name in given(argv):
+        if now := former.get(name.removeprefix("no_")):
+            raise UserError(f"--{name} is called --{now}")
     default = None
     if any(field.name == "config" for field in dataclasses.fields(cls)):
         path = given(argv).get("config") or str(fallback)
@@ -74,6 +78,25 @@ def given(argv: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def changed(options: T, values: Mapping[str, Any]) -> T:
+    """Returns a dataclass with some options, by dotted name such as `log.every`, changed."""
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, rest = name.partition(".")
+        own[group] = changed(own.get(group, getattr(options, group)), {rest: value}) if rest else value
+    return dataclasses.replace(options, **own)
+
+
+def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Mapping[str, Any]]]:
+    """Yields dotted name, both values and the field's metadata of every option that differs."""
+    for field in dataclasses.fields(after):
+        was, now, name = getattr(before, field.name), getattr(after, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(now):
+            yield from differences(was, now, f"{name}.")
+        elif was != now:
+            yield name, was, now, field.metadata
+
+
 def load(cls: type[T], path: str | Path) -> T:
     """Reads a TOML file into `cls`, every key checked; raises UserError naming file, key and the nearest right name."""
     try:
@@ -89,12 +112,29 @@ def load(cls: type[T], path: str | Path) -> T:
 def from_table(cls: type[T], table: dict[str, Any], where: str) -> T:
     """Builds dataclass `cls` from nested dictionaries; `where` names their origin in messages (UserError)."""
     hints = typing.get_type_hints(cls)
+    former = renamed(cls)
+    for key, value in table.items():
+        if key in former and not (key in hints and isinstance(value, dict)):
+            raise UserError(f"{where}: {key!r} is called {former[key]!r}")
     unknown = [key for key in table if key not in hints]
     if unknown:
         near = difflib.get_close_matches(unknown[0], hints, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
         raise UserError(f"{where}: unknown option {unknown[0]!r}; {hint}")
     return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def renamed(cls: type, prefix: str = "") -> dict[str, str]:
+    """Former names of options: what the metadata of a field, `was`, says, and plain names of those in groups now."""
+    found: dict[str, str] = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name = f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(hints[field.name]):
+            found |= renamed(hints[field.name], f"{name}.")
+        elif prefix or "was" in field.metadata:
+            found[field.metadata.get("was", field.name)] = name
+    return found
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -92,12 +92,13 @@ def _public(config: dict[str, Any]) -> str:
     data = dataclasses.replace(
         options.data,
         train=Path(options.data.train).name,
+        old_train=Path(options.data.old_train).name,
         dev="",
         old_dev="",
         cache=type(options.data).cache,
         synthesize="",
         lm_text="",
     )
-    paths = ("config", "run", "init", "init_config", "keep_old_language")
+    paths = ("config", "run", "init", "init_config")
     names = {name: Path(getattr(options, name)).name for name in paths}
     return to_toml(dataclasses.replace(options, data=data, **names))

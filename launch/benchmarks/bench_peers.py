@@ -97,8 +97,10 @@ def torch_update(params: Params, config: ModelConfig, k: int, batch: Batch, comp
     device = _device()
     network = Network(params, config).to(device)
     options = TrainOptions()
-    betas = (options.beta1, options.beta2)
-    optimizer = torch.optim.Adam(network.freeze(k), lr=options.learning_rate, betas=betas, eps=options.epsilon)
+    betas = (options.optimizer.beta1, options.optimizer.beta2)
+    optimizer = torch.optim.Adam(
+        network.freeze(k), lr=options.learning_rate, betas=betas, eps=options.optimizer.epsilon
+    )
     tensors = Batch(*(torch.from_numpy(array).to(device) for array in batch))
     forward = torch.compile(network) if compiled else network
 

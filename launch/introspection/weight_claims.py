@@ -155,7 +155,7 @@ def _frozen(findings: Findings, stages: Sequence[str]) -> str:
 
 
 def _not_early(findings: Findings) -> str:
-    return "" if len(findings.stages) > 1 else "no early checkpoint was kept (train.py --keep_steps=100)"
+    return "" if len(findings.stages) > 1 else "no early checkpoint was kept (train.py --log.keep_steps=100)"
 
 
 def _named(layers: Sequence[int]) -> str:

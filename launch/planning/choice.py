@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks import Table
 from planning.costs import Cost
 from planning.plan_options import GB, PlanOptions
+from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.training.options import TrainOptions
 
@@ -27,7 +28,8 @@ def choose(costs: Sequence[Cost], plan: PlanOptions, utterances: int) -> tuple[C
 def command(cost: Cost, plan: PlanOptions, given: TrainOptions, script: str) -> str:
     """The command line that trains this way for the hours planned, for a shell."""
     hours = plan.hours - cost.fill_seconds / 3600
-    options = dataclasses.replace(cost.options, steps=max(cost.updates(plan.hours), 1), max_hours=float(f"{hours:.4g}"))
+    steps = max(cost.updates(plan.hours), 1)
+    options = config.changed(cost.options, {"steps": steps, "stop.max_hours": float(f"{hours:.4g}")})
     return shlex.join(["python", script, *_differences(options, given)])
 
 
@@ -37,7 +39,7 @@ def _differences(options: TrainOptions, given: TrainOptions, prefix: str = "--")
         if dataclasses.is_dataclass(value):
             yield from _differences(value, there, f"{prefix}{field.name}.")
         elif value != there:
-            switch = f"{prefix}{field.name}" if value else f"{prefix}no-{field.name}"
+            switch = f"{prefix}{field.name}" if value else f"{prefix}no_{field.name}"
             yield switch if isinstance(value, bool) else f"{prefix}{field.name}={value}"
 
 
@@ -48,12 +50,12 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
         options, fits = cost.options, cost.memory <= memory
         timed = cost.seconds > 0
         rows.append((
-            cost.k, options.compute_dtype, "on" if options.remat else "off",
-            "yes" if options.cache_activations else "no", cost.microbatches, "yes" if fits else "no", cost.gflop,
+            cost.k, options.compute_dtype, "on" if options.memory.remat else "off",
+            "yes" if options.freeze.cache_activations else "no", cost.microbatches, "yes" if fits else "no", cost.gflop,
             cost.memory / GB, cost.seconds if timed else "–", cost.updates(plan.hours) if timed else "–",
             cost.epochs(plan.hours, utterances) if timed else "–",
-            cost.fill_seconds / 60 if timed and options.cache_activations else "–",
-            cost.disk / GB if options.cache_activations else "–",
+            cost.fill_seconds / 60 if timed and options.freeze.cache_activations else "–",
+            cost.disk / GB if options.freeze.cache_activations else "–",
         ))  # fmt: skip
     columns = (
         "k", "dtype", "remat", "cached", "microbatches", "fits", "GFLOP", "GB", "seconds", "updates", "epochs",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from planning.plan_options import GB, PlanOptions
-from w2l_jax import activations, freezing, model, training
+from w2l_jax import activations, config, freezing, model, training
 from w2l_jax.activations import FrozenLayers
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
@@ -77,8 +77,8 @@ class Cost:
     def text(self) -> str:
         """The way in a few words."""
         parts = [f"k = {self.k}", self.options.compute_dtype]
-        parts += ["cached"] if self.options.cache_activations else []
-        parts += ["remat"] if self.options.remat else []
+        parts += ["cached"] if self.options.freeze.cache_activations else []
+        parts += ["remat"] if self.options.memory.remat else []
         return ", ".join([*parts, f"{self.microbatches} microbatch{'es' if self.microbatches > 1 else ''}"])
 
 
@@ -99,10 +99,9 @@ def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[Tr
         init = SOME_RUN if plan.from_scratch and k else common.init
         for dtype in plan.dtypes:
             for cached in (False, True) if k else (False,):
-                way = dataclasses.replace(
-                    common, frozen_layers=str(k), compute_dtype=dtype, cache_activations=cached, init=init,
-                    from_scratch=plan.from_scratch and not k,
-                )  # fmt: skip
+                chosen = {"frozen_layers": str(k), "compute_dtype": dtype, "freeze.cache_activations": cached}
+                chosen |= {"init": init, "from_scratch": plan.from_scratch and not k}
+                way = config.changed(common, chosen)
                 try:
                     training.check(way)
                 except UserError as error:
@@ -114,7 +113,7 @@ def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[Tr
 def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
     """The layers whose output would be cached, shapes in place of arrays."""
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), options.model, work.alphabet.size, work.mels))
-    dtypes = jnp.dtype(options.compute_dtype), options.activation_dtype
+    dtypes = jnp.dtype(options.compute_dtype), options.freeze.activation_dtype
     return FrozenLayers(params, options.model, int(options.frozen_layers), *dtypes)
 
 
@@ -127,14 +126,14 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     frozen = freezing.parse_layers(options.frozen_layers)
     settings, rows, bucket = step_settings(options, frozen), options.batch_size, work.source.buckets[-1]
     record, layers = work.source.dataset.record, None
-    if options.cache_activations:
+    if options.freeze.cache_activations:
         layers = frozen_layers_of(options, work)
         record, settings = layers.record, dataclasses.replace(settings, first_layer=layers.count + 1)
     step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
     batch = sum(array.nbytes for array in empty_batch(rows, bucket, record))
     memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
     memory += _following() * batch
-    parts, disk = microbatches(rows, bucket.frames, options.max_microbatch_frames), 0
+    parts, disk = microbatches(rows, bucket.frames, options.memory.max_microbatch_frames), 0
     if layers:
         disk = activations.size(work.source.dataset, layers)
         memory = max(memory, found.argument_bytes - batch + _filling(layers, rows // parts, work))
@@ -147,7 +146,7 @@ def fixed_flops(options: TrainOptions, work: Work) -> float:
     """What of an update's FLOPs does not grow with its utterances, where that is worth counting: Muon's."""
     table = model.layers(options.model, work.alphabet.size, work.mels)
     frozen = freezing.parse_layers(options.frozen_layers)
-    return muon.flops(table, frozen) if options.optimizer == "muon" else 0.0
+    return muon.flops(table, frozen) if options.optimizer.name == "muon" else 0.0
 
 
 def _following() -> int:
@@ -174,7 +173,7 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
         found = _fitting(way, work, memory, report)
         costs.append(found)
         if found.memory > memory or found.microbatches > remat_chunks(way.batch_size):
-            costs.append(_fitting(dataclasses.replace(way, remat=True), work, memory, report))
+            costs.append(_fitting(config.changed(way, {"memory.remat": True}), work, memory, report))
     if not costs:
         raise UserError(f"none of --frozen_layers={plan.frozen_layers} agrees with the other options (see above)")
     least = min(costs, key=lambda cost: cost.memory)
@@ -192,7 +191,7 @@ def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> 
 
     def cost(parts: int) -> Cost:
         limit = rows // parts * work.frames if parts > 1 else 0
-        found = compiled(dataclasses.replace(options, max_microbatch_frames=limit), work)[1]
+        found = compiled(config.changed(options, {"memory.max_microbatch_frames": limit}), work)[1]
         report(f"compiled: {found.text()}: {found.memory / GB:.3g} GB")
         return found
 

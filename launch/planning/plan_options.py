@@ -12,7 +12,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS, ModelConfig
 from w2l_jax.run import SHIPPED, Run
 from w2l_jax.training.job import as_in
-from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.options import FreezeOptions, MemoryOptions, TrainOptions
 
 GB = 1e9
 
@@ -101,23 +101,23 @@ def available_memory() -> int:
 def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
     """What launch/train.py would train without further options, and what all ways have in common (UserError)."""
     given = config.load(TrainOptions, plan.train_config) if plan.train_config else TrainOptions()
-    if given.unfreeze_after:
+    if given.freeze.unfreeze_after:
         raise UserError(
-            f"{plan.train_config}: unfreeze_after trains every layer in the end: plan without it for "
+            f"{plan.train_config}: freeze.unfreeze_after trains every layer in the end: plan without it for "
             "--frozen_layers=0, which is what that needs"
         )
     here = str(SHIPPED.relative_to(Path.cwd()) if SHIPPED.is_relative_to(Path.cwd()) else SHIPPED)
-    data = dataclasses.replace(given.data, train=plan.data, language=plan.language or given.data.language)
-    common = dataclasses.replace(
-        given, config=plan.train_config, data=data, batch_size=plan.batch_size or given.batch_size,
-        init="" if plan.from_scratch else plan.init or given.init or here, max_microbatch_frames=0, remat=False,
-        activation_dtype=TrainOptions.activation_dtype, devices=1 if jax.device_count() > 1 else given.devices,
-    )  # fmt: skip
-    if plan.model != ModelConfig():
-        common = dataclasses.replace(common, model=plan.model)
+    common = config.changed(given, {
+        "config": plan.train_config, "data.train": plan.data, "data.language": plan.language or given.data.language,
+        "batch_size": plan.batch_size or given.batch_size, "memory": MemoryOptions(),
+        "init": "" if plan.from_scratch else plan.init or given.init or here,
+        "freeze.activation_dtype": FreezeOptions.activation_dtype,
+        "devices.count": 1 if jax.device_count() > 1 else given.devices.count,
+        "model": given.model if plan.model == ModelConfig() else plan.model,
+    })  # fmt: skip
     if common.init:
         base = Run.open(common.init)
-        base.restore_params(common.init_checkpoint)  # whole, before any work
+        base.restore_params(common.freeze.init_checkpoint)  # whole, before any work
         common = as_in(base, common)
         kept = dataclasses.replace(common.model, dropout=given.model.dropout)
         given = dataclasses.replace(given, model=kept, features=common.features)

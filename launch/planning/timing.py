@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from planning.costs import Cost, Work, compiled, fixed_flops, frozen_layers_of
-from w2l_jax import activations, freezing, model, transfer
+from w2l_jax import activations, config, freezing, model, transfer
 from w2l_jax.dataset.batches import Batch, empty_batch
 from w2l_jax.training.certificate import predicted_flops
 from w2l_jax.training.optimizer import make_optimizer
@@ -30,13 +30,14 @@ def timed(cost: Cost, work: Work) -> Cost:
     options, fixed = cost.options, fixed_flops(cost.options, work)
     scale = work.mean_frames / work.frames
     rows = _rows(options.batch_size, (cost.gflop * 1e9 - fixed) / scale)
-    limit = options.max_microbatch_frames
+    limit = options.memory.max_microbatch_frames
     if limit:  # a loop stays one
         rows = max(rows, 2)
         limit = min(limit, max(rows // 2, 1) * work.frames)
-    seconds = _update_seconds(dataclasses.replace(options, batch_size=rows, max_microbatch_frames=limit), work)
+    changes = {"batch_size": rows, "memory.max_microbatch_frames": limit}
+    seconds = _update_seconds(config.changed(options, changes), work)
     once = min(_optimizer_seconds(options, work), seconds) if fixed else 0.0
-    fill = _fill_seconds(cost, work) if options.cache_activations else 0.0
+    fill = _fill_seconds(cost, work) if options.freeze.cache_activations else 0.0
     seconds = (seconds - once) * options.batch_size / rows * scale + once
     return dataclasses.replace(cost, seconds=seconds, fill_seconds=fill)
 
@@ -52,8 +53,8 @@ def _update_seconds(options: TrainOptions, work: Work) -> float:
     step, _ = compiled(options, work)
     frozen = freezing.parse_layers(options.frozen_layers)
     params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
-    state = init_state(params, make_optimizer(options, frozen), frozen, options.average_decay > 0)
-    record = frozen_layers_of(options, work).record if options.cache_activations else work.source.dataset.record
+    state = init_state(params, make_optimizer(options, frozen), frozen, options.optimizer.average_decay > 0)
+    record = frozen_layers_of(options, work).record if options.freeze.cache_activations else work.source.dataset.record
     batch = _noise(options.batch_size, work, record)
 
     def update() -> None:

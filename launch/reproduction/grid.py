@@ -99,7 +99,7 @@ class Language:
             raise UserError(f"{self.name}: figure6 needs amounts, such as [100.0, 20.0] (hours)")
         if same := _repeated(Path(data).name for data in (self.dev, *self.tests)):
             raise UserError(f"{self.name}: two of dev and tests are called {same}; results are kept by that name")
-        if ending := [a for a in self.arguments if a.startswith(("--steps", "--max_hours", "--patience"))]:
+        if ending := [a for a in self.arguments if a.startswith(("--steps", "--stop."))]:
             raise UserError(f"{self.name}: {ending[0]}: networks are compared after equally many updates, `steps`")
 
     def variants(self, experiment: str) -> tuple[Variant, ...]:

@@ -142,10 +142,10 @@ def _train(scale: Scale, cell: Cell) -> Task:
         else:
             start = [f"--init={base(scale)}", f"--frozen_layers={variant.frozen_layers}"]
         start += ["--reinitialize"] if variant.reinitialized else []
-        start += [f"--unfreeze_after={language.steps // 2}"] if variant.thawed else []
-        course = [f"--steps={language.steps}", f"--eval_every={language.eval_every}", f"--seed={cell.seed}"]
+        start += [f"--freeze.unfreeze_after={language.steps // 2}"] if variant.thawed else []
+        course = [f"--steps={language.steps}", f"--log.eval_every={language.eval_every}", f"--seed={cell.seed}"]
         # Figure 7 asks for an early network.
-        course += [f"--keep_steps={language.eval_every}"] if variant.frozen_layers == 0 else []
+        course += [f"--log.keep_steps={language.eval_every}"] if variant.frozen_layers == 0 else []
         return (
             "train.py", f"--config={ROOT / scale.train_config}", f"--run={run}", f"--data.language={language.name}",
             *data, *start, *course, *language.arguments, *(["--resume"] if Run.exists(run) else []),

@@ -17,6 +17,7 @@ from planning import choice, costs, timing
 from planning.costs import Cost, Work
 from planning.plan_options import PlanOptions, parse_size
 from tests.conftest import ROOT
+from tests.training_options import changed, train_options
 from w2l_jax import model
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket, Source, empty_batch, prefetch
@@ -49,11 +50,11 @@ def work(frames=1200, labels=150):
 
 def way(k, **changes):
     changes = {"init": "base", "batch_size": 8, "model": SMALL, **changes}
-    return TrainOptions(frozen_layers=str(k), **changes)
+    return train_options(frozen_layers=str(k), **changes)
 
 
 def cost(k, seconds, memory=1, cached=False, **changes):
-    options = TrainOptions(frozen_layers=str(k), init="base", cache_activations=cached)
+    options = train_options(frozen_layers=str(k), init="base", cache_activations=cached)
     return Cost(options, 1, 1.0, memory, seconds=seconds, **changes)
 
 
@@ -104,13 +105,13 @@ def test_recommended_is_the_lowest_k_that_comes_round_often_enough():
 
 def test_the_command_line_says_what_differs():
     way = dataclasses.replace(
-        TrainOptions(init="a b", frozen_layers="9", cache_activations=True, batch_size=8), model=ModelConfig(width=3)
+        train_options(init="a b", frozen_layers="9", cache_activations=True, batch_size=8), model=ModelConfig(width=3)
     )
-    given = TrainOptions(remat=True, batch_size=8)
+    given = train_options(remat=True, batch_size=8)
     found = choice.command(Cost(way, 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py")
     assert found == (
-        "python train.py '--init=a b' --frozen_layers=9 --cache_activations --steps=1800 --max_hours=0.9 --no-remat "
-        "--model.width=3"
+        "python train.py '--init=a b' --frozen_layers=9 --steps=1800 --freeze.cache_activations --stop.max_hours=0.9 "
+        "--memory.no_remat --model.width=3"
     )
 
 
@@ -118,15 +119,15 @@ def test_ways_that_contradict_the_options_are_left_out():
     lines = []
     common = way(0, augment=AugmentOptions(time_masks=1), data=dataclasses.replace(TrainOptions().data, train="x"))
     found = list(costs.ways(dataclasses.replace(PLAN, frozen_layers="0,9"), common, lines.append))
-    assert [(w.frozen_layers, w.cache_activations) for w in found] == [("0", False), ("9", False)]
-    assert len(lines) == 1 and "k = 9, cached: --cache_activations and --augment contradict" in lines[0]
+    assert [(w.frozen_layers, w.freeze.cache_activations) for w in found] == [("0", False), ("9", False)]
+    assert len(lines) == 1 and "k = 9, cached: freeze.cache_activations and augment contradict" in lines[0]
 
 
 def linear(options, work):
     """100 bytes and 10 for each row of a microbatch, fewer with remat or frozen layers."""
-    limit = options.max_microbatch_frames
+    limit = options.memory.max_microbatch_frames
     parts = options.batch_size // (limit // work.frames) if limit else 1
-    row = (10 - int(options.frozen_layers)) * (0.5 if options.remat else 1)
+    row = (10 - int(options.frozen_layers)) * (0.5 if options.memory.remat else 1)
     return None, Cost(options, parts, 1.0, int(100 + row * options.batch_size / parts))
 
 
@@ -139,10 +140,10 @@ def test_as_few_microbatches_as_fit(monkeypatch, memory, expected):
     plan, common = dataclasses.replace(PLAN, frozen_layers="0"), way(0, batch_size=64)
     common = dataclasses.replace(common, data=dataclasses.replace(common.data, train="x"))
     found = costs.forecasts(plan, common, work(), memory, lambda line: None)
-    assert (found[0].microbatches, found[0].options.remat) == expected
+    assert (found[0].microbatches, found[0].options.memory.remat) == expected
     assert found[0].memory <= memory
     # Only where pieces are smaller than those of remat itself, 8 of them, is that tried.
-    assert [c.options.remat for c in found] == ([False, True] if expected[0] > 8 else [False])
+    assert [c.options.memory.remat for c in found] == ([False, True] if expected[0] > 8 else [False])
 
 
 def test_nothing_fits(monkeypatch):
@@ -171,7 +172,7 @@ def test_the_forecast_counts_everything_held_at_once():
 def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
     """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
     shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
-    adam, found = (costs.compiled(way(9, model=network, optimizer=name), shapes)[1] for name in ("adam", "muon"))
+    adam, found = (costs.compiled(way(9, model=network, **{"optimizer.name": name}), shapes)[1] for name in ("adam", "muon"))
     own = muon.flops(model.layers(network, 33), frozenset(range(1, 10))) / 1e9
     assert found.gflop - adam.gflop == pytest.approx(own, rel=0.05)
     monkeypatch.setattr(timing, "_rows", lambda rows, flops: 2)

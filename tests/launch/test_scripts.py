@@ -24,8 +24,9 @@ from w2l_jax import config
 from w2l_jax.run import Run
 
 SMALL = [
-    "--model.width=16", "--model.top_width=24", "--model.initializer=he_uniform", "--batch_size=8", "--eval_every=20",
-    "--checkpoint_every=5", "--log_every=5", "--learning_rate=3e-3", "--data.buckets=1", "--data.workers=1",
+    "--model.width=16", "--model.top_width=24", "--model.initializer=he_uniform", "--batch_size=8",
+    "--log.eval_every=20", "--log.checkpoint_every=5", "--log.every=5", "--learning_rate=3e-3", "--data.buckets=1",
+    "--data.workers=1",
 ]  # fmt: skip
 
 
@@ -262,7 +263,7 @@ def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
     """SIGKILL at an arbitrary moment, then --resume: the parameters of a run that was never stopped."""
     arguments = [
         f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}", "--steps=60",
-        "--augment.speed=0.1", "--patience=50", *SMALL,
+        "--augment.speed=0.1", "--stop.patience=50", *SMALL,
     ]  # fmt: skip
     whole = launch("train.py", *arguments, "--run=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -342,7 +343,7 @@ def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
 
     with pytest.raises(SystemExit, match="1"):
         config.run(main)
-    assert "--max_microbatch_frames" in capsys.readouterr().err
+    assert "--memory.max_microbatch_frames" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -358,7 +359,7 @@ def test_help_teaches(script, tmp_path):
 def test_training_on_cached_activations(place, tones, cache):
     command = (
         f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
-        "--init=runs/english", "--cache_activations", "--steps=20", "--run=runs/cached", *SMALL[3:],
+        "--init=runs/english", "--freeze.cache_activations", "--steps=20", "--run=runs/cached", *SMALL[3:],
     )  # fmt: skip
     refused = launch("train.py", *command, "--frozen_layers=0", cwd=place)
     assert refused.returncode == 1 and "freezes no layer from the first up" in refused.stderr
@@ -381,9 +382,10 @@ def test_training_on_cached_activations(place, tones, cache):
 def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache):
     arguments = [
         f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
-        f"--data.old_dev={tones}/dev.jsonl", f"--keep_old_language={tones}/train.jsonl,0.25", "--init=runs/english",
-        "--frozen_layers=1-3,9", "--unfreeze_after=10", "--verify_frozen", "--new_characters=copy", "--run=runs/both",
-        *SMALL[3:4], "--eval_every=10", *SMALL[5:],
+        f"--data.old_dev={tones}/dev.jsonl", f"--data.old_train={tones}/train.jsonl", "--init=runs/english",
+        "--frozen_layers=1-3,9", "--freeze.unfreeze_after=10", "--freeze.verify", "--freeze.new_characters=copy",
+        "--run=runs/both",
+        *SMALL[3:4], "--log.eval_every=10", *SMALL[5:],
     ]  # fmt: skip
     done = launch("train.py", *arguments, "--steps=20", cwd=place)
     assert done.returncode == 0, done.stderr

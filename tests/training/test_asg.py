@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
+from tests.training_options import changed
 from w2l_jax import inference, losses, training
 from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import Decoder
@@ -42,8 +43,8 @@ def scores(params):
 
 @pytest.mark.slow
 def test_it_learns(base, tmp_path):
-    options = dataclasses.replace(base, run=str(tmp_path / "run"), steps=250, warmup_steps=20, decay="linear")
-    _, result = run(dataclasses.replace(options, eval_every=250))
+    options = changed(base, run=str(tmp_path / "run"), steps=250, warmup_steps=20, decay="linear")
+    _, result = run(changed(options, eval_every=250))
     assert result.evaluation["ler"] < 0.15
 
 
@@ -96,7 +97,7 @@ def test_interrupted_and_resumed_is_bit_identical(base, tmp_path):
 
 def test_letters_and_transitions_move_and_train_above_frozen_layers(base, tmp_path):
     options = dataclasses.replace(base, run=str(tmp_path / "run"))
-    adapted = german(options, base.run, frozen_layers="8", verify_frozen=True, new_characters="copy")
+    adapted = german(options, base.run, frozen_layers="8", verify=True, new_characters="copy")
     job = create(adapted)
     before, start = Run.open(base.run).restore_params("best"), job.state.params
     old, new = scores(before), scores(start)
@@ -107,7 +108,7 @@ def test_letters_and_transitions_move_and_train_above_frozen_layers(base, tmp_pa
     after = job.run.restore_params("last")
     assert (scores(after) != new).mean() > 0.9
     assert all(equal(after[f"layer_{n:02d}"], before[f"layer_{n:02d}"]) for n in range(1, 9))
-    fresh = create(dataclasses.replace(adapted, run=str(tmp_path / "fresh"), new_characters="zero", reinitialize=True))
+    fresh = create(changed(adapted, run=str(tmp_path / "fresh"), new_characters="zero", reinitialize=True))
     np.testing.assert_allclose(scores(fresh.state.params), np.log(99) * np.eye(34), rtol=1e-6)
 
 
@@ -139,9 +140,7 @@ def test_it_trains_on_cached_activations_beside_an_old_language(base, tmp_path):
     batch, entries = next(batches(job, 0)), job.train.dataset.entries
     texts = [job.alphabet.decode(ids[:n]) for ids, n in zip(batch.labels_BxL, batch.label_lengths_B, strict=True)]
     assert texts == [entries[i].transcript for i in job.order.batch(0)] and any("add" in text for text in texts)
-    plain = create(
-        dataclasses.replace(kept, run=str(tmp_path / "plain"), cache_activations=False, activation_dtype="float16")
-    )
+    plain = create(changed(kept, run=str(tmp_path / "plain"), cache_activations=False, activation_dtype="float16"))
     params = job.run.restore_params("last")
     from_features = evaluate(params, plain.old_dev, job.alphabet, job.options.model, batch_size=3, dtype=jnp.float32)
     assert from_features.loss == pytest.approx(lines(job.run.folder, "old_dev")[-1]["loss"], rel=1e-4)

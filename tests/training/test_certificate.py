@@ -4,6 +4,7 @@ import functools
 
 import pytest
 
+from tests.training_options import train_options
 from w2l_jax import model
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.dataset.batches import Bucket
@@ -23,7 +24,7 @@ EVERY_K = [pytest.param(k, marks=[] if k in (0, 8, 9, 10) else pytest.mark.slow)
 @functools.cache
 def full_width(k, clip_norm=0.0, weight_decay=0.0, **config):
     config = StepConfig(ModelConfig(), frozenset(range(1, k + 1)), **config)
-    optimizer = make_optimizer(TrainOptions(clip_norm=clip_norm, weight_decay=weight_decay), config.frozen)
+    optimizer = make_optimizer(train_options(clip_norm=clip_norm, weight_decay=weight_decay), config.frozen)
     return compile_step(optimizer, config, ROWS, Bucket(FRAMES, 150), preset("german"))[1]
 
 

@@ -3,10 +3,11 @@
 import jax
 import pytest
 
+from tests.training_options import train_options
 from w2l_jax import training
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.loop import batches
-from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+from w2l_jax.training.options import AugmentOptions, DataOptions
 
 COMPILED: list[str] = []
 
@@ -28,8 +29,8 @@ def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, bucke
     data = DataOptions(
         train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=buckets, workers=1
     )
-    options = TrainOptions(
-        run=str(tmp_path / "run"), steps=24, batch_size=4, eval_every=8, checkpoint_every=8, log_every=1, data=data,
+    options = train_options(
+        run=str(tmp_path / "run"), steps=24, batch_size=4, eval_every=8, checkpoint_every=8, every=1, data=data,
         model=ModelConfig(width=8, top_width=8 + buckets), augment=AugmentOptions(time_masks=1),
     )  # fmt: skip
     job = training.create(options, lambda line: None)

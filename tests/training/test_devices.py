@@ -17,6 +17,7 @@ import optax
 import pytest
 
 from tests.conftest import ROOT, launch
+from tests.training_options import train_options
 from w2l_jax import model
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.errors import UserError
@@ -24,7 +25,7 @@ from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training.certificate import certify
 from w2l_jax.training.devices import Devices, joined
-from w2l_jax.training.options import AugmentOptions, TrainOptions
+from w2l_jax.training.options import AugmentOptions
 from w2l_jax.training.step import StepConfig, cut, init_state, make_step
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -134,7 +135,7 @@ def test_choosing_devices(computed):
     assert most[0] == "6" and "6 of 8 devices are used" in most[1]
     assert few[0] == "7" and "7 of 8" in few[1]
     assert "--batch_size=16 is not a multiple of the 5 devices" in uneven[0]
-    assert "--devices=9: there are 8" in absent[0]
+    assert "devices.count=9: there are 8" in absent[0]
 
 
 def test_a_batch_is_cut_within_each_device():
@@ -168,13 +169,13 @@ def test_processes_that_nobody_describes():
 
 
 def test_negative_number_of_devices():
-    with pytest.raises(UserError, match="--devices"):
-        TrainOptions(devices=-1)
+    with pytest.raises(UserError, match="must be a number of devices"):
+        train_options(count=-1)
 
 
 SMALL = [
-    "--model.width=8", "--model.top_width=12", "--model.initializer=he_uniform", "--batch_size=8", "--eval_every=4",
-    "--checkpoint_every=4", "--log_every=1", "--learning_rate=1e-3", "--data.buckets=2", "--data.workers=1",
+    "--model.width=8", "--model.top_width=12", "--model.initializer=he_uniform", "--batch_size=8", "--log.eval_every=4",
+    "--log.checkpoint_every=4", "--log.every=1", "--learning_rate=1e-3", "--data.buckets=2", "--data.workers=1",
     "--augment.speed=0.1", "--augment.time_masks=1",
 ]  # fmt: skip
 
@@ -207,11 +208,11 @@ def test_several_devices_through_the_command_line(place):
     """Three updates on two devices, the others in pieces on all eight, and a certificate for each of them."""
     folder, arguments = place
     command = [*arguments, "--run=runs/shared"]
-    done = launch("train.py", *command, "--steps=3", "--devices=2", cwd=folder, env=EIGHT)
+    done = launch("train.py", *command, "--steps=3", "--devices.count=2", cwd=folder, env=EIGHT)
     assert done.returncode == 0, done.stderr
     assert "memory of each of 2 devices" in done.stdout
-    pieces = "--max_microbatch_frames=1"  # one utterance at a time on each device, in evaluations, too
-    done = launch("train.py", *command, "--steps=6", "--resume", "--devices=0", pieces, cwd=folder, env=EIGHT)
+    pieces = "--memory.max_microbatch_frames=1"  # one utterance at a time on each device, in evaluations, too
+    done = launch("train.py", *command, "--steps=6", "--resume", "--devices.count=0", pieces, cwd=folder, env=EIGHT)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "runs" / "shared" / "certificate.json").read_text())["devices"] == 8
     for kind in ("train", "dev"):  # at its stop the shared run was evaluated once more
@@ -237,7 +238,7 @@ def test_two_processes_as_slurm_starts_them(place):
     folder, arguments = place
     slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
     env = tuple({**slurm, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2))
-    both = processes(folder, *arguments, "--steps=6", "--run=runs/two", "--distributed=auto", env=env)
+    both = processes(folder, *arguments, "--steps=6", "--run=runs/two", "--devices.distributed=auto", env=env)
     (said, _), (other, _) = (process.communicate(timeout=600) for process in both)
     assert [process.returncode for process in both] == [0, 0]
     assert "6 steps are done" in said and "memory of each of 2 devices" in said and other == ""
@@ -258,8 +259,10 @@ def test_a_signal_to_one_process_stops_both_and_a_death_ends_both(place):
 
     def start(*more: str):
         address = f"127.0.0.1:{free_port()}"
-        each = [(f"--distributed={i}/2@{address}",) for i in range(2)]
-        both = processes(folder, *arguments, "--steps=100000", "--eval_every=99999", f"--run={run}", *more, each=each)
+        each = [(f"--devices.distributed={i}/2@{address}",) for i in range(2)]
+        both = processes(
+            folder, *arguments, "--steps=100000", "--log.eval_every=99999", f"--run={run}", *more, each=each
+        )
         known = len(lines(run, "train")) if more else 0
         while not (run / "metrics.jsonl").exists() or len(lines(run, "train")) < known + 8:
             assert all(process.poll() is None for process in both)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tests.training_options import changed, train_options
 from w2l_jax import config, model, training
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
@@ -22,7 +22,7 @@ from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training import loop
 from w2l_jax.training.evaluation import evaluate
-from w2l_jax.training.old_language import parse_share, writable
+from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
@@ -32,9 +32,9 @@ def small(tones, cache, folder):
     data = DataOptions(
         train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=1, workers=1
     )
-    return TrainOptions(
+    return train_options(
         run=str(folder), steps=6, batch_size=8, learning_rate=3e-3, eval_every=4, checkpoint_every=4,
-        log_every=2, model=TINY, data=data,
+        every=2, model=TINY, data=data,
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def run(options, report=lambda line: None):
 def german(options, base, **changes):
     folder = Path(options.data.train).parent
     data = dataclasses.replace(options.data, train=str(folder / "german.jsonl"), dev=str(folder / "german_dev.jsonl"))
-    return dataclasses.replace(options, init=base, run=options.run + "_de", data=data, model=ModelConfig(), **changes)
+    return changed(options, init=base, run=options.run + "_de", data=data, model=ModelConfig(), **changes)
 
 
 def equal(a, b):
@@ -72,7 +72,7 @@ def lines(folder, kind):
 
 def test_run_folder_is_complete(options):
     said = []
-    job, result = run(dataclasses.replace(options, keep_steps="3"), said.append)
+    job, result = run(changed(options, keep_steps="3"), said.append)
     folder = job.run.folder
     assert result.position.step == 6 and "6 steps" in result.reason
     assert [r["step"] for r in lines(folder, "train")] == [1, 2, 3, 4, 5, 6]
@@ -89,12 +89,12 @@ def test_run_folder_is_complete(options):
     assert config.load(TrainOptions, folder / "config.toml").model == TINY
     assert Run.open(folder).alphabet.size == 29 and Run.complete(folder)
     assert list((folder / "tensorboard").iterdir())
-    with pytest.raises(UserError, match="--resume"):
+    with pytest.raises(UserError, match="resume it"):
         run(options)
 
 
 def test_it_learns(options):
-    _, result = run(dataclasses.replace(options, steps=250, eval_every=250, warmup_steps=20, decay="linear"))
+    _, result = run(changed(options, steps=250, eval_every=250, warmup_steps=20, decay="linear"))
     assert result.evaluation["ler"] < 0.3
     losses = [r["loss"] for r in lines(Run.open(options.run).folder, "train")]
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
@@ -102,7 +102,7 @@ def test_it_learns(options):
 
 def test_best_checkpoint_and_patience(options):
     # A learning rate of nearly nothing never gets better than its first evaluation... by LER; the loss still may.
-    stuck = dataclasses.replace(options, steps=100, eval_every=2, patience=2, learning_rate=1e-12)
+    stuck = changed(options, steps=100, eval_every=2, patience=2, learning_rate=1e-12)
     _, result = run(stuck)
     assert result.reason.startswith("no better dev LER in 2")
     assert result.position.step < 100
@@ -111,7 +111,7 @@ def test_best_checkpoint_and_patience(options):
 
 
 def test_time_limit(options):
-    _, result = run(dataclasses.replace(options, steps=1000, max_hours=1e-9))
+    _, result = run(changed(options, steps=1000, max_hours=1e-9))
     assert "hours" in result.reason and result.position.step == 2
 
 
@@ -157,15 +157,21 @@ def test_new_characters_can_start_as_what_they_look_like(options):
 
 def test_a_frozen_output_layer_cannot_learn_new_characters(options):
     run(options)
-    with pytest.raises(UserError, match="has yet to learn 'äöüß': leave layer 11 out"):
+    with pytest.raises(UserError, match="has yet to learn 'äöüß': omit layer 11"):
         training.create(german(options, options.run, frozen_layers="1-3,11"))
 
 
 @pytest.mark.parametrize(("average", "optimizer"), [(0.0, "adam"), (0.9, "adam"), (0.0, "muon")])
 def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, optimizer):
     augment = AugmentOptions(time_masks=1, speed=0.1)
-    whole = dataclasses.replace(
-        options, steps=12, augment=augment, decay="cosine", clip_norm=5.0, average_decay=average, optimizer=optimizer
+    whole = changed(
+        options,
+        steps=12,
+        augment=augment,
+        decay="cosine",
+        clip_norm=5.0,
+        average_decay=average,
+        **{"optimizer.name": optimizer},
     )
     _, uninterrupted = run(whole)
 
@@ -198,7 +204,7 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
         options, options.run, frozen_layers="1-3,9", unfreeze_after=4, reinitialize=True, decay="cosine",
         clip_norm=5.0, average_decay=0.9,
     )  # fmt: skip
-    whole = dataclasses.replace(whole, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
+    whole = changed(whole, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
     said = []
     run(whole, said.append)
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
@@ -241,8 +247,8 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
 def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfrozen(options):
     run(options)
     said = []
-    adapted = german(options, options.run, frozen_layers="1-3,9", unfreeze_after=5, verify_frozen=True)
-    run(dataclasses.replace(adapted, steps=7, eval_every=3), said.append)
+    adapted = german(options, options.run, frozen_layers="1-3,9", unfreeze_after=5, verify=True)
+    run(changed(adapted, steps=7, eval_every=3), said.append)
     expected = {"layers": [1, 2, 3, 9], "arrays": 8, "unchanged": True}
     assert lines(Path(adapted.run), "frozen") == [{"kind": "frozen", "step": step, **expected} for step in (3, 4, 5)]
     assert sum("all 8 frozen arrays are what training began with, bit for bit" in line for line in said) == 3
@@ -251,7 +257,7 @@ def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfro
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
 def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
     run(options)
-    adapted = german(options, options.run, frozen_layers="8", verify_frozen=True)
+    adapted = german(options, options.run, frozen_layers="8", verify=True)
     make_step = loop.make_step
 
     def tampering(*arguments):
@@ -269,7 +275,7 @@ def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
 
     monkeypatch.setattr(loop, "make_step", tampering)
     with pytest.raises(UserError, match=f"not what training began with: layer_07/{leaf};"):
-        run(dataclasses.replace(adapted, eval_every=4, checkpoint_every=1))
+        run(changed(adapted, eval_every=4, checkpoint_every=1))
     assert Run.open(adapted.run).pointers()["last"] == 1
     assert [record["step"] for record in lines(Path(adapted.run), "frozen")] == [1]
 
@@ -277,8 +283,9 @@ def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
 def keeping_english(options, **changes):
     """German, adapted from the English run, with a quarter of English in every batch."""
     folder = Path(options.data.train).parent
-    kept = german(options, options.run, frozen_layers="8", keep_old_language=f"{folder}/train.jsonl,0.25", **changes)
-    return dataclasses.replace(kept, data=dataclasses.replace(kept.data, old_dev=str(folder / "dev.jsonl"), buckets=2))
+    german_only = german(options, options.run, frozen_layers="8", **changes)
+    english = {"old_train": str(folder / "train.jsonl"), "old_dev": str(folder / "dev.jsonl")}
+    return changed(german_only, **english, buckets=2)
 
 
 def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
@@ -307,7 +314,7 @@ def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
 
 def test_forgetting_is_measured_without_keeping_or_dev_data(options):
     run(options)
-    kept = dataclasses.replace(keeping_english(options), keep_old_language="")
+    kept = changed(keeping_english(options), old_train="")
     kept = dataclasses.replace(kept, data=dataclasses.replace(kept.data, dev=""))
     job, result = run(kept)
     assert len(job.train.dataset) == 24 and result.evaluation is None
@@ -323,7 +330,7 @@ def test_mixed_training_resumes_bit_identically_and_only_with_the_same_old_data(
     run(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
     path = Path(parts.run) / "data.json"
     stored = json.loads(path.read_text())
-    for name in ("keep_old_language", "old_dev"):
+    for name in ("old_train", "old_dev"):
         path.write_text(json.dumps({**stored, name: "other"}))
         with pytest.raises(UserError, match=f"the {name} data changed"):
             run(dataclasses.replace(parts, resume=True))
@@ -343,7 +350,7 @@ def test_speakers_of_the_old_training_and_dev_data(options):
 def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
     data = training.create(options).train.dataset
     said = []
-    with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance leaves them out"):
+    with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance omits them"):
         writable(data, Alphabet("abc '"), False, said.append)
     left = writable(data, Alphabet("abc '"), True, said.append)
     assert {entry.id for entry in left.entries} == {e.id for e in data.entries if "d" not in e.transcript}
@@ -353,21 +360,16 @@ def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
     assert writable(data, data.alphabet, False, said.append) is data and len(said) == 1
 
 
-@pytest.mark.parametrize("text", ["data", "data,", ",0.5", "data,1", "data,0", "data,-0.1", "data,x", "data,1/0"])
-def test_shares_that_make_no_sense(text):
-    with pytest.raises(UserError, match=r"keep_old_language=.*between 0 and 1"):
-        parse_share(text)
-
-
-def test_shares():
-    assert parse_share("data/english/train,0.25") == ("data/english/train", Fraction(1, 4))
-    assert parse_share("a,b.jsonl, 1/3") == ("a,b.jsonl", Fraction(1, 3))
+@pytest.mark.parametrize("share", [1.0, 0.0, -0.1])
+def test_shares_that_make_no_sense(share):
+    with pytest.raises(UserError, match=r"data.old_share .*between 0 and 1"):
+        DataOptions(old_share=share)
 
 
 def test_finished_run_can_go_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
-    assert "raise --steps" in result.reason
+    assert "raise steps" in result.reason
     _, result = run(dataclasses.replace(options, resume=True, steps=8))
     assert result.position.step == 8
     assert Run.open(options.run).config()["steps"] == 8 and not Run.open(options.run).config()["resume"]
@@ -380,7 +382,7 @@ def test_a_language_without_a_preset(options, tmp_path):
     prepare(utterances, tmp_path / "klingon", config_, workers=1)
     folder = str(tmp_path / "klingon")
     options = dataclasses.replace(options, data=dataclasses.replace(options.data, train=folder, dev=folder))
-    options = dataclasses.replace(options, allow_speaker_overlap=True)
+    options = changed(options, allow_speaker_overlap=True)
     job, _ = run(options)
     assert (
         job.alphabet.characters == config_.alphabet and Run.open(options.run).config()["data"]["language"] == "klingon"
@@ -424,7 +426,7 @@ def test_a_resumed_run_may_be_cut_into_other_pieces(options):
     run(options)
     frames = 4 * training.create(dataclasses.replace(options, resume=True, steps=8)).train.buckets[-1].frames
     pieces = {"max_microbatch_frames": frames, "remat": True}
-    _, result = run(dataclasses.replace(options, resume=True, steps=8, **pieces))
+    _, result = run(changed(options, resume=True, steps=8, **pieces))
     assert result.position.step == 8
 
 
@@ -435,7 +437,7 @@ def test_evaluations_hold_no_more_than_a_microbatch(options, monkeypatch):
     job, _ = run(options)
     longest = job.dev.buckets[-1].frames
     for name, frames in {"two": 3 * longest - 1, "one": longest - 1}.items():
-        run(dataclasses.replace(options, run=options.run + name, max_microbatch_frames=frames))
+        run(changed(options, run=options.run + name, max_microbatch_frames=frames))
     assert sorted(set(rows)) == [1, 2, 8] and rows == sorted(rows, reverse=True)
     whole, two, one = (lines(Path(options.run + name), "dev") for name in ("", "two", "one"))
     for left, right in zip(whole * 2, two + one, strict=True):
@@ -458,25 +460,25 @@ def test_diverging_training_stops_with_advice(options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"from_scratch": True, "init": "x"}, "--from_scratch and --init"),
-        ({"frozen_layers": "8"}, "needs --init"),
+        ({"from_scratch": True, "init": "x"}, "from_scratch and init"),
+        ({"frozen_layers": "8"}, "needs init"),
         ({"from_scratch": True, "frozen_layers": "8"}, "every layer"),
-        ({"reinitialize": True}, "--frozen_layers"),
-        ({"frozen_layers": "eight", "init": "x"}, "frozen_layers"),
+        ({"reinitialize": True}, "frozen_layers"),
+        ({"frozen_layers": "eight", "init": "x"}, "frozen.layers"),
         ({"init": "nowhere"}, "nowhere: no run there"),
-        ({"data": DataOptions()}, "--data.train"),
-        ({"keep_old_language": "x"}, "between 0 and 1"),
-        ({"verify_frozen": True}, "nothing to check"),
-        ({"optimizer": "muon", "init": "x", "frozen_layers": "10"}, "layers 1 to 10, but they are frozen"),
-        ({"unfreeze_after": 3}, "needs --frozen_layers"),
-        ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with --steps=6"),
-        ({"new_characters": "copy"}, "--new_characters=copy carries"),
+        ({"data": DataOptions()}, "data.train"),
+        ({"old_share": 0.5}, "give both or none"),
+        ({"verify": True}, "nothing to check"),
+        ({"optimizer.name": "muon", "init": "x", "frozen_layers": "10"}, "layers 1 to 10, but they are frozen"),
+        ({"unfreeze_after": 3}, "needs frozen_layers"),
+        ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with steps=6"),
+        ({"new_characters": "copy"}, "freeze.new_characters=copy carries"),
         ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "start afresh"),
     ],
 )
 def test_contradictions_stop_before_any_work(options, changes, message):
     with pytest.raises(UserError, match=message):
-        training.create(dataclasses.replace(options, **changes))
+        training.create(changed(options, **changes))
     assert not Run.exists(options.run)
 
 
@@ -492,7 +494,7 @@ def test_speaker_on_both_sides(options):
     with pytest.raises(UserError, match="allow_speaker_overlap"):
         training.create(dataclasses.replace(options, data=data))
     said = []
-    training.create(dataclasses.replace(options, data=data, allow_speaker_overlap=True), said.append)
+    training.create(changed(options, data=data, allow_speaker_overlap=True), said.append)
     assert any("train-0" in line for line in said)
 
 

@@ -1,15 +1,15 @@
-"""`--profile`: which updates it means, and that the trace holds those."""
+"""`--log.profile`: which updates it means, and that the trace holds those."""
 
-import dataclasses
 import gzip
 import json
 
 import pytest
 
+from tests.training_options import changed, train_options
 from w2l_jax import training
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
-from w2l_jax.training.options import DataOptions, TrainOptions
+from w2l_jax.training.options import DataOptions
 from w2l_jax.training.profile import traced_updates
 
 
@@ -19,7 +19,7 @@ def test_which_updates():
     assert list(traced_updates("2")) == [11, 12]
     assert list(traced_updates("2", start=100)) == [111, 112]
     for wrong in ("0", "9-7", "all", "3-", "-3", "1.5"):
-        with pytest.raises(UserError, match=r"--profile=.* such as 5"):
+        with pytest.raises(UserError, match=r"log.profile=.* such as 5"):
             traced_updates(wrong)
 
 
@@ -27,7 +27,7 @@ def test_which_updates():
 def options(tones, cache, tmp_path):
     data = DataOptions(train=str(tones / "train.jsonl"), cache=str(cache), buckets=1, workers=1)
     model = ModelConfig(width=8, top_width=12)
-    return TrainOptions(run=str(tmp_path / "run"), steps=4, batch_size=4, log_every=1, data=data, model=model)
+    return train_options(run=str(tmp_path / "run"), steps=4, batch_size=4, every=1, data=data, model=model)
 
 
 def traced(folder):
@@ -41,18 +41,18 @@ def traced(folder):
 
 def test_the_trace_lies_in_the_run_folder(options, tmp_path):
     said = []
-    training.train(training.create(dataclasses.replace(options, profile="2-3"), said.append), said.append)
+    training.train(training.create(changed(options, profile="2-3"), said.append), said.append)
     assert traced(tmp_path / "run" / "profile") == [2, 3]
     assert sum(f"trace for TensorBoard and Perfetto: {tmp_path}/run/profile" in line for line in said) == 1
 
 
 def test_a_trace_cut_short_is_written(options, tmp_path):
-    first = dataclasses.replace(options, profile="2-4", max_hours=1e-9)
-    training.train(training.create(dataclasses.replace(first, log_every=2), lambda line: None), lambda line: None)
+    first = changed(options, profile="2-4", max_hours=1e-9)
+    training.train(training.create(changed(first, every=2), lambda line: None), lambda line: None)
     assert traced(tmp_path / "run" / "profile") == [2]
 
 
 def test_updates_beyond_the_last_are_refused_before_any_work(options, tmp_path):
-    with pytest.raises(UserError, match="--profile=3-5 traces up to update 5, but --steps=4"):
-        training.create(dataclasses.replace(options, profile="3-5"))
+    with pytest.raises(UserError, match=r"log\.profile=3-5 traces up to update 5, but steps=4"):
+        training.create(changed(options, profile="3-5"))
     assert not (tmp_path / "run").exists()

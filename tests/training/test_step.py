@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from tests.training_options import train_options
 from w2l_jax import freezing, model
 from w2l_jax.dataset.batches import Batch
 from w2l_jax.model import ModelConfig
@@ -111,7 +112,7 @@ def test_into_how_many_chunks_remat_cuts():
 def test_weight_decay_takes_from_trained_kernels_alone():
     after = []
     for weight_decay in (0.0, 0.1):
-        options = TrainOptions(learning_rate=1e-2, weight_decay=weight_decay)
+        options = train_options(learning_rate=1e-2, weight_decay=weight_decay)
         before, state, step = setup(8, make_optimizer(options, frozenset(range(1, 9))))
         after.append(jax.device_get(step(state, random_batch())[0].params))
     for name, layer in before.items():
@@ -144,7 +145,7 @@ def test_first_update_is_adams():
 
 def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
     """Bit for bit what optax's own pieces give when put together the plain way."""
-    options = TrainOptions(learning_rate=1e-2, steps=20, decay="cosine", clip_norm=0.5)
+    options = train_options(learning_rate=1e-2, steps=20, decay="cosine", clip_norm=0.5)
     frozen = frozenset(range(1, 9))
     adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
     plain = optax.multi_transform(
@@ -168,7 +169,7 @@ def test_muon_evens_out_the_singular_values_of_a_kernels_update():
     after, _ = step(state, random_batch())
     found = {}
     for optimizer in ("muon", "adam"):
-        options = TrainOptions(learning_rate=1e-2, optimizer=optimizer)
+        options = train_options(learning_rate=1e-2, **{"optimizer.name": optimizer})
         _, state, step = setup(8, make_optimizer(options, frozen))
         found[optimizer] = state, step(state, random_batch())[0]
     for name in ("layer_09", "layer_10"):
@@ -233,7 +234,11 @@ def test_muons_flops_are_those_the_compiler_counts():
 
 
 def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_thaw():
-    options, frozen, none = TrainOptions(learning_rate=1e-2, optimizer="muon"), frozenset(range(1, 9)), frozenset()
+    options, frozen, none = (
+        train_options(learning_rate=1e-2, **{"optimizer.name": "muon"}),
+        frozenset(range(1, 9)),
+        frozenset(),
+    )
     before, state, step = setup(8, make_optimizer(options, frozen))
     sizes = {name: {leaf: x.size for leaf, x in layer.items()} for name, layer in before.items()}
     kept = [sizes[f"layer_{n:02}"]["kernel"] for n in (9, 10)] + [2 * sizes[f"layer_{n:02}"]["bias"] for n in (9, 10)]
@@ -277,7 +282,7 @@ def adam_by_hand(m, v, count, gradient, rate):
 
 
 def test_unfrozen_layers_start_adam_afresh_and_the_others_go_on():
-    options = TrainOptions(learning_rate=1e-2, steps=20, decay="linear", clip_norm=0.5)
+    options = train_options(learning_rate=1e-2, steps=20, decay="linear", clip_norm=0.5)
     frozen, none = frozenset(range(1, 9)), frozenset()
     optimizer = make_optimizer(options, frozen)
     before, state, step = setup(8, optimizer)
@@ -329,7 +334,7 @@ def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
         assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(delta)), rel=1e-4)
         gradients[k] = float(metrics["gradient_norm"])
     assert gradients[8] < gradients[0]
-    clipped = TrainOptions(clip_norm=0.5)
+    clipped = train_options(clip_norm=0.5)
     before, state, step = setup(8, optax.chain(optax.clip_by_global_norm(clipped.clip_norm), optax.sgd(1.0)))
     state, metrics = step(state, random_batch())
     delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, jax.device_get(state.params))
@@ -390,10 +395,10 @@ def test_after_unfreezing_the_average_covers_every_layer():
 def test_learning_rate_over_time():
     constant = learning_rate_schedule(TrainOptions())
     assert float(constant(0)) == float(constant(10**6)) == pytest.approx(1e-4)
-    rate = learning_rate_schedule(TrainOptions(learning_rate=1.0, warmup_steps=10, steps=110, decay="linear"))
+    rate = learning_rate_schedule(train_options(learning_rate=1.0, warmup_steps=10, steps=110, decay="linear"))
     assert 0 < float(rate(0)) < 0.1 and float(rate(10)) == pytest.approx(1.0)
     assert float(rate(60)) == pytest.approx(0.5) and float(rate(110)) == pytest.approx(0.0)
-    cosine = learning_rate_schedule(TrainOptions(learning_rate=1.0, steps=100, decay="cosine"))
+    cosine = learning_rate_schedule(train_options(learning_rate=1.0, steps=100, decay="cosine"))
     assert float(cosine(50)) == pytest.approx(0.5)
 
 

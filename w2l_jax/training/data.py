@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 from w2l_jax import alphabet as alphabets
@@ -13,7 +14,7 @@ from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_pr
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.training.log import Report
-from w2l_jax.training.old_language import parse_share, writable
+from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import DataOptions, TrainOptions
 
 Progress = Callable[[int, int, str], None]
@@ -37,8 +38,8 @@ class Data:
 
 def open_data(options: TrainOptions, report: Report, progress: Progress | None) -> Data:
     """Opens all data, manifests prepared first; raises UserError for what does not fit together."""
-    old_path, share = parse_share(options.keep_old_language) if options.keep_old_language else ("", 0)
-    for path in filter(None, (options.data.dev, old_path, options.data.old_dev)):
+    olds = (options.data.old_train, options.data.old_dev)
+    for path in filter(None, (options.data.dev, *olds)):
         if not Path(path).exists():
             raise UserError(f"{path}: no such manifest or prepared folder")
     train_data = _open(options.data.train, options, progress)
@@ -46,12 +47,11 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
         train_data = train_data.subset(options.data.train_hours, options.seed)
     alphabet = train_data.alphabet
     dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    olds = (old_path, options.data.old_dev)
     old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
     overlap = ()
     for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
         if ours and theirs:
-            overlap += check_speakers(ours, theirs, options.allow_speaker_overlap)
+            overlap += check_speakers(ours, theirs, options.data.allow_speaker_overlap)
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
     alphabet = dataclasses.replace(alphabet, repetitions=REPETITIONS if options.loss == "asg" else 0)
@@ -64,8 +64,8 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
 
     order = _order(train_data, options)
     if old_data:
-        order = MixedOrder(order, _order(old_data, options), share)
-    used = {"train": train_data, "dev": dev_data, "keep_old_language": old_data, "old_dev": old_dev_data}
+        order = MixedOrder(order, _order(old_data, options), Fraction(str(options.data.old_share)))
+    used = {"train": train_data, "dev": dev_data, "old_train": old_data, "old_dev": old_dev_data}
     fingerprints = {name: dataset.fingerprint if dataset else "" for name, dataset in used.items()}
     return Data(alphabet, train, dev, old_dev, order, fingerprints, overlap)
 
@@ -79,7 +79,7 @@ def language_of(data: DataOptions) -> str:
         return alphabets.language_name(data.language)
     found = {utterance.language for utterance in manifest.read(data.train)}
     if len(found) != 1 or not all(found):
-        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give --data.language")
+        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give data.language")
     return alphabets.language_name(found.pop())
 
 

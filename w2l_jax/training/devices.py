@@ -44,15 +44,15 @@ class Devices:
         each = " in each process" if processes > 1 else ""
         if wanted > there:
             kind = jax.devices()[0].device_kind
-            raise UserError(f"--devices={wanted}: there are {there}{each} ({kind}); 0 takes all there are")
+            raise UserError(f"devices.count={wanted}: there are {there}{each} ({kind}); 0 takes all there are")
         even = [n for n in range(1, there + 1) if batch_size % (processes * n) == 0]
         if wanted and wanted not in even:
             raise UserError(
-                f"--batch_size={batch_size} is not a multiple of the {processes * wanted} devices that --devices="
+                f"batch_size={batch_size} is not a multiple of the {processes * wanted} devices that devices.count="
                 f"{wanted} makes{each and ' of all processes'}; choose another of the two"
             )
         if not even:
-            raise UserError(f"--batch_size={batch_size} is not a multiple of the {processes} processes; choose one")
+            raise UserError(f"batch_size={batch_size} is not a multiple of the {processes} processes; choose one")
         if not wanted and even[-1] < there:
             report(f"note: {even[-1]} of {there} devices{each} are used: they share {batch_size} utterances evenly")
         return Devices(Mesh(np.array([own[: wanted or even[-1]] for own in everyone]).ravel(), (_ROWS,)))
@@ -124,7 +124,9 @@ def joined(text: str) -> Iterator[None]:
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if not manual and text != "auto":
-        raise UserError(f"--distributed={text}: give auto (under Slurm, Open MPI, …) or i/n@host:port, i from 0 to n-1")
+        raise UserError(
+            f"devices.distributed={text}: give auto (under Slurm, Open MPI, …) or i/n@host:port, i from 0 to n-1"
+        )
     options: dict[str, Any] = {}
     if manual:
         number, count, address = manual.groups()
@@ -134,8 +136,8 @@ def joined(text: str) -> Iterator[None]:
         jax.distributed.initialize(**options)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"--distributed={text}: the processes do not come together ({error}); where nothing but you knows of the "
-            "others, give each i/n@host:port, i from 0 to n-1 and the rest the same"
+            f"devices.distributed={text}: the processes do not come together ({error}); where nothing but you knows "
+            "of the others, give each i/n@host:port, i from 0 to n-1 and the rest the same"
         ) from None
     # JAX has put SIGTERM to a use of its own, after which the process would not end by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

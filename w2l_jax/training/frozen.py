@@ -38,12 +38,12 @@ def verify(folder: Path, params: Params, frozen: frozenset[int]) -> int:
     try:
         expected = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}), so --verify_frozen cannot compare") from None
+        raise UserError(f"{path}: not readable ({error}), so freeze.verify cannot compare") from None
     found = digests(params, frozen)
     changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if changed:
         raise UserError(
             f"{folder}: frozen, but not what training began with: {', '.join(changed)}; nothing of this was saved. If "
-            "--resume, which goes on from the last checkpoint, ends here again, that one is damaged: start a new run"
+            "resume, which starts from the last checkpoint, ends here again, that one is damaged: start a new run"
         )
     return len(found)

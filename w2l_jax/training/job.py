@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from w2l_jax import freezing, model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.config import differences, load
 from w2l_jax.dataset.batches import Order, Source
 from w2l_jax.dataset.mixing import MixedOrder
 from w2l_jax.errors import UserError
@@ -27,14 +28,6 @@ from w2l_jax.training.log import Report
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatches, resumed, to_resume, unfrozen
-
-# Options that may change when a run goes on: they decide how long, how often, where and in which pieces, not what is
-# computed.
-_FREE_ON_RESUME = {
-    "config", "run", "resume", "steps", "max_hours", "patience", "eval_every", "checkpoint_every", "keep_steps",
-    "log_every", "profile", "init", "init_config", "devices", "max_microbatch_frames", "remat",
-}  # fmt: skip
-_FREE_DATA = {"cache", "synthesize", "workers", "lm_text", "corpora", "dev_fraction"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +57,12 @@ def phase(options: TrainOptions, step: int) -> tuple[frozenset[int], frozenset[i
     """The frozen and the late layers of the state after `step` updates; that of `unfreeze_after` itself is the last
     one without moments of the frozen layers."""
     chosen, nobody = freezing.parse_layers(options.frozen_layers), frozenset()
-    return (nobody, chosen) if 0 < options.unfreeze_after < step else (chosen, nobody)
+    return (nobody, chosen) if 0 < options.freeze.unfreeze_after < step else (chosen, nobody)
 
 
 def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
     """The job and the state of its last frozen update, as they are for the next one, with every layer trained."""
-    frozen, late = phase(job.options, job.options.unfreeze_after + 1)
+    frozen, late = phase(job.options, job.options.freeze.unfreeze_after + 1)
     optimizer = make_optimizer(job.options, frozen, late)
     config = dataclasses.replace(job.step_config, frozen=frozen)
     job = dataclasses.replace(job, frozen=frozen, late=late, optimizer=optimizer, step_config=config)
@@ -87,13 +80,13 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     folder = options.run or f"runs/{options.data.language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
     options = dataclasses.replace(options, run=str(folder))
     if Run.exists(folder) and not options.resume:
-        raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run=<folder>")
+        raise UserError(f"{folder}: a run exists already; resume it, or name another folder")
     if options.resume and not Run.exists(folder):
-        raise UserError(f"{folder}: no run to resume; leave --resume away to start it")
+        raise UserError(f"{folder}: no run to resume; start it without resume")
     if options.resume and not Run.open(folder).pointers():
         report(f"{folder}: stopped before its first checkpoint, so it begins again")
         options = dataclasses.replace(options, resume=False)
-    devices = Devices.choose(options.devices, options.batch_size, report)
+    devices = Devices.choose(options.devices.count, options.batch_size, report)
     devices.agreed()  # every process has looked before the first one makes the run
     base = Run.open(options.init) if options.init and not options.resume else None
     if base or options.resume:
@@ -107,15 +100,15 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices)
     else:
         params, remap = _initial_params(options, base, data.alphabet, frozen)
-        state = init_state(params, optimizer, frozen, options.average_decay > 0)
-    if options.cache_activations:
+        state = init_state(params, optimizer, frozen, options.optimizer.average_decay > 0)
+    if options.freeze.cache_activations:
         data, step_config = _cached(options, state.params, data, step_config, report, progress)
     if not options.resume:
         if remap:
             report(remap.text())
         if devices.first:
             _write_run(options, data, remap)
-            if options.verify_frozen:
+            if options.freeze.verify:
                 remember(Path(folder), params, frozen)
         devices.agreed()
         run, meta = Run.open(folder), {}
@@ -136,17 +129,22 @@ def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | No
         frozen=frozen,
         dtype=jnp.dtype(options.compute_dtype),
         seed=options.seed,
-        max_microbatch_frames=options.max_microbatch_frames,
-        remat=options.remat,
-        average_decay=options.average_decay,
+        max_microbatch_frames=options.memory.max_microbatch_frames,
+        remat=options.memory.remat,
+        average_decay=options.optimizer.average_decay,
         augment=options.augment,
         mesh=mesh,
     )
 
 
+def _as_stored(options: TrainOptions) -> TrainOptions:
+    """Without what is of one command and not of the run."""
+    return dataclasses.replace(options, resume=False, log=dataclasses.replace(options.log, profile=""))
+
+
 def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) -> None:
     (Path(options.run) / "run.json").unlink(missing_ok=True)  # of one that has no checkpoint
-    run = Run.create(options.run, dataclasses.replace(options, profile=""), data.alphabet)
+    run = Run.create(options.run, _as_stored(options), data.alphabet)
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
     write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
@@ -160,8 +158,8 @@ def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | Feature
         value, kept = getattr(asked, field.name), getattr(there, field.name)
         if value != kept and value != field.default and field.name not in free:
             raise UserError(
-                f"--{group}.{field.name}={value} contradicts {base.folder}, where it is {kept}: an adapted network "
-                "keeps the architecture and features of its --init"
+                f"{group}.{field.name}={value} contradicts {base.folder}, where it is {kept}: an adapted network "
+                "keeps the architecture and features of its init"
             )
     return dataclasses.replace(there, dropout=asked.dropout) if group == "model" else there
 
@@ -171,13 +169,13 @@ def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet,
     fresh = transfer.init(jax.random.key(options.seed), options.model, alphabet, options.features.mels)
     if base is None:
         return fresh, None
-    params = base.restore_params(options.init_checkpoint)
-    carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.new_characters)
-    if (remap.new or remap.criterion) and LAYERS in frozen and not options.unfreeze_after:
-        what = repr(remap.new) if remap.new else f"--loss={options.loss}"
+    params = base.restore_params(options.freeze.init_checkpoint)
+    carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.freeze.new_characters)
+    if (remap.new or remap.criterion) and LAYERS in frozen and not options.freeze.unfreeze_after:
+        what = repr(remap.new) if remap.new else f"loss={options.loss}"
         raise UserError(
-            f"--frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {what}: "
-            f"leave layer {LAYERS} out, or let it train with --unfreeze_after=<updates>"
+            f"frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {what}: "
+            f"omit layer {LAYERS}, or let it train with freeze.unfreeze_after=<updates>"
         )
     if not options.reinitialize:
         return carried, remap
@@ -194,9 +192,9 @@ def _cached(
 ) -> tuple[Data, StepConfig]:
     """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
     k = freezing.frozen_prefix(config.frozen)
-    layers = FrozenLayers(params, config.model, k, config.dtype, options.activation_dtype)
+    layers = FrozenLayers(params, config.model, k, config.dtype, options.freeze.activation_dtype)
     rows = options.batch_size // config.devices
-    rows //= microbatches(rows, data.train.buckets[-1].frames, options.max_microbatch_frames)
+    rows //= microbatches(rows, data.train.buckets[-1].frames, options.memory.max_microbatch_frames)
     sources = {name: getattr(data, name) for name in ("train", "dev", "old_dev") if getattr(data, name)}
     stored = on_activations(list(sources.values()), layers, options.data.cache, rows, report, progress)
     data = dataclasses.replace(data, **dict(zip(sources, stored, strict=True)))
@@ -207,31 +205,20 @@ def _resumed(
     options: TrainOptions, frozen, optimizer, data: dict[str, str], devices: Devices
 ) -> tuple[Run, TrainState, dict[str, Any]]:
     run = Run.open(options.run)
-    asked, before = json.loads(json.dumps(dataclasses.asdict(options))), run.config()
-    defaults = json.loads(json.dumps(dataclasses.asdict(TrainOptions())))  # of options younger than the run
-    for group, free in (
-        (None, _FREE_ON_RESUME),
-        ("data", _FREE_DATA),
-        ("model", ()),
-        ("features", ()),
-        ("augment", ()),
-    ):
-        new = asked[group] if group else asked
-        old = {**defaults[group], **before[group]} if group else {**defaults, **before}
-        for name, value in new.items():
-            if name not in free and not isinstance(value, dict) and old.get(name) != value:
-                option = f"--{group}.{name}" if group else f"--{name}"
-                raise UserError(f"{run.folder}: {option} was {old.get(name)!r} when the run began and is {value!r} now")
+    before = load(TrainOptions, run.folder / "config.toml")
+    for name, was, now, metadata in differences(before, options):
+        if not metadata.get("resume"):
+            raise UserError(f"{run.folder}: {name} was {was!r} when the run began and is {now!r} now")
     stored = json.loads((run.folder / "data.json").read_text())
     for name, fingerprint in data.items():
         if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
     if devices.first:
         # What may change when a run goes on, such as its steps, is what it was trained with in the end.
-        kept = dataclasses.replace(options, resume=False, profile="")
+        kept = _as_stored(options)
         write_atomically(run.folder / "config.toml", to_toml(kept))
     params = run.restore_params("last")
-    average, meta = options.average_decay > 0, run.position()
+    average, meta = options.optimizer.average_decay > 0, run.position()
     like = jax.eval_shape(lambda p: to_resume(init_state(p, optimizer, frozen, average), frozen), params)
     stored = run.restore_optimizer("last", like)
     return run, resumed(params, stored, meta["step"], average, frozen), meta

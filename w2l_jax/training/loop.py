@@ -99,14 +99,14 @@ class _Trainer:
 
     def run(self) -> Result:
         if self.position.step >= self.options.steps:
-            reason = f"trained for {self.position.step} steps already; raise --steps to go on"
+            reason = f"trained for {self.position.step} steps already; raise steps to resume"
             return Result(self.position, reason, None)
         with self.job.run.alone() if self.devices.first else contextlib.nullcontext():
             return self._run()
 
     def _run(self) -> Result:
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
-        traced = traced_updates(self.options.profile if self.devices.first else "", self.position.step)
+        traced = traced_updates(self.options.log.profile if self.devices.first else "", self.position.step)
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
         stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:
@@ -151,10 +151,10 @@ class _Trainer:
     def _due(self, step: int) -> tuple[bool, bool, bool]:
         """Whether to log, to evaluate and to save after `step`."""
         options = self.options
-        evaluates = step % options.eval_every == 0
-        saves = step % options.checkpoint_every == 0 or step in options.kept_steps
+        evaluates = step % options.log.eval_every == 0
+        saves = step % options.log.checkpoint_every == 0 or step in options.log.kept_steps
         # Before layers are unfrozen the clock is read, too: compiling for them is no training.
-        return step % options.log_every == 0 or step in (options.steps, options.unfreeze_after), evaluates, saves
+        return step % options.log.every == 0 or step in (options.steps, options.freeze.unfreeze_after), evaluates, saves
 
     def _reason_to_stop(self, signals: Signals) -> tuple[str, str]:
         """The signal that asks to stop, and the reason to do so, in whichever process: empty where there is none."""
@@ -166,11 +166,11 @@ class _Trainer:
         if position.step >= options.steps:
             return f"{options.steps} steps are done"
         if asked:
-            return f"stopped by {asked}; the same command with --resume goes on"
-        if options.max_hours and position.seconds >= options.max_hours * 3600:
-            return f"{options.max_hours} hours of training are over"
-        if options.patience and position.without_gain >= options.patience:
-            return f"no better dev LER in {options.patience} evaluations"
+            return f"stopped by {asked}; resume continues it"
+        if options.stop.max_hours and position.seconds >= options.stop.max_hours * 3600:
+            return f"{options.stop.max_hours} hours of training are over"
+        if options.stop.patience and position.without_gain >= options.stop.patience:
+            return f"no better dev LER in {options.stop.patience} evaluations"
         return ""
 
     def _flush(self) -> dict[str, float]:
@@ -187,8 +187,8 @@ class _Trainer:
             if self.skipped == _MOST_SKIPPED:
                 raise UserError(
                     f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that "
-                    "is not finite; lower --learning_rate or set --clip_norm in a new run (the checkpoint of step "
-                    f"{self.saved} is kept)"
+                    "is not finite; lower learning_rate or set optimizer.clip_norm in a new run (the checkpoint of "
+                    f"step {self.saved} is kept)"
                 )
         self.pending.clear()
         return values
@@ -204,8 +204,8 @@ class _Trainer:
     def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
         """Evaluates `params` on `source` and logs it as `kind`."""
         # What an update may not hold at a time an evaluation may not either.
-        rows, frames, limit = self.options.batch_size, source.buckets[-1].frames, self.options.max_microbatch_frames
-        rows //= microbatches(rows // on.count, frames, limit)
+        rows, limit = self.options.batch_size, self.options.memory.max_microbatch_frames
+        rows //= microbatches(rows // on.count, source.buckets[-1].frames, limit)
         dtype, network = self.job.step_config.dtype, self.options.model
         result = evaluate(params, source, self.job.alphabet, network, batch_size=rows, dtype=dtype, place=on.place)
         values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
@@ -227,7 +227,7 @@ class _Trainer:
             self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
     def _verify_frozen(self) -> None:
-        if self.options.verify_frozen and self.job.frozen:
+        if self.options.freeze.verify and self.job.frozen:
             step, layers = self.position.step, sorted(self.job.frozen)
             arrays = verify(self.job.run.folder, self.state.best_params, self.job.frozen)
             self.log.write("frozen", step, {"layers": layers, "arrays": arrays, "unchanged": True})
@@ -236,7 +236,7 @@ class _Trainer:
     def _save(self, finished: bool) -> None:
         self.log.flush()
         position, best = self.position, self.position.best_step
-        keep, meta = self.options.kept_steps, dataclasses.asdict(position)
+        keep, meta = self.options.log.kept_steps, dataclasses.asdict(position)
         params, resumable = self.state.best_params, to_resume(self.state, self.job.frozen)
         self.job.run.save(position.step, params, resumable, meta, best=best, keep=keep, finished=finished)
         self.saved = position.step
@@ -244,7 +244,7 @@ class _Trainer:
     @property
     def _unfreezes(self) -> bool:
         """Whether the next update is the first with every layer trained."""
-        return bool(self.job.frozen) and 0 < self.options.unfreeze_after == self.position.step
+        return bool(self.job.frozen) and 0 < self.options.freeze.unfreeze_after == self.position.step
 
     def _begin_phase(self) -> CompiledStep:
         """The step, compiled for the largest bucket and certified, of the updates to come."""

@@ -1,27 +1,10 @@
 """Data of the language that a network comes from: kept in training, or only measured, in the new alphabet."""
 
-from fractions import Fraction
-
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.filters import UNKNOWN_CHARACTERS
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.errors import UserError
 from w2l_jax.training.log import Report
-
-
-def parse_share(text: str) -> tuple[str, Fraction]:
-    """`--keep_old_language=<data>,<weight>` as data and exact weight, in (0, 1); raises UserError for anything else."""
-    path, _, weight = text.rpartition(",")
-    try:
-        share = Fraction(weight.strip())
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(0)
-    if not path or not 0 < share < 1:
-        raise UserError(
-            f"--keep_old_language={text!r}: give data and its share of every batch, between 0 and 1, such as "
-            "data/english/train,0.25"
-        )
-    return path, share
 
 
 def writable(dataset: Dataset, alphabet: Alphabet, drop: bool, report: Report) -> Dataset:
@@ -33,7 +16,7 @@ def writable(dataset: Dataset, alphabet: Alphabet, drop: bool, report: Report) -
     count = sum(map(bool, unknown))
     if count and (not drop or count == len(dataset)):
         first = next(i for i, characters in enumerate(unknown) if characters)
-        advice = "" if drop else "; --data.unknown_characters=drop_utterance leaves them out"
+        advice = "" if drop else "; data.unknown_characters=drop_utterance omits them"
         raise UserError(
             f"{dataset.folder}: {count} of {len(dataset)} transcripts hold characters that the new language's alphabet "
             f"{alphabet.characters!r} lacks, the first one {dataset.entries[first].id}: {unknown[first]!r} in "

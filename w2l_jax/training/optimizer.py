@@ -10,13 +10,13 @@ from w2l_jax.training.options import TrainOptions
 
 def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
     """α over updates: linear warm-up from 0, then constant, or falling to 0 at `steps`."""
-    peak, warmup = options.learning_rate, options.warmup_steps
+    peak, warmup = options.learning_rate, options.optimizer.warmup_steps
     rest = max(options.steps - warmup, 1)
     tail = {
         "none": lambda: optax.constant_schedule(peak),
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
-    }[options.decay]()
+    }[options.optimizer.decay]()
     # The first update already moves: α/(warmup+1), not 0.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
@@ -31,14 +31,15 @@ def make_optimizer(
     here), after it the learning rate, which is the same for all. Weight decay is AdamW's (Loshchilov and Hutter 2019),
     on the trained kernels; biases do not decay.
     """
-    clip = optax.clip_by_global_norm(options.clip_norm) if options.clip_norm > 0 else optax.identity()
-    inner = optax.scale_by_adam(options.beta1, options.beta2, options.epsilon)
-    if options.optimizer == "muon":
+    chosen = options.optimizer
+    clip = optax.clip_by_global_norm(chosen.clip_norm) if chosen.clip_norm > 0 else optax.identity()
+    inner = optax.scale_by_adam(chosen.beta1, chosen.beta2, chosen.epsilon)
+    if chosen.name == "muon":
         from w2l_jax.training import muon
 
         inner = muon.transformation(inner)
-    if options.weight_decay > 0:
-        inner = optax.chain(inner, optax.add_decayed_weights(options.weight_decay, mask=_is_kernel))
+    if chosen.weight_decay > 0:
+        inner = optax.chain(inner, optax.add_decayed_weights(chosen.weight_decay, mask=_is_kernel))
     rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
     return optax.chain(clip, freezing.freeze(inner, frozen, late=late), rate)
 

@@ -1,13 +1,23 @@
 """Every option of a training job, with the paper's values as defaults."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.transfer import NewCharacters
+
+
+def _free(default: Any) -> Any:
+    """A field that may change when a run is resumed: how long, how often, where, not what is computed."""
+    return dataclasses.field(default=default, metadata={"resume": True})
+
+
+def _was(name: str, default: Any, **metadata: Any) -> Any:
+    """A field that was called `name` before."""
+    return dataclasses.field(default=default, metadata={"was": name, **metadata})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,13 +28,19 @@ class DataOptions:
     """Training data."""
     dev: str = ""
     """Data for evaluation during training; without any, the last checkpoint counts as the best."""
+    old_train: str = _was("keep_old_language", "")
+    """Training data of the language that `init` was trained for, mixed into every batch against forgetting."""
+    old_share: float = 0.25
+    """Its share of every batch."""
     old_dev: str = ""
-    """Data of the language that `init` was trained for, evaluated beside dev to show what is forgotten."""
+    """Data of that language, evaluated beside dev to show what is forgotten."""
     language: str = ""
     """Language of the transcripts, which decides the alphabet (default: the manifest's `lang`)."""
     train_hours: float = 0.0
     """Use a seeded subset of this many hours; subsets are nested (0: all)."""
-    cache: str = "data/prepared"
+    allow_speaker_overlap: bool = False
+    """Accept speakers that are in both training and dev data (every report then says so)."""
+    cache: str = _free("data/prepared")
     """Folder in which manifests are prepared before use."""
     max_seconds: float = 35.0
     """Longer recordings are left out (the paper's limit)."""
@@ -34,16 +50,20 @@ class DataOptions:
     """Padded shapes; each costs one compilation."""
     sorted_first_epoch: bool = False
     """Take the first epoch in order of length, short utterances first."""
-    synthesize: str = ""
+    synthesize: str = _free("")
     """Folder of the demonstration corpus, spoken with espeak-ng where it is missing."""
-    workers: int = 0
+    workers: int = _free(0)
     """Processes for preparing data (0: one per core)."""
-    lm_text: str = ""
+    lm_text: str = _free("")
     """Text for the language model that decode.py builds for this run (default: its training transcripts)."""
-    corpora: tuple[CorpusSource, ...] = ()
+    corpora: tuple[CorpusSource, ...] = _free(())
     """The corpora that launch/prepare.py makes training, dev and test data of; training reads what that wrote."""
-    dev_fraction: float = 0.05
+    dev_fraction: float = _free(0.05)
     """Share of their speakers that launch/prepare.py sets aside for dev, where a corpus leaves it open."""
+
+    def __post_init__(self):
+        if not 0 < self.old_share < 1:
+            raise UserError(f"data.old_share is a share of every batch, between 0 and 1, not {self.old_share}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,63 +103,12 @@ class AugmentOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """Trains a network, from scratch or by adapting another run's with its lowest layers frozen."""
+class OptimizerOptions:
+    """How the trained layers move: the paper's Adam with a constant learning rate, and what else there is."""
 
-    config: str = ""
-    """TOML file with options; the command line overrides it."""
-    run: str = ""
-    """Run folder to write (default: runs/<language>_k<frozen layers> or runs/<language>_scratch)."""
-    resume: bool = False
-    """Go on from the run's last checkpoint."""
-    init: str = ""
-    """Run folder whose network is adapted."""
-    init_checkpoint: str = "best"
-    """Which of its checkpoints: best, last or a kept step."""
-    init_config: str = ""
-    """Configuration that trains `init` where it is missing."""
-    frozen_layers: str = "0"
-    """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
-    cache_activations: bool = False
-    """Compute what the frozen layers give once, store it below `data.cache`, and train the layers above on that."""
-    activation_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Precision of these stored activations; float16 is the most exact for its size but ends at 65,504."""
-    reinitialize: bool = False
-    """Start the layers that are not frozen afresh instead of from `init`'s weights."""
-    unfreeze_after: int = 0
-    """Train every layer after this many updates with the frozen layers frozen (0: they stay frozen)."""
-    verify_frozen: bool = False
-    """Check at every evaluation and before every checkpoint that the frozen layers are, byte for byte, what training
-    began with."""
-    new_characters: NewCharacters = "zero"
-    """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
-    (ä of a, é of e, ß of s)."""
-    from_scratch: bool = False
-    """Train a fresh network, ignoring the configuration's `init`."""
-    keep_old_language: str = ""
-    """Old training data and its share of every batch, against forgetting: data/english/train,0.25."""
-    steps: int = 100_000
-    """Updates."""
-    max_hours: float = 0.0
-    """Stop after this much training time, evaluation not counted (0: no limit)."""
-    patience: int = 0
-    """Stop after this many evaluations without a better dev LER (0: never)."""
-    batch_size: int = 64
-    """Utterances per update."""
-    max_microbatch_frames: int = 0
-    """Cut each update into equal microbatches of at most this many padded frames on each device, and evaluations
-    likewise: less memory, same results (0: no)."""
-    remat: bool = False
-    """Compute the wide layers 9 to 11 a second time instead of keeping their activations: less memory, same update."""
-    devices: int = 0
-    """Devices of each process that share every update (0: all, or as many as share batch_size evenly)."""
-    distributed: str = ""
-    """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
-    optimizer: Literal["adam", "muon"] = "adam"
+    name: Literal["adam", "muon"] = _was("optimizer", "adam")
     """Adam, the paper's, or Muon on the kernels of layers 1 to 10 and Adam on the rest: more from each update from
     scratch. At the paper's width its own work is that of seven utterances, whatever the batch."""
-    learning_rate: float = 1e-4
-    """Adam's α; Muon's updates are scaled to the size that Adam's have with the same α."""
     beta1: float = 0.9
     """Adam's β₁."""
     beta2: float = 0.999
@@ -151,54 +120,155 @@ class TrainOptions:
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate falls to 0 at `steps`."""
     weight_decay: float = 0.0
-    """Share of each trained kernel, times the learning rate, taken away at every update (AdamW; 0: none)."""
+    """Share of each trained kernel, times the learning rate, subtracted at every update (AdamW; 0: none)."""
     clip_norm: float = 0.0
     """Largest norm of the gradient of the trained layers (0: no clipping)."""
     average_decay: float = 0.0
-    """Evaluate and keep a moving average of the trained weights that forgets at this rate (such as 0.999; 0: no)."""
+    """Evaluate and store a moving average of the trained weights that forgets at this rate (such as 0.999; 0: no)."""
+
+    def __post_init__(self):
+        if not self.epsilon > 0:
+            raise UserError(f"optimizer.epsilon must be positive, not {self.epsilon}")
+        if self.weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay must be at least 0, not {self.weight_decay}")
+        if not 0 <= self.average_decay < 1:
+            raise UserError(f"optimizer.average_decay must be in [0, 1), not {self.average_decay}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FreezeOptions:
+    """How the network of `init` is adapted, beside `frozen_layers`."""
+
+    init_checkpoint: str = "best"
+    """Which of init's checkpoints: best, last or a stored step."""
+    new_characters: NewCharacters = "zero"
+    """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
+    (ä of a, é of e, ß of s)."""
+    unfreeze_after: int = 0
+    """Train every layer after this many updates with the frozen layers frozen (0: they stay frozen)."""
+    verify: bool = _was("verify_frozen", False)
+    """Check at every evaluation and before every checkpoint that the frozen layers are, byte for byte, what training
+    began with."""
+    cache_activations: bool = False
+    """Compute what the frozen layers give once, store it below `data.cache`, and train the layers above on that."""
+    activation_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Precision of these stored activations; float16 is the most exact for its size but overflows at 65,504."""
+
+    def __post_init__(self):
+        if self.unfreeze_after < 0:
+            raise UserError(f"freeze.unfreeze_after must not be negative, but it is {self.unfreeze_after}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StopOptions:
+    """When training ends before `steps`."""
+
+    max_hours: float = _free(0.0)
+    """Stop after this much training time, evaluation not counted (0: no limit)."""
+    patience: int = _free(0)
+    """Stop after this many evaluations without a better dev LER (0: never)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryOptions:
+    """Less memory for the same updates, at the price of time."""
+
+    max_microbatch_frames: int = _free(0)
+    """Cut each update into equal microbatches of at most this many padded frames on each device, and evaluations
+    likewise (0: no)."""
+    remat: bool = _free(False)
+    """Compute the wide layers 9 to 11 a second time instead of storing their activations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOptions:
+    """The devices and processes that share every update."""
+
+    count: int = _was("devices", 0, resume=True)
+    """Devices of each process (0: all, or as many as share batch_size evenly)."""
+    distributed: str = ""
+    """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise UserError(f"devices.count must be a number of devices, or 0 for all, not {self.count}")
+
+
+@dataclasses.dataclass(frozen=True)
+class LogOptions:
+    """What is measured, written and stored, and how often."""
+
+    eval_every: int = _free(500)
+    """Updates between evaluations on the dev data, each with a checkpoint."""
+    checkpoint_every: int = _free(500)
+    """Updates between checkpoints."""
+    keep_steps: str = _free("")
+    """Checkpoints to store for good, such as 100,1000."""
+    every: int = _was("log_every", 10, resume=True)
+    """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
+    profile: str = _free("")
+    """Updates to trace for TensorBoard's profiler and Perfetto, such as 100-104; or how many, soon after the start."""
+
+    def __post_init__(self):
+        for name in ("eval_every", "checkpoint_every", "every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"log.{name} must be at least 1, not {getattr(self, name)}")
+        parsed = [part for part in self.keep_steps.split(",") if part]
+        if not all(part.isdigit() for part in parsed):
+            raise UserError(f"log.keep_steps={self.keep_steps!r}: give steps separated by commas, such as 100,1000")
+
+    @property
+    def kept_steps(self) -> frozenset[int]:
+        """`keep_steps` as numbers."""
+        return frozenset(int(part) for part in self.keep_steps.split(",") if part)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Trains a network, from scratch or by adapting another one with its lowest layers frozen."""
+
+    config: str = _free("")
+    """TOML file with options; the command line overrides it."""
+    run: str = _free("")
+    """Run folder to write (default: runs/<language>_k<frozen layers> or runs/<language>_scratch)."""
+    resume: bool = _free(False)
+    """Resume from the run's last checkpoint."""
+    init: str = _free("")
+    """Run folder whose network is adapted."""
+    init_config: str = _free("")
+    """Configuration that trains `init` where it is missing."""
+    frozen_layers: str = "0"
+    """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
+    from_scratch: bool = False
+    """Train a fresh network, ignoring the configuration's `init`."""
+    reinitialize: bool = False
+    """Start the layers that are not frozen afresh instead of from `init`'s weights."""
+    steps: int = _free(100_000)
+    """Updates."""
+    batch_size: int = 64
+    """Utterances per update."""
+    learning_rate: float = 1e-4
+    """Adam's α; Muon's updates are scaled to the size that Adam's have with the same α."""
     loss: Literal["ctc", "asg"] = "ctc"
     """Training criterion: CTC, or ASG, which has repetition symbols and learned transitions in place of the blank."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's arithmetic; parameters and losses stay float32."""
     seed: int = 0
     """Decides initial weights, order of data and augmentation."""
-    eval_every: int = 500
-    """Updates between evaluations on the dev data, each with a checkpoint."""
-    checkpoint_every: int = 500
-    """Updates between checkpoints."""
-    keep_steps: str = ""
-    """Checkpoints to keep for good, such as 100,1000."""
-    log_every: int = 10
-    """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
-    profile: str = ""
-    """Updates to trace for TensorBoard's profiler and Perfetto, such as 100-104; or how many, soon after the start."""
-    allow_speaker_overlap: bool = False
-    """Accept speakers that are in both training and dev data (every report then says so)."""
+    optimizer: OptimizerOptions = OptimizerOptions()
+    freeze: FreezeOptions = FreezeOptions()
+    stop: StopOptions = StopOptions()
+    memory: MemoryOptions = MemoryOptions()
+    devices: DeviceOptions = DeviceOptions()
+    log: LogOptions = LogOptions()
     data: DataOptions = DataOptions()
     model: ModelConfig = ModelConfig()
     features: FeatureConfig = FeatureConfig()
     augment: AugmentOptions = AugmentOptions()
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "eval_every", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if self.unfreeze_after < 0:
-            raise UserError(f"--unfreeze_after must not be negative, but it is {self.unfreeze_after}")
-        if self.devices < 0:
-            raise UserError(f"--devices must be a number of devices, or 0 for all, not {self.devices}")
-        if self.weight_decay < 0:
-            raise UserError(f"--weight_decay must be at least 0, not {self.weight_decay}")
-        if not 0 <= self.average_decay < 1:
-            raise UserError(f"--average_decay must lie in [0, 1), not {self.average_decay}")
-        for name in ("learning_rate", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"--{name} must be positive, not {getattr(self, name)}")
-        parsed = [part for part in self.keep_steps.split(",") if part]
-        if not all(part.isdigit() for part in parsed):
-            raise UserError(f"--keep_steps={self.keep_steps!r}: give steps separated by commas, such as 100,1000")
-
-    @property
-    def kept_steps(self) -> frozenset[int]:
-        """`keep_steps` as numbers."""
-        return frozenset(int(part) for part in self.keep_steps.split(",") if part)
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise UserError(f"learning_rate must be positive, not {self.learning_rate}")

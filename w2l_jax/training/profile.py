@@ -15,7 +15,7 @@ _WARM_UP = 10
 
 
 def traced_updates(text: str, start: int = 0) -> range:
-    """The updates, counted from 1, that `--profile` asks for where `start` are done already.
+    """The updates, counted from 1, that `log.profile` asks for where `start` are done already.
 
     `100-104` names them, `5` means that many after ten more. Raises UserError for anything else.
     """
@@ -23,7 +23,7 @@ def traced_updates(text: str, start: int = 0) -> range:
         return range(0)
     match = re.fullmatch(r"([1-9]\d*)(?:-(\d+))?", text)
     if not match or not int(match[1]) <= int(match[2] or match[1]):
-        raise UserError(f"--profile={text!r}: give a number of updates, such as 5, or which, such as 100-104")
+        raise UserError(f"log.profile={text!r}: give a number of updates, such as 5, or which, such as 100-104")
     first = int(match[1]) if match[2] else start + _WARM_UP + 1
     last = int(match[2]) if match[2] else start + _WARM_UP + int(match[1])
     return range(first, last + 1)

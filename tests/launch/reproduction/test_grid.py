@@ -68,7 +68,10 @@ def test_wrong_names():
         ({"tests": ("alc/test", "pd1/test")}, "two of dev and tests are called test"),
         ({"tests": ("other/dev",)}, "two of dev and tests are called dev"),
         ({"amounts": ()}, "figure6 needs amounts"),
-        ({"arguments": ("--max_hours=25",)}, "--max_hours=25: networks are compared after equally many updates"),
+        (
+            {"arguments": ("--stop.max_hours=25",)},
+            "--stop.max_hours=25: networks are compared after equally many updates",
+        ),
     ],
 )
 def test_languages_whose_results_would_be_confused(change, message):
