@@ -147,7 +147,9 @@ def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
     """Bit for bit what optax's own pieces give when put together the plain way."""
     options = train_options(learning_rate=1e-2, steps=20, decay="cosine", clip_norm=0.5)
     frozen = frozenset(range(1, 9))
-    adam = optax.adam(learning_rate_schedule(options), options.beta1, options.beta2, options.epsilon)
+    adam = optax.adam(
+        learning_rate_schedule(options), options.optimizer.beta1, options.optimizer.beta2, options.optimizer.epsilon
+    )
     plain = optax.multi_transform(
         {"frozen": optax.set_to_zero(), "trained": optax.chain(optax.clip_by_global_norm(0.5), adam)},
         lambda params: freezing.labels(params, frozen),
