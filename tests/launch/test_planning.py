@@ -17,7 +17,7 @@ from planning import choice, costs, timing
 from planning.costs import Cost, Work
 from planning.plan_options import PlanOptions, parse_size
 from tests.conftest import ROOT
-from tests.training_options import changed, train_options
+from tests.training_options import train_options
 from w2l_jax import model
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket, Source, empty_batch, prefetch
@@ -172,7 +172,7 @@ def test_the_forecast_counts_everything_held_at_once():
 def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
     """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
     shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
-    adam, found = (costs.compiled(way(9, model=network, **{"optimizer.name": name}), shapes)[1] for name in ("adam", "muon"))
+    adam, found = (costs.compiled(way(9, model=network, name=name), shapes)[1] for name in ("adam", "muon"))
     own = muon.flops(model.layers(network, 33), frozenset(range(1, 10))) / 1e9
     assert found.gflop - adam.gflop == pytest.approx(own, rel=0.05)
     monkeypatch.setattr(timing, "_rows", lambda rows, flops: 2)

@@ -266,10 +266,10 @@ def test_muon_beside_asg_and_weight_decay():
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
 
     def updates(**changes):
-        optimizer = make_optimizer(TrainOptions(learning_rate=1e-2, loss="asg", **changes), frozenset(range(1, 9)))
+        optimizer = make_optimizer(train_options(learning_rate=1e-2, loss="asg", **changes), frozenset(range(1, 9)))
         return optimizer.update(gradient, optimizer.init(params), params)[0]
 
-    adam, plain, decayed = updates(), updates(optimizer="muon"), updates(optimizer="muon", weight_decay=0.1)
+    adam, plain, decayed = updates(), updates(name="muon"), updates(name="muon", weight_decay=0.1)
     for found in (plain, decayed):
         np.testing.assert_allclose(found["transitions"]["scores"], adam["transitions"]["scores"], rtol=1e-6)
         assert not any(np.any(found[f"layer_{n:02}"]["kernel"]) for n in range(1, 9))
