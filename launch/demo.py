@@ -10,6 +10,7 @@ from pathlib import Path
 from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.run import Run
+from w2l_jax.training import log
 
 HERE = Path(__file__).resolve().parent
 CORPUS, LM = Path("data/demo"), Path("lm/demo_german")
@@ -71,8 +72,7 @@ def _table() -> str:
     for run, (name, _) in {**GERMAN, ENGLISH: ("(the English base, on English)", [])}.items():
         folder = Path(run)
         cost = json.loads((folder / "certificate.json").read_text())
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        last = [record for record in records if record["kind"] == "train"][-1]
+        last = [record for record in log.read(folder) if record["kind"] == "train"][-1]
         row = json.loads(next((folder / "decode").glob("*_dev.summary.json")).read_text())[-1]
         line = f"{name:<34}{last['step']:>6}{last['seconds'] / last['step']:>8.3f}{cost['flops'] / 1e9:>7.1f}"
         line += f"{cost['temporary_bytes'] / 2**20:>6.0f}{row['loss']:>8.2f}"

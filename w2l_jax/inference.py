@@ -17,11 +17,12 @@ from w2l_jax.model import ModelConfig, Params
 class Prediction(NamedTuple):
     """One utterance: its index in the dataset, logits [S, V] (float32), loss in nats (0 where infeasible).
 
-    `path_S` is the most likely label of every frame, as the network's criterion has it.
+    `path_S` is the most likely label of every frame, as the network's criterion has it. Logits nobody asked for are
+    None.
     """
 
     index: int
-    logits_SxV: np.ndarray
+    logits_SxV: np.ndarray | None
     path_S: np.ndarray
     loss: float
     feasible: bool
@@ -101,25 +102,27 @@ def predict(
     batch_size: int = 64,
     dtype: Any = jnp.float32,
     place: Callable[[Batch], Batch] = jax.device_put,
+    with_logits: bool = True,
 ) -> Iterator[Prediction]:
     """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`.
 
     While the caller works on one batch, the device computes the next. Layers whose output the source's store holds
-    are not run.
+    are not run. Without `with_logits` they stay on the device: paths are a hundredth of their size.
     """
     first = source.dataset.record.layer + 1
     placed = prefetch(source.in_order_of_length(batch_size), lambda item: (item[0], place(item[1])))
     running = None
     for item in itertools.chain(placed, [None]):
         ready = running and (running[0], jax.device_get(running[1]))
-        running = item and (item[0], forward(params, item[1], config, dtype, first))
+        running = item and (item[0], forward(params, item[1], config, dtype, first)[0 if with_logits else 1 :])
         if ready:
             yield from _predictions(source, *ready)
 
 
 def _predictions(source: Source, indices: np.ndarray, outputs: Sequence[np.ndarray]) -> Iterator[Prediction]:
-    logits, path, loss, possible = outputs
+    *logits, path, loss, possible = outputs
     for row, index in enumerate(indices):
         frames = model.output_frames(source.dataset.entries[index].frames)
         scores = float(loss[row]), bool(possible[row])
-        yield Prediction(int(index), logits[row, :frames], path[row, :frames], *scores)
+        logits_SxV = logits[0][row, :frames] if logits else None
+        yield Prediction(int(index), logits_SxV, path[row, :frames], *scores)

@@ -11,6 +11,7 @@ from w2l_jax.decoding.results import RATES, percent
 from w2l_jax.errors import UserError
 from w2l_jax.metrics import Errors
 from w2l_jax.run import Run
+from w2l_jax.training import log
 
 Row = dict[str, str]
 
@@ -53,7 +54,7 @@ def read(folder: str | Path, data: str) -> Decoded:
     path = run.folder / "decode" / f"{data}.jsonl"
     if not path.is_file():
         raise UserError(f"{path}: missing; first: python launch/decode.py --run={run.folder} --data=<path of {data}>")
-    return read_file(path, run.folder.name, course(run.folder))
+    return read_file(path, run.folder.name, log.read(run.folder))
 
 
 def read_file(path: Path, name: str, metrics_lines: tuple[dict[str, Any], ...] = ()) -> Decoded:
@@ -65,13 +66,6 @@ def read_file(path: Path, name: str, metrics_lines: tuple[dict[str, Any], ...] =
         if all(field in r for r in records)
     }
     return Decoded(name, {r["id"]: r for r in records}, errors, metrics_lines)
-
-
-def course(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of a run's metrics.jsonl; one that is still being written does not count."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return tuple(json.loads(line) for line in lines if line.endswith("\n"))
 
 
 def rates(runs: Sequence[Decoded]) -> list[Row]:

@@ -11,6 +11,7 @@ from reproduction import tasks
 from reproduction.grid import Cell, Language, Scale, Variant
 from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset, read_meta
 from w2l_jax.run import Run
+from w2l_jax.training import log
 
 
 class Study:
@@ -33,7 +34,7 @@ class Study:
     def course(self, cell: Cell) -> tuple[dict[str, Any], ...]:
         """The lines of a cell's metrics.jsonl; none where it has not begun."""
         if cell not in self._courses:
-            self._courses[cell] = comparison.course(self.scale.run(cell))
+            self._courses[cell] = log.read(self.scale.run(cell))
         return self._courses[cell]
 
     def complete(self, cell: Cell) -> bool:

@@ -46,4 +46,4 @@ def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, bucke
     training.train(job, lambda line: None, lambda position, _: by_step.update({position.step: len(compiled)}))
     assert compiled.count("jit(step)") == buckets
     assert compiled.count("jit(forward)") == len(dev_shapes)
-    assert by_step[settled + 1] == by_step[options.steps], compiled[by_step[settled + 1] :]
+    assert by_step[settled + 2] == by_step[options.steps], compiled[by_step[settled + 2] :]

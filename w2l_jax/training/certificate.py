@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -13,6 +16,7 @@ from w2l_jax import freezing, model, transfer
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Batch, Bucket
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
+from w2l_jax.training.log import Report
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
 
 
@@ -155,6 +159,10 @@ def compile_step(
     return compiled, certify(compiled, state, table, (rows, bucket.frames), config)
 
 
+def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    return batch.features_BxTxM.shape, batch.labels_BxL.shape
+
+
 class CompiledStep:
     """A jitted step compiled ahead once per batch shape; what runs is what was certified."""
 
@@ -163,9 +171,27 @@ class CompiledStep:
         self._by_shape: dict[Any, Any] = {}
         self._seconds = 0.0
 
+    def prepare(self, state: TrainState, batches: Sequence[Batch], report: Report) -> Iterator[Any]:
+        """Compiles for the shapes of all `batches` at once; yields the executables in their order.
+
+        `report` hears that it begins and, with several shapes, of each one that is done.
+        """
+        count, started = len(batches), time.perf_counter()
+        what = "the update" if count == 1 else f"the update for {count} padded shapes, the longest first"
+        report(f"compiling {what}: up to minutes the first time, then it is read from a cache")
+        with ThreadPoolExecutor(min(count, os.cpu_count() or 1), "compile") as threads:
+            # Tracing keeps Python to itself, so it is done here, one shape at a time; XLA's work is not Python's.
+            running = [threads.submit(self._step.lower(state, batch).compile) for batch in batches]
+            for done, (batch, compiling) in enumerate(zip(batches, running, strict=True), start=1):
+                self._by_shape[_shape(batch)] = compiling.result()
+                seconds, frames = time.perf_counter() - started, batch.features_BxTxM.shape[1]
+                if count > 1:
+                    report(f"compiled {done} of {count} shapes after {seconds:.0f} s: up to {frames} frames")
+                yield self._by_shape[_shape(batch)]
+
     def compiled(self, state: TrainState, batch: Batch) -> Any:
         """The executable for the shapes of `batch` (arrays or shapes)."""
-        shape = (batch.features_BxTxM.shape, batch.labels_BxL.shape)
+        shape = _shape(batch)
         if shape not in self._by_shape:
             started = time.perf_counter()
             self._by_shape[shape] = self._step.lower(state, batch).compile()

@@ -43,7 +43,8 @@ def evaluate(
     """
     texts: dict[int, str] = {}
     losses, errors = [], []
-    for prediction in predict(params, source, config, batch_size=batch_size, dtype=dtype, place=place):
+    settings = {"batch_size": batch_size, "dtype": dtype, "place": place, "with_logits": False}
+    for prediction in predict(params, source, config, **settings):
         text = texts[prediction.index] = greedy(prediction.path_S, alphabet)
         errors.append(metrics.utterance_errors(source.dataset.entries[prediction.index].transcript, text))
         if prediction.feasible:

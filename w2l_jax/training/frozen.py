@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
+import jax
 
 from w2l_jax import freezing
 from w2l_jax.errors import UserError
@@ -18,7 +18,7 @@ def digests(params: Params, frozen: frozenset[int]) -> dict[str, str]:
     """`layer_01/kernel` → SHA-256 of the bytes, for every array of the frozen layers."""
     _, held = freezing.partition(params, frozen)
     return {
-        f"{layer}/{name}": hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
+        f"{layer}/{name}": hashlib.sha256(jax.device_get(leaf).tobytes()).hexdigest()
         for layer, leaves in held.items()
         for name, leaf in leaves.items()
     }

@@ -35,8 +35,10 @@ class MetricsLog:
             self._board = None
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Adds a line `{"kind", "step", …}`; numbers also go to TensorBoard."""
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}, ensure_ascii=False) + "\n")
+        """Adds a line `{"kind", "step", …}`, null for what is not finite; numbers also go to TensorBoard."""
+        record = {name: None if _undefined(value) else value for name, value in values.items()}
+        line = json.dumps({"kind": kind, "step": step, **record}, ensure_ascii=False, allow_nan=False)
+        self._file.write(line + "\n")
         if self._board:
             for name, value in values.items():
                 if isinstance(value, int | float):
@@ -53,6 +55,18 @@ class MetricsLog:
         self._file.close()
         if self._board:
             self._board.close()
+
+
+def read(folder: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of `metrics.jsonl` in a run folder, NaN for null; one that is still being written does not count."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    records = (json.loads(line) for line in lines if line.endswith("\n"))
+    return tuple({k: math.nan if v is None else v for k, v in record.items()} for record in records)
+
+
+def _undefined(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _step_of(line: str) -> float:

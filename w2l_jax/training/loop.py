@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,8 +21,9 @@ from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog, Report
-from w2l_jax.training.optimizer import learning_rate_schedule
+from w2l_jax.training.optimizer import applied_rate
 from w2l_jax.training.profile import Profiler, traced_updates
+from w2l_jax.training.saving import Saver
 from w2l_jax.training.signals import Signals
 from w2l_jax.training.step import make_step, microbatches, to_resume
 
@@ -83,6 +85,8 @@ def batches(job: Job, first: int) -> Iterator[Batch]:
 
 
 _MOST_SKIPPED = 10
+# Updates that the device may have before it: the one at work and the next.
+_IN_FLIGHT = 2
 
 
 class _Trainer:
@@ -92,8 +96,8 @@ class _Trainer:
         self.position = Position(**job.meta)
         self.state = job.state
         self.evaluation: dict[str, Any] | None = None
-        self.rate = learning_rate_schedule(job.options)
         self.pending: list[tuple[int, int, dict[str, jax.Array]]] = []
+        self.started = 0.0  # since when `position.seconds` have not been counted
         self.saved = self.position.step
         self.skipped = 0  # updates in a row
 
@@ -110,7 +114,7 @@ class _Trainer:
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
         stream = prefetch(batches(self.job, self.position.step), self.devices.place)
         try:
-            with Signals() as signals:
+            with Signals() as signals, Saver(self.job.run) as self.saver:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
         finally:
             stream.close()
@@ -123,21 +127,24 @@ class _Trainer:
         for batch in stream:
             if step_of is None or self._unfreezes:
                 step_of = self._begin_phase()
-                started = time.perf_counter()
+                self.started = time.perf_counter()
             self.position.step += 1
             self.state, scalars = self.profiler.run(self.position.step, step_of, self.state, batch)
             frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
             self.pending.append((self.position.step, frames, scalars))
+            if len(self.pending) > _IN_FLIGHT:  # what is dispatched holds its batch in the device's memory
+                jax.block_until_ready(self.pending[-1 - _IN_FLIGHT][-1])
             logs, evaluates, saves = self._due(self.position.step)
             # Several processes must stop at the same step: they ask each other where all come by.
             if not (logs or evaluates or saves or (signals.received and self.devices.alone)):
                 continue
-            jax.block_until_ready(self.state.step)
-            self.position.seconds += time.perf_counter() - started - step_of.take_compile_seconds()
-            self.progress(self.position, self._flush())
+            self._catch_up(step_of, behind=1)
             asked, reason = self._reason_to_stop(signals)
-            if saves or evaluates or reason or self._unfreezes:
-                self._verify_frozen()
+            if not (saves or evaluates or reason or self._unfreezes):
+                continue
+            # From here on training waits: this update's weights are looked at. Files are written beside the next ones.
+            self._catch_up(step_of)
+            self._verify_frozen()
             if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not asked:
                 self._evaluate()
                 asked, reason = self._reason_to_stop(signals)
@@ -145,7 +152,7 @@ class _Trainer:
                 self._save(finished=bool(reason) and not asked)
             if reason:
                 return reason
-            started = time.perf_counter()
+            self.started = time.perf_counter()
         raise AssertionError("the stream of batches ends with the last step, which is a reason to stop")
 
     def _due(self, step: int) -> tuple[bool, bool, bool]:
@@ -173,14 +180,19 @@ class _Trainer:
             return f"no better dev LER in {options.stop.patience} evaluations"
         return ""
 
-    def _flush(self) -> dict[str, float]:
-        """Writes the steps since the last time and returns the last one's numbers."""
-        values: dict[str, float] = {}
-        for (step, frames, _), scalars in zip(self.pending, jax.device_get([p[2] for p in self.pending]), strict=True):
+    def _catch_up(self, step_of: CompiledStep, behind: int = 0) -> None:
+        """Logs the updates made so far but for the last `behind`, on which the device may still be at work."""
+        self.saver.check()
+        due = self.pending[: len(self.pending) - behind]
+        del self.pending[: len(due)]
+        fetched = jax.device_get([scalars for _, _, scalars in due])
+        now = time.perf_counter()
+        self.position.seconds += now - self.started - step_of.take_compile_seconds()
+        self.started = now
+        for (step, frames, _), scalars in zip(due, fetched, strict=True):
             values = {name: float(value) for name, value in scalars.items()}
             record = {"epoch": self.job.order.epoch(step - 1), "seconds": round(self.position.seconds, 3)}
-            extra = {"padded_frames": frames, "learning_rate": float(self.rate(step - 1))}
-            self.log.write("train", step, {**record, **values, **extra})
+            self.log.write("train", step, {**record, **values, "padded_frames": frames})
             self.skipped = self.skipped + 1 if values["skipped"] else 0
             if self.skipped == 1:
                 self.report(f"step {step}: the gradient is not finite (loss {values['loss']:.3g}), update left out")
@@ -190,8 +202,8 @@ class _Trainer:
                     "is not finite; lower learning_rate or set optimizer.clip_norm in a new run (the checkpoint of "
                     f"step {self.saved} is kept)"
                 )
-        self.pending.clear()
-        return values
+        if due:
+            self.progress(self.position, values)
 
     def _evaluate(self) -> None:
         local, params = self.devices.local(self.state.best_params)
@@ -238,7 +250,7 @@ class _Trainer:
         position, best = self.position, self.position.best_step
         keep, meta = self.options.log.kept_steps, dataclasses.asdict(position)
         params, resumable = self.state.best_params, to_resume(self.state, self.job.frozen)
-        self.job.run.save(position.step, params, resumable, meta, best=best, keep=keep, finished=finished)
+        self.saver.save(position.step, params, resumable, meta, best=best, keep=keep, finished=finished)
         self.saved = position.step
 
     @property
@@ -247,28 +259,36 @@ class _Trainer:
         return bool(self.job.frozen) and 0 < self.options.freeze.unfreeze_after == self.position.step
 
     def _begin_phase(self) -> CompiledStep:
-        """The step, compiled for the largest bucket and certified, of the updates to come."""
+        """The step of the updates to come, compiled for every bucket and certified for the largest."""
         if self._unfreezes:
             self.job, state = unfreeze(self.job, self.state)
             self.state = self.devices.replicate(state)
             self.report(f"step {self.position.step}: every layer trains from here on")
-        step_of = CompiledStep(make_step(self.job.optimizer, self.job.step_config))
-        self._certify(step_of)
-        step_of.take_compile_seconds()
+        job, own = self.job, len(self.devices.own(range(self.options.batch_size)))
+        step_of = CompiledStep(make_step(job.optimizer, job.step_config, functools.partial(applied_rate, job.options)))
+        shapes = [
+            _shapes(self.devices.place(empty_batch(own, bucket, job.train.dataset.record)))
+            for bucket in reversed(job.train.buckets)
+        ]
+        for done, compiled in enumerate(step_of.prepare(self.state, shapes, self.report)):
+            if done == 0:  # the largest, where an update costs most
+                self._certify(compiled)
         return step_of
 
-    def _certify(self, step_of: CompiledStep) -> None:
-        """Compiles the step for the largest bucket, where it costs most, and writes and prints what it costs."""
-        job, bucket, rows = self.job, self.job.train.buckets[-1], self.options.batch_size
-        shape = (rows, bucket.frames)
-        batch = self.devices.place(empty_batch(len(self.devices.own(range(rows))), bucket, job.train.dataset.record))
+    def _certify(self, compiled: Any) -> None:
+        """Writes and prints what the update for the largest bucket costs."""
+        job, shape = self.job, (self.options.batch_size, self.job.train.buckets[-1].frames)
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
-        certificate = certify(step_of.compiled(self.state, batch), self.state, table, shape, job.step_config)
+        certificate = certify(compiled, self.state, table, shape, job.step_config)
         path = job.run.folder / "certificate.json"
         if self.devices.first:
             earlier = path.read_text() if job.late and path.is_file() else ""
             write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
+
+
+def _shapes(batch: Batch) -> Batch:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch)
 
 
 def _rates(result: Evaluation) -> str:

@@ -1,6 +1,9 @@
 """The optimizer that the options of a training run describe."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 
 from w2l_jax import freezing
@@ -20,6 +23,16 @@ def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
     # The first update already moves: α/(warmup+1), not 0.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
+
+
+def applied_rate(options: TrainOptions, opt_state: Any) -> jax.Array:
+    """The learning rate of the update that starts from `opt_state`: skipped updates do not advance its schedule."""
+
+    def counts(node: Any) -> bool:
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    (state,) = filter(counts, jax.tree.leaves(opt_state, is_leaf=counts))
+    return jnp.float32(learning_rate_schedule(options)(state.count))
 
 
 def make_optimizer(

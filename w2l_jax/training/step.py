@@ -146,15 +146,15 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
 
 
 def make_step(
-    optimizer: optax.GradientTransformation, config: StepConfig
+    optimizer: optax.GradientTransformation, config: StepConfig, rate: Callable[[Any], jax.Array] | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the jitted update `(state, batch) → (state, metrics)`; the old state's buffers are reused.
 
     Metrics are scalars: `loss` (mean over feasible utterances, nats), `gradient_norm` (trained layers), `infeasible`
     (utterances without loss), `skipped` (1 where the gradient was not finite: one utterance whose activations
-    overflow must not destroy the network, so nothing but `step` changes then). Only the trained layers are
-    differentiated, so neither weight gradients of frozen layers nor anything below the lowest trained one is computed,
-    and frozen arrays pass through untouched.
+    overflow must not destroy the network, so nothing but `step` changes then) and, with `rate(optimizer state)`,
+    `learning_rate`. Only the trained layers are differentiated, so neither weight gradients of frozen layers nor
+    anything below the lowest trained one is computed, and frozen arrays pass through untouched.
     """
 
     out_shardings = NamedSharding(config.mesh, PartitionSpec()) if config.mesh else None
@@ -208,6 +208,8 @@ def make_step(
             "infeasible": batch.frames_B.shape[0] - count,
             "skipped": 1 - usable,
         }
+        if rate:
+            metrics["learning_rate"] = rate(state.opt_state)
         average = state.average
         if average is not None:
             # The first weights, far from where training leads, are forgotten quickly.

@@ -1,0 +1,43 @@
+"""Checkpoints written by a thread of their own, while training continues."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from w2l_jax.model import Params
+from w2l_jax.run import Run
+
+
+class Saver:
+    """Writes the checkpoints of a run one after the other; leaving it waits for the last one.
+
+    What `Run.save` raises is raised by the next call here, or on leaving.
+    """
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            self.check()
+
+    def save(self, step: int, params: Params, opt_state: Any, meta: dict[str, Any], **settings: Any) -> None:
+        """Copies the arrays to the host, once the checkpoint before is written, and returns; else as `Run.save`."""
+        if self._writing:
+            self._writing.result()
+        # On a CPU what comes from the device is a view of buffers that the next update overwrites.
+        arrays = jax.tree.map(np.array, jax.device_get((params, opt_state)))
+        self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **settings)
+
+    def check(self) -> None:
+        """Raises what writing the last checkpoint raised, if it has ended."""
+        if self._writing and self._writing.done():
+            self._writing.result()
