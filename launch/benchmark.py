@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 
 import benchmarks
+import cli
 from benchmarks import BenchmarkOptions
-from w2l_jax import config
 from w2l_jax.run import write_atomically
 
 DESCRIPTION = """Measure what things cost on this machine, as Markdown tables.
@@ -22,8 +22,8 @@ ratios, and compare only what one command printed.
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(BenchmarkOptions, argv, description=DESCRIPTION)
-    config.use_compilation_cache()
+    options = cli.parse(BenchmarkOptions, argv, description=DESCRIPTION)
+    cli.use_compilation_cache()
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
     tables = []
     for name in options.subjects:
@@ -38,4 +38,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

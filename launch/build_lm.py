@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import cli
 from terminal import terminal
-from w2l_jax import alphabet, config, lm
+from w2l_jax import alphabet, lm
 from w2l_jax.errors import UserError
 from w2l_jax.lm import adopt, card
 from w2l_jax.lm import sentences as text
@@ -52,8 +53,8 @@ class Options(lm.LanguageModelConfig, Resources):
 
 
 def main() -> None:
-    options = config.parse(Options, description=DESCRIPTION)
-    check(options, set(config.given(sys.argv[1:])))
+    options = cli.parse(Options, description=DESCRIPTION)
+    check(options, set(cli.given(sys.argv[1:])))
     letters, language = spelling(options)
     held_out = list(transcripts(options.held_out))
     common = {
@@ -110,4 +111,4 @@ def listed(names: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import tyro
 
+import cli
 from pages import comparison
-from w2l_jax import config
 from w2l_jax.errors import UserError
 
 DESCRIPTION = """Compare two or more runs on the same utterances.
@@ -35,7 +35,7 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
+    options = cli.parse(Options, argv, description=DESCRIPTION)
     if len(options.runs) < 2:
         raise UserError("name at least two run folders to compare")
     runs = [comparison.read(folder, Path(options.data).stem) for folder in options.runs]
@@ -53,4 +53,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -6,10 +6,10 @@ import json
 import os
 from pathlib import Path
 
+import cli
 from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
-from w2l_jax import config
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.decoding import inputs, results, settings
@@ -66,8 +66,8 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
-    config.use_compilation_cache()
+    options = cli.parse(Options, argv, description=DESCRIPTION)
+    cli.use_compilation_cache()
     if options.data:
         options = dataclasses.replace(options, run=str(Run.default(options.run)))
     elif not Run.exists(options.run) and options.run == Options.run:
@@ -166,4 +166,4 @@ def _facts(options: Options, run: Run, chosen: settings.DecoderSettings, data: s
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from w2l_jax import config
+import cli
 from w2l_jax.errors import UserError
 from w2l_jax.run import Run
 from w2l_jax.training import log
@@ -34,7 +34,7 @@ class Options:
 
 
 def main() -> None:
-    options = config.parse(Options, description=DESCRIPTION)
+    options = cli.parse(Options, description=DESCRIPTION)
     started = time.monotonic()
     _train(ENGLISH, "configs/demo_english.toml", [], options)
     for run, (_, arguments) in GERMAN.items():
@@ -85,4 +85,4 @@ def _rates(rates: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

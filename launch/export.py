@@ -4,7 +4,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from w2l_jax import config, network
+import cli
+from w2l_jax import network
 from w2l_jax.errors import UserError
 from w2l_jax.export import Dtype, export, import_safetensors, to_safetensors
 from w2l_jax.run import LATEST, Run
@@ -30,10 +31,10 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
+    options = cli.parse(Options, argv, description=DESCRIPTION)
     to_file = Path(options.out).suffix == network.SUFFIX
     if Path(options.run).suffix == network.SUFFIX:
-        _check_import(config.given(sys.argv[1:] if argv is None else argv), to_file)
+        _check_import(cli.given(sys.argv[1:] if argv is None else argv), to_file)
         run = import_safetensors(options.run, options.out)
         print(f"{run.folder}: step {run.step_of('best')}; adapt it with train.py --init={run.folder}")
         return
@@ -57,4 +58,4 @@ def _check_import(given: dict[str, str], to_file: bool) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -3,10 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import cli
 from introspection import weight_changes as comparison
 from introspection import weight_claims as claims
 from introspection import weight_page as page
-from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.run import LATEST, SHIPPED, Run
 
@@ -41,7 +41,7 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
+    options = cli.parse(Options, argv, description=DESCRIPTION)
     run = Run.open(options.run)
     wanted = page.parse_filters(options.filters, run.model.width)
     # What comes along stays as it came.
@@ -59,4 +59,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -4,11 +4,12 @@ import os
 import sys
 from pathlib import Path
 
+import cli
 from planning import choice, costs, timing
 from planning import plan_options as options
 from planning.costs import SOME_RUN
 from planning.plan_options import GB, PlanOptions
-from w2l_jax import activations, config
+from w2l_jax import activations
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
 DESCRIPTION = """Find out what a budget of memory and hours allows, before anything is trained.
@@ -22,10 +23,10 @@ the command line of the lowest k that sees all data --epochs times within the ho
 
 
 def main(argv: list[str] | None = None) -> None:
-    plan = config.parse(PlanOptions, argv, description=DESCRIPTION)
+    plan = cli.parse(PlanOptions, argv, description=DESCRIPTION)
     memory = options.parse_size(plan.memory) if plan.memory else options.available_memory()
     given, common = options.starting_point(plan)
-    config.use_compilation_cache()
+    cli.use_compilation_cache()
     work = costs.look_at(common, report)
     utterances, room = len(work.source.dataset), activations.free_bytes(Path(common.data.cache))
     found = costs.forecasts(plan, common, work, memory, report)
@@ -60,4 +61,4 @@ def report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -15,6 +15,7 @@ import rich.console
 import rich.progress
 import tyro
 
+import cli
 from w2l_jax import config
 from w2l_jax.corpora import Utterance, catalog, manifest
 from w2l_jax.dataset import filters, pieces, store, summary
@@ -68,7 +69,7 @@ class Options(PrepareConfig, CorpusSource):
 
 
 def main() -> None:
-    options, corpora = with_file(config.parse(Options, description=DESCRIPTION))
+    options, corpora = with_file(cli.parse(Options, description=DESCRIPTION))
     part, wanted = part_of(options.shard), wanted_splits(options)
     if options.out is None and not options.dry_run:
         raise UserError("give --out, the folder to write (or --dry_run, which writes none)")
@@ -100,7 +101,7 @@ def with_file(options: Options) -> tuple[Options, list[CorpusSource]]:
     if options.toml:
         from w2l_jax.training.options import TrainOptions  # which brings JAX along
 
-        file, given = config.load(TrainOptions, options.toml), {n.split(".")[0] for n in config.given(sys.argv[1:])}
+        file, given = config.load(TrainOptions, options.toml), {n.split(".")[0] for n in cli.given(sys.argv[1:])}
         values = {name: getattr(file.data, name) for name in ("language", "max_seconds", "unknown_characters")}
         values |= {"dev_fraction": file.data.dev_fraction, "features": file.features}
         options = dataclasses.replace(options, **{name: value for name, value in values.items() if name not in given})
@@ -210,4 +211,4 @@ def show(found: summary.Summary, options: Options) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -8,12 +8,12 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
+import cli
 import demo_corpus as demo
 from reproduction import grid_page as page
 from reproduction.grid import Scale
 from reproduction.tasks import Diary, Task, tasks, typed
 from terminal import terminal
-from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.run import locked
 
@@ -31,7 +31,7 @@ every figure and table there is data for, with the same as Markdown, PNG, CSV an
 
 
 def main(argv: list[str] | None = None) -> None:
-    scale = config.parse(Scale, argv, description=DESCRIPTION)
+    scale = cli.parse(Scale, argv, description=DESCRIPTION)
     if not scale.languages:
         raise UserError("--config names the scale: configs/reproduce_demo.toml, _real.toml or _paper.toml")
     every, diary = tasks(scale), Diary(Path(scale.out))
@@ -106,4 +106,4 @@ def call(task: Task, diary: Diary, lock: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

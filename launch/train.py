@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import cli
 from terminal import terminal
 from w2l_jax import config, training
 from w2l_jax.run import Run
@@ -31,8 +32,8 @@ An interrupted run goes on with: python launch/train.py --run=<folder> --resume
 
 def main(argv: list[str] | None = None) -> Path:
     """Parses options, makes what the configuration says may be made, trains; returns the run folder."""
-    given = config.given(sys.argv[1:] if argv is None else argv)
-    options = config.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
+    given = cli.given(sys.argv[1:] if argv is None else argv)
+    options = cli.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
     if options.from_scratch:  # on the command line it overrides what a configuration file adapts
         options = config.changed(options, {name: value for name, value in ADAPTING.items() if name not in given})
     if not options.devices.distributed:
@@ -52,7 +53,7 @@ def _fallback(given: dict[str, str]) -> str:
 def train(options: TrainOptions) -> Path:
     """Trains with `options`, and first the network that they adapt where it is missing and can be made."""
     training.check(options)
-    config.use_compilation_cache()
+    cli.use_compilation_cache()
     if options.data.synthesize and not Path(options.data.train).exists():
         import demo_corpus as demo
 
@@ -80,4 +81,4 @@ def train(options: TrainOptions) -> Path:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

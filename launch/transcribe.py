@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import tyro
 
+import cli
 from terminal import terminal
-from w2l_jax import config
 from w2l_jax.decoding import formats, recordings, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
@@ -54,11 +54,11 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
+    options = cli.parse(Options, argv, description=DESCRIPTION)
     kind = options.format or ("tsv" if options.align else "txt")
     found = recordings.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
-    config.use_compilation_cache()
+    cli.use_compilation_cache()
     run = Run.open(Run.default(options.run))
     if run.folder == SHIPPED:
         print(f"no run here yet: using the English network {run.folder}", file=sys.stderr)
@@ -129,4 +129,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

@@ -4,11 +4,11 @@ import dataclasses
 import os
 from pathlib import Path
 
+import cli
 from pages import comparison
 from pages import decoding_figures as figures
 from pages import html as report
 from terminal import Terminal, terminal
-from w2l_jax import config
 from w2l_jax.decoding import confidence, inputs, settings, tuning
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
@@ -61,8 +61,8 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = config.parse(Options, argv, description=DESCRIPTION)
-    config.use_compilation_cache()
+    options = cli.parse(Options, argv, description=DESCRIPTION)
+    cli.use_compilation_cache()
     run = Run.open(options.run)
     if run.folder.resolve() == SHIPPED.resolve():
         raise UserError(f"{run.folder} stays as it came; tune a copy: cp -r {run.folder} runs/english")
@@ -117,4 +117,4 @@ def _calibrate(
 
 
 if __name__ == "__main__":
-    config.run(main)
+    cli.run(main)

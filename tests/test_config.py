@@ -1,6 +1,5 @@
 import dataclasses
 
-import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,14 +19,6 @@ def test_the_papers_values_are_the_defaults():
     assert (adam.name, options.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == ("adam", 1e-4, 0.9, 0.999, 1e-8)
     assert (options.batch_size, options.compute_dtype, options.data.max_seconds) == (64, "float32", 35.0)
     assert (options.model.width, options.model.top_width, options.model.initializer) == (250, 2000, "xavier_uniform")
-
-
-def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
-    path = tmp_path / "a.toml"
-    path.write_text("steps = 7\nbatch_size = 3\nlearning_rate = 1\n[data]\nlanguage = 'de'\n[model]\nwidth = 9\n")
-    options = config.parse(TrainOptions, [f"--config={path}", "--batch_size=4", "--data.train=x", "--model.width", "5"])
-    assert (options.steps, options.batch_size, options.learning_rate) == (7, 4, 1.0)
-    assert (options.data.language, options.data.train, options.model.width, options.seed) == ("de", "x", 5, 0)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
@@ -73,15 +64,6 @@ def test_toml_round_trip(tmp_path_factory, text, number, flag, steps):
     assert config.load(TrainOptions, path) == options
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("verify_frozen", "freeze.verify"), ("no-remat", "memory.remat"), ("optimizer=muon", "optimizer.name")],
-)
-def test_a_former_name_on_the_command_line(old, new):
-    with pytest.raises(UserError, match=f"is called --{new}"):
-        config.parse(TrainOptions, [f"--{old}"])
-
-
 def test_one_option_changed_by_its_dotted_name():
     options = config.changed(TrainOptions(), {"seed": 3, "log.every": 5, "log.eval_every": 7})
     assert (options.seed, options.log.every, options.log.eval_every) == (3, 5, 7)
@@ -89,35 +71,6 @@ def test_one_option_changed_by_its_dotted_name():
     assert sorted(found) == [("log.eval_every", 500, 7), ("log.every", 10, 5), ("seed", 0, 3)]
 
 
-def test_given_reads_a_command_line():
-    argv = ["--config", "a.toml", "--data.train=x=y", "--from-scratch", "--run", "r", "file"]
-    assert config.given(argv) == {"config": "a.toml", "data.train": "x=y", "from_scratch": "", "run": "r"}
-
-
 def test_options_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainOptions().steps = 3
-
-
-def test_lists_of_tables_belong_to_files(capsys):
-    path = str(ROOT / "configs" / "german.toml")
-    options = config.parse(TrainOptions, [f"--config={path}", "--data.train=x", "--seed=7"])
-    assert options.data.corpora == config.load(TrainOptions, path).data.corpora and len(options.data.corpora) == 10
-    assert (options.seed, options.data.train, options.data.language) == (7, "x", "german")
-    with pytest.raises(SystemExit):
-        config.parse(TrainOptions, [f"--config={path}", "--help"])
-    assert "corpora" not in capsys.readouterr().out
-
-
-def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
-    try:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
-        config.use_compilation_cache()
-        assert jax.config.jax_compilation_cache_dir == before
-        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-        config.use_compilation_cache()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "w2l_jax" / "xla")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)

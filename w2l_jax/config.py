@@ -1,81 +1,20 @@
-"""Options from three places, defaults < TOML < command line, composed into one checked value.
+"""Options as frozen dataclasses, read from TOML and written to it, every name and value checked.
 
-The modules own their options as frozen dataclasses; this one only reads them. It is also where a script's errors
-become messages for people.
+The modules own their options; this one only reads them.
 """
 
 import dataclasses
 import difflib
-import errno
-import os
-import sys
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from w2l_jax.errors import UserError
 
 T = TypeVar("T")
-
-_OUT_OF_MEMORY = (
-    "out of device memory: lower --memory.max_microbatch_frames (the update stays the same, cut into smaller pieces) "
-    "or give --memory.remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the "
-    "activations, and frozen layers need none"
-)
-
-
-def parse(cls: type[T], argv: Sequence[str] | None = None, *, description: str = "", fallback: str | Path = "") -> T:
-    """Returns options of dataclass `cls` from the command line `argv` (default: this process's).
-
-    Where `cls` has a field `config`, `--config=file.toml` is read first and the command line overrides it;
-    `fallback` is the file used when none is given. Exits with tyro's message (code 2) for an unknown or malformed
-    option; raises UserError for a bad TOML file.
-    """
-    import tyro
-
-    argv = list(sys.argv[1:] if argv is None else argv)
-    former = renamed(cls)
-    for name in given(argv):
-        if now := former.get(name.removeprefix("no_")):
-            raise UserError(f"--{name} is called --{now}")
-    default = None
-    if any(field.name == "config" for field in dataclasses.fields(cls)):
-        path = given(argv).get("config") or str(fallback)
-        if path:
-            default = dataclasses.replace(load(cls, path), config=path)
-    if default is None:
-        return tyro.cli(cls, args=argv, description=description, use_underscores=True)
-    # Lists of tables, such as the corpora of configs/german.toml, belong to files: on the command line each would give
-    # nine options more.
-    shown = _map_tables(default, default, lambda tables: ())
-    chosen = tyro.cli(cls, args=argv, default=shown, description=description, use_underscores=True)
-    return _map_tables(chosen, default, lambda tables: tables)
-
-
-def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
-    """Returns `options` with `change` of each list of tables in `original`, at whatever depth, in its place."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(original):
-        there = getattr(original, field.name)
-        if dataclasses.is_dataclass(there):
-            values[field.name] = _map_tables(getattr(options, field.name), there, change)
-        elif isinstance(there, tuple) and there and all(map(dataclasses.is_dataclass, there)):
-            values[field.name] = change(there)
-    return dataclasses.replace(options, **values)
-
-
-def given(argv: Sequence[str]) -> dict[str, str]:
-    """Returns the options that stand on a command line, without values checked: {"config": "a.toml", "resume": ""}."""
-    found: dict[str, str] = {}
-    for i, argument in enumerate(argv):
-        if argument.startswith("--"):
-            name, equals, value = argument[2:].partition("=")
-            following = argv[i + 1] if i + 1 < len(argv) and not argv[i + 1].startswith("--") else ""
-            found[name.replace("-", "_")] = value if equals else following
-    return found
 
 
 def changed(options: T, values: Mapping[str, Any]) -> T:
@@ -160,44 +99,3 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if type(value) is not hint:
         raise UserError(f"{where} must be of type {hint.__name__}, not {value!r}")
     return value
-
-
-def run(main: Callable[[], Any]) -> None:
-    """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
-    try:
-        main()
-    except UserError as error:
-        _stop(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it can (training: with --resume)", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # who reads the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _stop(f"no space left on the device while writing {error.filename or 'a file'}; free some and run it again")
-    except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
-        if "No space left on device" in str(error):
-            _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
-        raise
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, so that the next process of the same shapes starts at once.
-
-    JAX_COMPILATION_CACHE_DIR names another folder; an empty one switches this off.
-    """
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(base / "w2l_jax" / "xla"))
-
-
-def _stop(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import cli
 import terminal
 from tests.conftest import ROOT, launch
-from w2l_jax import config
 from w2l_jax.run import Run
 
 SMALL = [
@@ -137,7 +137,7 @@ def transcribe(place, capsys, monkeypatch):
         main = runpy.run_path(str(ROOT / "launch" / "transcribe.py"))["main"]
         code = 0
         try:
-            config.run(functools.partial(main, [*map(str, arguments), "--run=runs/english", "--lm=none"]))
+            cli.run(functools.partial(main, [*map(str, arguments), "--run=runs/english", "--lm=none"]))
         except SystemExit as stopped:
             code = stopped.code
         return code, *capsys.readouterr()
@@ -342,7 +342,7 @@ def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
 
     with pytest.raises(SystemExit, match="1"):
-        config.run(main)
+        cli.run(main)
     assert "--memory.max_microbatch_frames" in capsys.readouterr().err
 
 

@@ -1,0 +1,56 @@
+"""Options and messages of the scripts."""
+
+import jax
+import pytest
+
+import cli
+from tests.conftest import ROOT
+from w2l_jax import config
+from w2l_jax.errors import UserError
+from w2l_jax.training.options import TrainOptions
+
+
+def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("steps = 7\nbatch_size = 3\nlearning_rate = 1\n[data]\nlanguage = 'de'\n[model]\nwidth = 9\n")
+    options = cli.parse(TrainOptions, [f"--config={path}", "--batch_size=4", "--data.train=x", "--model.width", "5"])
+    assert (options.steps, options.batch_size, options.learning_rate) == (7, 4, 1.0)
+    assert (options.data.language, options.data.train, options.model.width, options.seed) == ("de", "x", 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("verify_frozen", "freeze.verify"), ("no-remat", "memory.remat"), ("optimizer=muon", "optimizer.name")],
+)
+def test_a_former_name_on_the_command_line(old, new):
+    with pytest.raises(UserError, match=f"is called --{new}"):
+        cli.parse(TrainOptions, [f"--{old}"])
+
+
+def test_given_reads_a_command_line():
+    argv = ["--config", "a.toml", "--data.train=x=y", "--from-scratch", "--run", "r", "file"]
+    assert cli.given(argv) == {"config": "a.toml", "data.train": "x=y", "from_scratch": "", "run": "r"}
+
+
+def test_lists_of_tables_belong_to_files(capsys):
+    path = str(ROOT / "configs" / "german.toml")
+    options = cli.parse(TrainOptions, [f"--config={path}", "--data.train=x", "--seed=7"])
+    assert options.data.corpora == config.load(TrainOptions, path).data.corpora and len(options.data.corpora) == 10
+    assert (options.seed, options.data.train, options.data.language) == (7, "x", "german")
+    with pytest.raises(SystemExit):
+        cli.parse(TrainOptions, [f"--config={path}", "--help"])
+    assert "corpora" not in capsys.readouterr().out
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+        cli.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == before
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        cli.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "w2l_jax" / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
