@@ -64,8 +64,9 @@ def test_the_device_computes_the_next_batch_while_one_is_worked_on(monkeypatch):
     dataset = types.SimpleNamespace(
         record=types.SimpleNamespace(layer=0), entries=[types.SimpleNamespace(frames=2 * i) for i in range(5)]
     )
+    names = {indices: name for name, indices in batches.items()}
     source = types.SimpleNamespace(
-        dataset=dataset, in_order_of_length=lambda size: [(indices, name) for name, indices in batches.items()]
+        dataset=dataset, in_order_of_length=lambda size: batches.values(), batch=lambda indices, size: names[indices]
     )
     seen = []
     for prediction in inference.predict(None, source, SMALL, place=lambda batch: batch):

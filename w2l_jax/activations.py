@@ -183,8 +183,8 @@ def _outputs(indices: Sequence[int], source: Source, layers: FrozenLayers, rows:
     """Yields what the layers give for each of the utterances `indices`."""
     prefix = jax.device_put(layers.prefix)
     groups = [indices[start : start + rows] for start in range(0, len(indices), rows)]
-    batches = ((group, jax.device_put(source.batch(group, rows))) for group in groups)
-    with contextlib.closing(prefetch(batches)) as stream:
+    placed = prefetch(groups, lambda group: (group, jax.device_put(source.batch(group, rows))))
+    with contextlib.closing(placed) as stream:
         for group, batch in stream:
             out_BxSxC, largest_B = jax.device_get(
                 _run(prefix, batch.features_BxTxM, batch.frames_B, layers.config, layers.count,

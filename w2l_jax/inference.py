@@ -110,7 +110,8 @@ def predict(
     are not run. Without `with_logits` they stay on the device: paths are a hundredth of their size.
     """
     first = source.dataset.record.layer + 1
-    placed = prefetch(source.in_order_of_length(batch_size), lambda item: (item[0], place(item[1])))
+    groups = source.in_order_of_length(batch_size)
+    placed = prefetch(groups, lambda indices: (indices, place(source.batch(indices, batch_size))))
     running = None
     for item in itertools.chain(placed, [None]):
         ready = running and (running[0], jax.device_get(running[1]))

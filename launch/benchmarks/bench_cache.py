@@ -111,16 +111,15 @@ def _updates(
     optimizer = make_optimizer(TrainOptions(), frozen)
     step = CompiledStep(make_step(optimizer, StepConfig(config, frozen, first_layer=source.dataset.record.layer + 1)))
     states = [init_state(jax.tree.map(jnp.array, params), optimizer, frozen)]
-    rng = np.random.default_rng(0)
 
-    def batches() -> Iterator[Any]:
-        for _ in range(_UPDATES[cached]):
-            yield source.batch(rng.permutation(len(source.dataset))[: options.batch_size], options.batch_size)
+    def placed(number: int) -> Any:
+        indices = np.random.default_rng(number).permutation(len(source.dataset))[: options.batch_size]
+        return jax.device_put(source.batch(indices, options.batch_size))
 
     def call() -> None:
         _let_go(source.dataset.folder)
         state = states.pop()
-        for batch in prefetch(batches(), jax.device_put):
+        for batch in prefetch(range(_UPDATES[cached]), placed):
             state, _ = step(state, batch)
         states.append(jax.block_until_ready(state))
 

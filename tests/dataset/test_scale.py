@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters, splits
-from w2l_jax.dataset.batches import Order, Source
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.order import Order
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.features import FeatureConfig

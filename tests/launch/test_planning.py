@@ -195,13 +195,12 @@ def peak(k, rows, cached):
     frozen = frozenset(range(1, k + 1))
     record = costs.frozen_layers_of(options, place).record if cached else place.source.dataset.record
 
-    def batches():
-        for _ in range(6):
-            batch = empty_batch(rows, place.source.buckets[0], record)
-            for array in batch:  # pages that are never written would take no memory
-                array[:] = 1
-            batch.frames_B[:] = place.frames
-            yield batch
+    def batch(_):
+        batch = empty_batch(rows, place.source.buckets[0], record)
+        for array in batch:  # pages that are never written would take no memory
+            array[:] = 1
+        batch.frames_B[:] = place.frames
+        return jax.device_put(batch)
 
     params = model.init(jax.random.key(0), SMALL, 33)
     gc.collect()
@@ -209,8 +208,8 @@ def peak(k, rows, cached):
     before = status("VmRSS") - sum(array.nbytes for array in jax.live_arrays())
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     state = init_state(params, make_optimizer(options, frozen), frozen)
-    for batch in prefetch(batches(), jax.device_put):
-        state, _ = step(state, batch)
+    for item in prefetch(range(6), batch):
+        state, _ = step(state, item)
         jax.block_until_ready(state)
     print(json.dumps([forecast.memory, status("VmHWM") - before]))
 

@@ -7,7 +7,7 @@ import soxr
 from w2l_jax import features
 from w2l_jax.errors import UserError
 from w2l_jax.training import augment
-from w2l_jax.training.augment import change_speed, spec_augment, speed_factor
+from w2l_jax.training.augment import changed_frames, spec_augment, speeds
 from w2l_jax.training.options import AugmentOptions
 
 
@@ -40,13 +40,61 @@ def chirp(seconds=2.0):
     return (sweep + 0.003 * np.random.default_rng(0).standard_normal(len(t))).astype(np.float32)
 
 
+def interpolated(values, positions, axis):
+    last = values.shape[axis] - 1
+    positions = np.clip(positions, 0, last)
+    low = np.floor(positions).astype(int)
+    weight = np.expand_dims(positions - low, 1 - axis)
+    return values.take(low, axis) * (1 - weight) + values.take(np.minimum(low + 1, last), axis) * weight
+
+
+def mel(hz):
+    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
+
+
+def played(stored_TxM, factor):
+    """Linear interpolation along both axes by its definition, in float64: frames first, then bands."""
+    frames, mels = stored_TxM.shape
+    band_mel = np.linspace(0, mel(8000.0), mels + 2)[1:-1]
+    hz = np.where(band_mel < 15, band_mel * 200 / 3, 1000 * 6.4 ** ((band_mel - 15) / 27))
+    bands = mel(hz / factor) * (mels + 1) / mel(8000.0) - 1
+    moved = interpolated(stored_TxM.astype(float), np.arange(max(round(frames / factor), 1)) * factor, 0)
+    return interpolated(moved, bands, 1)
+
+
+def change_speed(stored, factors):
+    """The utterances `stored` [T, M] at these speeds, through the padded batch that the device sees."""
+    frames = np.array(list(map(len, stored)))
+    speed = np.array(factors) - 1
+    changed = changed_frames(frames, speed)
+    batch = np.full((len(stored), max(*frames, *changed) + 3, stored[0].shape[1]), 7, np.float16)
+    for row, item in enumerate(stored):
+        batch[row, : len(item)] = item  # what follows must not be read
+    out = augment.change_speed(jnp.asarray(batch), *map(jnp.asarray, (frames, changed)), jnp.asarray(speed, jnp.float32))
+    assert out.dtype == np.float16
+    assert not any(np.asarray(out)[row, count:].any() for row, count in enumerate(changed))
+    return [np.asarray(out)[row, :count] for row, count in enumerate(changed)]
+
+
+@pytest.mark.parametrize("mels", [16, 128])
+def test_speed_is_linear_interpolation(mels):
+    """Within a rounding of float16 where features lie, for the longest recordings and the largest changes, too."""
+    rng = np.random.default_rng(mels)
+    lengths, factors = [1, 2, 40, 333, 4375, 4375, 700], [0.9, 1.1, 1.0, 0.93, 0.9, 1.1, 1.49]
+    stored = [rng.uniform(-2, 2, (length, mels)).astype(np.float16) for length in lengths]
+    for ours, item, factor in zip(change_speed(stored, factors), stored, factors, strict=True):
+        expected = played(item, factor)
+        assert ours.shape == expected.shape
+        np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_speed_is_that_of_a_tape(factor):
     """Compared with resampling the audio itself: much closer to it than the unchanged features are."""
     audio = chirp()
     truth = features.spectrogram(soxr.resample(audio, 16000 * factor, 16000))
-    ours = change_speed(features.compute(audio), factor).astype(np.float32)
-    assert abs(len(ours) - len(truth)) <= 1 and ours.dtype == np.float32
+    ours = change_speed([features.compute(audio)], [factor])[0].astype(np.float32)
+    assert abs(len(ours) - len(truth)) <= 1
     n, low = min(len(ours), len(truth)), slice(4, 100)  # above, a band comes from beyond what was recorded
     unchanged = features.spectrogram(audio)[:n, low]
     error = np.square(ours[:n, low] - truth[:n, low]).mean()
@@ -57,14 +105,16 @@ def test_speed_is_that_of_a_tape(factor):
 
 def test_unchanged_speed_changes_nothing():
     stored = features.compute(chirp(0.3))
-    np.testing.assert_array_equal(change_speed(stored, 1.0), stored)
+    np.testing.assert_array_equal(change_speed([stored], [1.0])[0], stored)
 
 
-def test_speed_factors_spread_over_their_range_and_repeat():
+def test_speeds_spread_over_their_range_and_repeat():
+    """Each is a function of seed, step and utterance, whatever else is in the batch."""
     options = AugmentOptions(speed=0.1)
-    factors = [speed_factor(options, 0, step, index) for step in range(20) for index in range(20)]
-    assert 0.9 <= min(factors) < 0.91 and 1.09 < max(factors) <= 1.1
-    assert factors[7] == speed_factor(options, 0, 0, 7)
+    drawn = np.array([speeds(options, 0, step, range(20)) for step in range(20)])
+    assert -0.1 <= drawn.min() < -0.09 and 0.09 < drawn.max() <= 0.1
+    assert speeds(options, 0, 3, [7])[0] == drawn[3, 7] != speeds(options, 1, 3, [7])[0]
+    assert drawn[3, 7] == 0.1 * np.random.default_rng((0, 2, 3, 7)).uniform(-1, 1)
 
 
 def test_speed_that_makes_no_sense():

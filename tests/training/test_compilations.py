@@ -6,7 +6,7 @@ import pytest
 from tests.training_options import train_options
 from w2l_jax import training
 from w2l_jax.model import ModelConfig
-from w2l_jax.training.loop import batches
+from w2l_jax.training.feed import stream
 from w2l_jax.training.options import AugmentOptions, DataOptions
 
 COMPILED: list[str] = []
@@ -34,8 +34,9 @@ def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, bucke
         model=ModelConfig(width=8, top_width=8 + buckets), augment=AugmentOptions(time_masks=1),
     )  # fmt: skip
     job = training.create(options, lambda line: None)
-    shapes = [batch.features_BxTxM.shape for batch in batches(job, 0)]
-    dev_shapes = {batch.features_BxTxM.shape for _, batch in job.dev.in_order_of_length(options.batch_size)}
+    shapes = [batch.features_BxTxM.shape for batch in stream(job, 0)]
+    groups = job.dev.in_order_of_length(options.batch_size)
+    dev_shapes = {job.dev.shape(indices, job.dev.frames_N[indices]) for indices in groups}
     assert len(set(shapes)) == len(job.train.buckets) == buckets
     # The first evaluation after every shape has been seen is the last moment at which anything is new.
     settled = max(8, -(-max(shapes.index(shape) + 1 for shape in shapes) // 8) * 8)

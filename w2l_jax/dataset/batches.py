@@ -1,23 +1,25 @@
-"""Prepared utterances to padded batches of a few shapes, in an order that is a function of (seed, step)."""
+"""Prepared utterances to padded batches of a few shapes, read ahead of the steps that need them."""
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
-import queue
-import threading
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.order import CHUNK
 from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
 
+Made = TypeVar("Made")
 _FRAME_STEP, _LABEL_STEP = 16, 8
-# Batches whose utterances are sorted together by length; enough to save padding, few enough to stay random.
-CHUNK = 16
-# Batches that wait, ready for the step.
+# Batches that are ready for the step or being read, and the threads that read them.
 AHEAD = 3
+_READERS = min(AHEAD, len(os.sched_getaffinity(0)))
 
 
 class Batch(NamedTuple):
@@ -59,13 +61,13 @@ def make_buckets(
     """Returns at most `count` shapes, smallest first, that pad the batches of an epoch as little as possible.
 
     Padding is counted on an epoch of batches of `rows` utterances as `Order` makes them, played at speeds of
-    1 ± `speed`. The last shape takes the longest utterance at the lowest speed and the longest label, so that every
-    batch finds one.
+    1 ± `speed`, and holds them as they are stored, too. The last shape takes the longest utterance at the lowest
+    speed and the longest label, so that every batch finds one.
     """
     frames_N, labels_N = np.asarray(frames_N), np.asarray(labels_N)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(frames_N))
-    stretched_N = frames_N / rng.uniform(1 - speed, 1 + speed, len(frames_N))
+    stretched_N = frames_N / np.minimum(rng.uniform(1 - speed, 1 + speed, len(frames_N)), 1)
     chunks = np.split(order, range(CHUNK * rows, len(order), CHUNK * rows))
     sorted_chunks = [chunk[np.argsort(frames_N[chunk])] for chunk in chunks]
     batches = [chunk[i : i + rows] for chunk in sorted_chunks for i in range(0, len(chunk), rows)]
@@ -103,79 +105,6 @@ def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
     return Bucket(_round_up(frames, _FRAME_STEP), _round_up(labels, _LABEL_STEP))
 
 
-@functools.lru_cache(maxsize=4)  # what a step may need: two epochs of each of two languages
-def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    order = np.random.default_rng((seed, 0, epoch)).permutation(size)
-    order.flags.writeable = False
-    return order
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """Which utterances make up the batch of each step: a pure function, so that any step can be resumed at.
-
-    Epochs are independent permutations laid end to end and cut into batches; within 16 batches utterances are
-    sorted by length, then the batches shuffled. Each utterance comes once an epoch, and every batch is full, the
-    one across two epochs included. `sorted_first` takes the first epoch in order of length.
-    """
-
-    lengths: tuple[int, ...]
-    batch_size: int
-    seed: int
-    sorted_first: bool = False
-
-    def __post_init__(self):
-        if not self.lengths:
-            raise UserError("the training data hold no utterance")
-
-    @functools.cached_property
-    def _lengths_N(self) -> np.ndarray:
-        return np.asarray(self.lengths)
-
-    @functools.cached_property
-    def _by_length(self) -> np.ndarray:
-        return np.argsort(self._lengths_N, kind="stable")
-
-    @property
-    def _sorted_batches(self) -> int:
-        return -(-len(self.lengths) // self.batch_size) if self.sorted_first else 0
-
-    def epoch(self, step: int) -> int:
-        """The epoch, from 0, in which the batch of `step` (from 0) begins."""
-        return step * self.batch_size // len(self.lengths)
-
-    def _stream(self, start: int, stop: int) -> np.ndarray:
-        parts = []
-        size = len(self.lengths)
-        for epoch in range(start // size, (stop - 1) // size + 1):
-            order = self._by_length if epoch == 0 and self.sorted_first else _permutation(self.seed, epoch, size)
-            low = epoch * size
-            parts.append(order[max(start - low, 0) : max(min(stop - low, size), 0)])
-        return np.concatenate(parts)
-
-    def batch(self, step: int) -> np.ndarray:
-        """The indices [batch_size] of the batch of `step` (from 0)."""
-        size = self.batch_size
-        head = self._sorted_batches
-        if step < head:
-            return self._stream(step * size, (step + 1) * size)
-        chunk, position = divmod(step - head, CHUNK)
-        first = head + chunk * CHUNK
-        return self.part([i * size for i in range(first, first + CHUNK + 1)], chunk, position)
-
-    def part(self, starts: Sequence[int], chunk: int, position: int) -> np.ndarray:
-        """The indices for the batch at `position` of the 16 of a `chunk` that share the utterances sorted by length.
-
-        Batch i takes as many as lie between `starts[i]` and `starts[i + 1]`, counted from the first of all epochs.
-        """
-        sizes = np.diff(starts)
-        indices = self._stream(starts[0], starts[-1]) if sizes.any() else np.zeros(0, int)
-        by_length = indices[np.argsort(self._lengths_N[indices], kind="stable")]
-        ranks = np.random.default_rng((self.seed, 1, chunk)).permutation(CHUNK)
-        stop = np.cumsum(sizes[np.argsort(ranks)])[ranks[position]]
-        return by_length[stop - sizes[position] : stop]
-
-
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A dataset with its labels in one alphabet and the shapes its batches take."""
@@ -199,83 +128,53 @@ class Source:
         frames = [entry.frames for entry in dataset.entries]
         return Source(dataset, tuple(labels), make_buckets(frames, [len(i) for i in labels], buckets, rows, speed))
 
+    @functools.cached_property
+    def frames_N(self) -> np.ndarray:
+        """The number of input frames of every utterance."""
+        return np.array([entry.frames for entry in self.dataset.entries], np.int32)
+
     def shape(self, indices: Sequence[int], frames: Iterable[int]) -> Bucket:
         """The padded shape of a batch of the utterances `indices`, of which these are the `frames`."""
-        return bucket_for(self.buckets, max(frames), max(len(self.labels[i]) for i in indices))
+        return bucket_for(self.buckets, int(max(frames)), max(len(self.labels[i]) for i in indices))
 
-    def batch(
-        self,
-        indices: Sequence[int],
-        rows: int,
-        transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
-        shape: Bucket | None = None,
-    ) -> Batch:
+    def batch(self, indices: Sequence[int], rows: int, shape: Bucket | None = None, features: bool = True) -> Batch:
         """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; in the precision they are stored in).
 
-        `transform(features_TxM, index)` may change an utterance's features and their number first. The padded shape
-        is that of these utterances, or, where they are a part of a larger batch, its `shape`.
+        The padded shape is that of these utterances, or, where they are a part of a larger batch, its `shape`. Without
+        `features` nothing is read, and there are None.
         """
-        features = self.dataset.features_of(indices)
-        frames = [self.dataset.entries[i].frames for i in indices]
-        if transform:
-            features = [transform(item, int(i)) for item, i in zip(features, indices, strict=True)]
-            frames = list(map(len, features))
-        labels = [self.labels[i] for i in indices]
+        frames = self.frames_N[indices]
         shape = shape or self.shape(indices, frames)
         batch = empty_batch(rows, shape, self.dataset.record)
-        for row, (item, ids) in enumerate(zip(features, labels, strict=True)):
+        batch.frames_B[: len(indices)] = frames
+        for row, index in enumerate(indices):
+            ids = self.labels[index]
+            batch.labels_BxL[row, : len(ids)], batch.label_lengths_B[row] = ids, len(ids)
+        if not features:
+            return batch._replace(features_BxTxM=None)
+        for row, item in enumerate(self.dataset.features_of(indices)):
             batch.features_BxTxM[row, : len(item)] = item
-            batch.labels_BxL[row, : len(ids)] = ids
-            batch.frames_B[row], batch.label_lengths_B[row] = frames[row], len(ids)
         return batch
 
-    def in_order_of_length(self, rows: int) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Every utterance once, shortest first, as (indices, Batch of `rows` rows): for evaluation."""
-        order = np.argsort([entry.frames for entry in self.dataset.entries], kind="stable")
-        for start in range(0, len(order), rows):
-            indices = order[start : start + rows]
-            yield indices, self.batch(indices, rows)
+    def in_order_of_length(self, rows: int) -> Iterator[np.ndarray]:
+        """The indices of every utterance once, shortest first, at most `rows` together: for evaluation."""
+        order = np.argsort(self.frames_N, kind="stable")
+        return (order[start : start + rows] for start in range(0, len(order), rows))
 
 
-def prefetch(
-    items: Iterable[Any], place: Callable[[Any], Any] = lambda item: item, depth: int = AHEAD
-) -> Iterator[Any]:
-    """Runs `items` and `place` (such as jax.device_put) in a thread, `depth` ahead, so that the step never waits.
+def prefetch(items: Iterable[Any], work: Callable[[Any], Made], depth: int = AHEAD) -> Iterator[Made]:
+    """Yields `work(item)` of every item in order; threads do it up to `depth` items ahead, so that steps never wait.
 
-    An exception in the thread is raised where the items are consumed; closing the iterator ends the thread.
+    An exception in `work` is raised where its result would be; closing the iterator ends the threads.
     """
-    slots: queue.Queue = queue.Queue(depth)
-    closed = threading.Event()
-    end = object()
-
-    def offer(value) -> bool:
-        while not closed.is_set():
-            try:
-                slots.put(value, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def produce():
-        try:
-            for item in items:
-                if not offer((place(item), None)):
-                    return
-            offer((end, None))
-        except BaseException as error:  # handed over, not swallowed
-            offer((end, error))
-
-    thread = threading.Thread(target=produce, daemon=True, name="prefetch")
-    thread.start()
+    pool = concurrent.futures.ThreadPoolExecutor(_READERS, thread_name_prefix="prefetch")
+    ahead: collections.deque[concurrent.futures.Future] = collections.deque()
     try:
-        while True:
-            item, error = slots.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
-            yield item
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > depth:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
     finally:
-        closed.set()
-        thread.join()
+        pool.shutdown(cancel_futures=True)

@@ -1,6 +1,7 @@
-"""Random changes of training features: rooms, noise, microphones and masks in the step, speed on the host."""
+"""Random changes of training features, on the device: speed, rooms, noise, microphones and masks."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -150,50 +151,55 @@ def _band(size: int, start_B: jax.Array, width_B: jax.Array) -> jax.Array:
     return (index >= start_B[:, None]) & (index < (start_B + width_B)[:, None])
 
 
-def _hz_to_mel(hz: np.ndarray) -> np.ndarray:
+_EDGE_HZ = 8000.0
+
+
+def _hz_to_mel(hz):
     """Slaney's scale, which the filters use: linear to 1 kHz, logarithmic above."""
-    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1000) / 1000) * 27 / np.log(6.4))
-
-
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
-
-
-_EDGE = float(_hz_to_mel(np.array(8000.0)))
+    return jnp.where(hz < 1000, hz * 3 / 200, 15 + jnp.log(jnp.maximum(hz, 1000) / 1000) * (27 / np.log(6.4)))
 
 
 def _centres(mels: int) -> np.ndarray:
     """Where the filters lie [M] in Hz: evenly on the mel scale between 0 and 8 kHz."""
-    return _mel_to_hz(np.arange(1, mels + 1) * _EDGE / (mels + 1))
+    edge = 15 + np.log(_EDGE_HZ / 1000) * 27 / np.log(6.4)
+    mel = np.arange(1, mels + 1) * edge / (mels + 1)
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
 
 
-def change_speed(features_TxM: np.ndarray, factor: float) -> np.ndarray:
-    """The features of the utterance played `factor` times as fast, [round(T / factor), M], float16.
+def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.Array, speed_B: jax.Array) -> jax.Array:
+    """The features [B, T, M] of utterances of `stored_B` frames played 1 + `speed_B` times as fast, of `frames_B` each.
 
-    As with a tape, time is divided and every frequency multiplied by `factor`: both axes of the spectrogram are
-    resampled linearly (bands that would come from above 8 kHz repeat the highest).
+    As with a tape, time is divided and every frequency multiplied by the factor: both axes of the spectrogram are
+    resampled linearly (bands that would come from above 8 kHz repeat the highest). 0 beyond `frames_B`; computed in
+    float32.
     """
-    frames, mels = features_TxM.shape
-    rows = np.arange(changed_frames(frames, factor)) * factor
-    columns = _hz_to_mel(_centres(mels) / factor) * (mels + 1) / _EDGE - 1
-    return _interpolate(_interpolate(features_TxM.astype(np.float32), rows, 0), columns, 1).astype(np.float16)
+    _, frames, mels = features_BxTxM.shape
+    time = jnp.arange(frames)
+    # Not time · (1 + speed): its rounding would move the last frames of a long utterance.
+    ahead_BxT = speed_B[:, None] * time
+    low_BxT = time + jnp.floor(ahead_BxT).astype(int)
+    weight_BxTx1 = (ahead_BxT - jnp.floor(ahead_BxT))[:, :, None]
+    before_BxTxM, after_BxTxM = (
+        jnp.take_along_axis(features_BxTxM, jnp.clip(at_BxT, 0, stored_B[:, None] - 1)[:, :, None], axis=1)
+        for at_BxT in (low_BxT, low_BxT + 1)
+    )
+    slower_BxTxM = before_BxTxM * (1 - weight_BxTx1) + after_BxTxM * weight_BxTx1
+    band_BxM = _hz_to_mel(_centres(mels) / (1 + speed_B[:, None])) * ((mels + 1) / _hz_to_mel(_EDGE_HZ)) - 1
+    distance_BxMxM = jnp.abs(jnp.clip(band_BxM, 0, mels - 1)[:, None] - jnp.arange(mels)[:, None])
+    shares_BxMxM = jnp.maximum(1 - distance_BxMxM, 0)
+    moved_BxTxM = jnp.einsum("btm,bmn->btn", slower_BxTxM, shares_BxMxM, precision=jax.lax.Precision.HIGHEST)
+    return jnp.where((time < frames_B[:, None])[:, :, None], moved_BxTxM, 0).astype(features_BxTxM.dtype)
 
 
-def changed_frames(frames: int, factor: float) -> int:
-    """The number of frames that `change_speed` makes of `frames`."""
-    return max(round(frames / factor), 1)
+def changed_frames(frames_B: np.ndarray, speed_B: np.ndarray) -> np.ndarray:
+    """The number of frames that `change_speed` makes of `frames_B` (NumPy)."""
+    return np.maximum(np.rint(frames_B / (1 + speed_B)), 1).astype(np.int32)
 
 
-def _interpolate(values: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
-    last = values.shape[axis] - 1
-    positions = np.clip(positions, 0, last)
-    low = np.floor(positions).astype(int)
-    weight = (positions - low).astype(np.float32)
-    weight = weight[:, None] if axis == 0 else weight
-    high = np.minimum(low + 1, last)
-    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
+def speeds(options: AugmentOptions, seed: int, step: int, indices: Sequence[int]) -> np.ndarray:
+    """How much faster than recorded each of the utterances `indices` is in the batch of `step` [B], float64.
 
-
-def speed_factor(options: AugmentOptions, seed: int, step: int, index: int) -> float:
-    """The speed of utterance `index` in the batch of `step`: uniform in 1 ± `speed`, a function of its arguments."""
-    return 1.0 + options.speed * float(np.random.default_rng((seed, 2, step, index)).uniform(-1, 1))
+    Uniform in ±`speed`, each a function of (seed, step, index).
+    """
+    drawn = [np.random.default_rng((seed, 2, step, int(index))).uniform(-1, 1) for index in indices]
+    return options.speed * np.array(drawn)

@@ -8,8 +8,8 @@ from pathlib import Path
 from w2l_jax import alphabet as alphabets
 from w2l_jax.alphabet import REPETITIONS, Alphabet
 from w2l_jax.corpora import manifest
-from w2l_jax.dataset.batches import Order, Source
-from w2l_jax.dataset.mixing import MixedOrder
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError

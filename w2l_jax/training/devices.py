@@ -87,6 +87,11 @@ class Devices:
         rows = NamedSharding(self.mesh, PartitionSpec(_ROWS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
+    def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` of arrays spread over all devices, each of which computes what its own rows give."""
+        rows = PartitionSpec(_ROWS)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=rows, out_specs=rows)
+
     def replicate(self, tree: Any) -> Any:
         """The first process's arrays on every device, in buffers of their own."""
         if self.alone:

@@ -14,8 +14,8 @@ from w2l_jax import freezing, model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import differences, load
-from w2l_jax.dataset.batches import Order, Source
-from w2l_jax.dataset.mixing import MixedOrder
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import LAYERS, ModelConfig

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 
 from w2l_jax import model
-from w2l_jax.dataset.batches import Batch, Source, empty_batch, prefetch
+from w2l_jax.dataset.batches import Batch, Source, empty_batch
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 from w2l_jax.run import write_atomically
-from w2l_jax.training.augment import change_speed, changed_frames, speed_factor
+from w2l_jax.training import feed
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.evaluation import Evaluation, evaluate
@@ -62,28 +62,6 @@ def train(job: Job, report: Report = print, progress: Progress | None = None) ->
     return _Trainer(job, report, progress or (lambda *_: None)).run()
 
 
-def batches(job: Job, first: int) -> Iterator[Batch]:
-    """The batches of the steps from `first` (from 0) to the last: a function of the seed and the step alone.
-
-    Of several processes each reads its own rows, but knows the shape that all of them need.
-    """
-    options, entries = job.options, job.train.dataset.entries
-    for step in range(first, options.steps):
-        indices, transform = job.order.batch(step), None
-        frames = [entries[i].frames for i in indices]
-        if options.augment.speed:
-
-            def speed(index, step=step):
-                return speed_factor(options.augment, options.seed, step, int(index))
-
-            def transform(features_TxM, index, speed=speed):
-                return change_speed(features_TxM, speed(index))
-
-            frames = [changed_frames(count, speed(i)) for count, i in zip(frames, indices, strict=True)]
-        own = job.devices.own(indices)
-        yield job.train.batch(own, len(own), transform, job.train.shape(indices, frames))
-
-
 _MOST_SKIPPED = 10
 # Updates that the device may have before it: the one at work and the next.
 _IN_FLIGHT = 2
@@ -112,7 +90,7 @@ class _Trainer:
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
         traced = traced_updates(self.options.log.profile if self.devices.first else "", self.position.step)
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
-        stream = prefetch(batches(self.job, self.position.step), self.devices.place)
+        stream = feed.stream(self.job, self.position.step)
         try:
             with Signals() as signals, Saver(self.job.run) as self.saver:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
