@@ -70,7 +70,7 @@ def change_speed(stored, factors):
     batch = np.full((len(stored), max(*frames, *changed) + 3, stored[0].shape[1]), 7, np.float16)
     for row, item in enumerate(stored):
         batch[row, : len(item)] = item  # what follows must not be read
-    out = augment.change_speed(jnp.asarray(batch), *map(jnp.asarray, (frames, changed)), jnp.asarray(speed, jnp.float32))
+    out = jax.jit(augment.change_speed)(batch, frames, changed, speed.astype(np.float32))
     assert out.dtype == np.float16
     assert not any(np.asarray(out)[row, count:].any() for row, count in enumerate(changed))
     return [np.asarray(out)[row, :count] for row, count in enumerate(changed)]

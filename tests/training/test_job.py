@@ -20,7 +20,7 @@ from w2l_jax.dataset.prepare import PrepareConfig, prepare
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
-from w2l_jax.training import loop
+from w2l_jax.training import feed, loop
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
@@ -293,7 +293,7 @@ def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
     said = []
     job, result = run(keeping_english(options), said.append)
     entries = job.train.dataset.entries
-    for step, batch in enumerate(loop.batches(job, 0)):
+    for step, batch in enumerate(map(jax.device_get, feed.stream(job, 0))):
         chosen = [entries[i] for i in job.order.batch(step)]
         assert [entry.language for entry in chosen].count("en") == 2 and len(chosen) == 8
         texts = [job.alphabet.decode(ids[:n]) for ids, n in zip(batch.labels_BxL, batch.label_lengths_B, strict=True)]

@@ -1,6 +1,7 @@
 """Random changes of training features, on the device: speed, rooms, noise, microphones and masks."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -151,19 +152,15 @@ def _band(size: int, start_B: jax.Array, width_B: jax.Array) -> jax.Array:
     return (index >= start_B[:, None]) & (index < (start_B + width_B)[:, None])
 
 
-_EDGE_HZ = 8000.0
-
-
-def _hz_to_mel(hz):
-    """Slaney's scale, which the filters use: linear to 1 kHz, logarithmic above."""
-    return jnp.where(hz < 1000, hz * 3 / 200, 15 + jnp.log(jnp.maximum(hz, 1000) / 1000) * (27 / np.log(6.4)))
+# Slaney's mel scale, which the filters use: linear to 1 kHz, logarithmic above.
+_MELS_A_HZ, _MELS_A_FACTOR_E = 3 / 200, 27 / math.log(6.4)
+_EDGE = 15 + math.log(8) * _MELS_A_FACTOR_E  # 8 kHz
 
 
 def _centres(mels: int) -> np.ndarray:
     """Where the filters lie [M] in Hz: evenly on the mel scale between 0 and 8 kHz."""
-    edge = 15 + np.log(_EDGE_HZ / 1000) * 27 / np.log(6.4)
-    mel = np.arange(1, mels + 1) * edge / (mels + 1)
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+    mel = np.arange(1, mels + 1) * _EDGE / (mels + 1)
+    return np.where(mel < 15, mel / _MELS_A_HZ, 1000 * np.exp((mel - 15) / _MELS_A_FACTOR_E))
 
 
 def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.Array, speed_B: jax.Array) -> jax.Array:
@@ -184,9 +181,12 @@ def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.A
         for at_BxT in (low_BxT, low_BxT + 1)
     )
     slower_BxTxM = before_BxTxM * (1 - weight_BxTx1) + after_BxTxM * weight_BxTx1
-    band_BxM = _hz_to_mel(_centres(mels) / (1 + speed_B[:, None])) * ((mels + 1) / _hz_to_mel(_EDGE_HZ)) - 1
-    distance_BxMxM = jnp.abs(jnp.clip(band_BxM, 0, mels - 1)[:, None] - jnp.arange(mels)[:, None])
-    shares_BxMxM = jnp.maximum(1 - distance_BxMxM, 0)
+    hz_M = jnp.asarray(_centres(mels), jnp.float32)
+    from_BxM = hz_M / (1 + speed_B[:, None])
+    below_BxM = (jnp.minimum(from_BxM, 1000) - jnp.minimum(hz_M, 1000)) * _MELS_A_HZ
+    above_BxM = jnp.log(jnp.maximum(from_BxM, 1000) / jnp.maximum(hz_M, 1000)) * _MELS_A_FACTOR_E
+    band_BxM = jnp.clip(jnp.arange(mels) + (below_BxM + above_BxM) * ((mels + 1) / _EDGE), 0, mels - 1)
+    shares_BxMxM = jnp.maximum(1 - jnp.abs(band_BxM[:, None] - jnp.arange(mels)[:, None]), 0)
     moved_BxTxM = jnp.einsum("btm,bmn->btn", slower_BxTxM, shares_BxMxM, precision=jax.lax.Precision.HIGHEST)
     return jnp.where((time < frames_B[:, None])[:, :, None], moved_BxTxM, 0).astype(features_BxTxM.dtype)
 

@@ -48,6 +48,4 @@ def sent(job: Job, step: int) -> Sent:
 
 
 def _played(batch: Batch, stored_B: jax.Array, speed_B: jax.Array) -> Batch:
-    return batch._replace(
-        features_BxTxM=augment.change_speed(batch.features_BxTxM, stored_B, batch.frames_B, speed_B)
-    )
+    return batch._replace(features_BxTxM=augment.change_speed(batch.features_BxTxM, stored_B, batch.frames_B, speed_B))
