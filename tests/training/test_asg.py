@@ -22,7 +22,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.export import export, import_safetensors, to_safetensors
 from w2l_jax.run import Run
 from w2l_jax.training.evaluation import evaluate
-from w2l_jax.training.loop import batches
+from w2l_jax.training.feed import stream
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_it_trains_on_cached_activations_beside_an_old_language(base, tmp_path):
     options = dataclasses.replace(base, run=base.run)
     kept = keeping_english(options, cache_activations=True, activation_dtype="float32")
     job, _ = run(dataclasses.replace(kept, run=str(tmp_path / "run")))
-    batch, entries = next(batches(job, 0)), job.train.dataset.entries
+    batch, entries = next(stream(job, 0)), job.train.dataset.entries
     texts = [job.alphabet.decode(ids[:n]) for ids, n in zip(batch.labels_BxL, batch.label_lengths_B, strict=True)]
     assert texts == [entries[i].transcript for i in job.order.batch(0)] and any("add" in text for text in texts)
     plain = create(changed(kept, run=str(tmp_path / "plain"), cache_activations=False, activation_dtype="float16"))
