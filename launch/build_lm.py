@@ -10,7 +10,9 @@ from typing import TypeVar
 import cli
 from terminal import terminal
 from w2l_jax import alphabet, lm
+from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
+from w2l_jax.languages import language_name
 from w2l_jax.lm import adopt, card
 from w2l_jax.lm import sentences as text
 from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
@@ -59,7 +61,8 @@ def main() -> None:
     held_out = list(transcripts(options.held_out))
     common = {
         "evaluate": [sentence for _, sentence in held_out],
-        "numbers": language if options.spell_numbers else "",
+        "language": language,
+        "numbers": options.spell_numbers,
         "resources": part(options, Resources),
     }
     with terminal() as screen:
@@ -89,13 +92,25 @@ def spelling(options: Options) -> tuple[alphabet.Alphabet, str]:
     if options.language and options.run:
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
     if options.language:
-        return alphabet.preset(options.language), alphabet.language_name(options.language)
+        name = language_name(options.language)
+        return alphabet.preset(name) if name in alphabet.PRESETS else prepared_alphabet(options, name), name
     from w2l_jax.run import LATEST, Run  # which brings JAX along
 
     if not options.run and not Run.exists(LATEST):
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
     run = Run.open(options.run or LATEST)
     return run.alphabet, run.config()["data"]["language"]
+
+
+def prepared_alphabet(options: Options, language: str) -> alphabet.Alphabet:
+    """The alphabet of a language without a preset: that of prepared data among --text."""
+    for path in filter(text.is_prepared, map(Path, listed(options.text) if options.text else ())):
+        if (dataset := open_dataset(path)).language == language:
+            return dataset.alphabet
+    raise UserError(
+        f"--language={options.language}: {language} has no alphabet of its own here; give --run=<run> instead, a run "
+        "that was trained on it, or name a prepared folder of it (prepare.py --alphabet_from_data) in --text"
+    )
 
 
 def part(options: Options, cls: type[T]) -> T:

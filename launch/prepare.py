@@ -9,19 +9,20 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import rich.console
 import rich.progress
 import tyro
 
 import cli
+from preparing import preview
 from w2l_jax import config
-from w2l_jax.corpora import Utterance, catalog, manifest
+from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance, catalog
 from w2l_jax.dataset import filters, pieces, store, summary
 from w2l_jax.dataset.collect import Collection, CorpusSource, check_out, collect, write_excluded
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
-from w2l_jax.dataset.splits import SPLITS
+from w2l_jax.dataset.shards import Row, skipped_row
 from w2l_jax.errors import UserError
 
 DESCRIPTION = """Prepare speech for training and evaluation: check and filter it, compute features, write shards.
@@ -29,19 +30,28 @@ DESCRIPTION = """Prepare speech for training and evaluation: check and filter it
   python launch/prepare.py --manifest=de.jsonl --out=data/de --language=de           one dataset of a manifest
   python launch/prepare.py --corpus=alc --source=<folder> --out=data/alc             data/alc/train, dev and test
   python launch/prepare.py --config=configs/german.toml --source=<folder> --out=…    the corpora of a list, mixed
+  python launch/prepare.py --manifest=de.jsonl --language=de --preview               texts and transcripts side by side
 
-An interrupted preparation goes on where it stopped, a finished one of the same input stays. The corpora: {}.
+An interrupted preparation resumes, a finished one of the same input stays. The corpora: {}.
 """.format(", ".join(catalog.CORPORA))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(PrepareConfig, CorpusSource):
     manifest: Path | None = None
-    """JSON lines: audio_filepath (relative to the manifest), text, optional id, speaker, lang, split, source."""
+    """JSON lines or a table: audio_filepath (relative to it), text, optional id, speaker, offset and duration, …"""
     toml: Annotated[str, tyro.conf.arg(name="config")] = ""
     """TOML file with a list of corpora (configs/german.toml); their folders lie in --source."""
     out: Path | None = None
-    """Folder to write; an interrupted one goes on, a finished one of the same input stays."""
+    """Folder to write; an interrupted one is resumed, a finished one of the same input stays."""
+    as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
+    """Take all of the source as this split, whatever it says."""
+    strict: bool = False
+    """Stop at the first broken row, text or recording."""
+    max_skipped: float = MAX_SKIPPED
+    """Share of the rows, texts or recordings that may be broken; those are listed and skipped."""
+    preview: int = 0
+    """Show this many texts of each source beside their transcripts (alone: 20), and what would be skipped."""
     language: str = ""
     """Language of the transcripts (default: the corpora's, and english for --manifest)."""
     alphabet_from_data: bool = False
@@ -53,7 +63,7 @@ class Options(PrepareConfig, CorpusSource):
     allow_speaker_overlap: bool = False
     """Accept speakers who are in two splits."""
     split_long: bool = False
-    """Cut recordings over --max_seconds at pauses instead of leaving them out, where there are word times."""
+    """Cut recordings over --max_seconds at pauses instead of skipping them, where there are word times."""
     workers: int = 0
     """Processes (0: one a core)."""
     shard: str = ""
@@ -65,34 +75,59 @@ class Options(PrepareConfig, CorpusSource):
     summary_out: Path | None = None
     """Write the summary to files of this name: .csv, _labels.csv and .md."""
     examples: int = 3
-    """How many of the utterances left out to show for each reason."""
+    """How many of the skipped utterances to show for each reason."""
+
+    @property
+    def limit(self) -> float:
+        return 0.0 if self.strict else self.max_skipped
 
 
 def main() -> None:
-    options, corpora = with_file(cli.parse(Options, description=DESCRIPTION))
+    try:
+        prepare()
+    except UserError as error:
+        raise UserError(as_options(str(error))) from None
+
+
+def as_options(message: str) -> str:
+    """A message of the library, whose fields are this script's options."""
+    names = {field.name: "as" if field.name == "as_split" else field.name for field in dataclasses.fields(Options)}
+    named = "|".join(name for name in names if "_" in name or name in ("columns", "language", "root", "speaker"))
+    return re.sub(rf"(?<![\w-])({named})(?==|\)| decides)", lambda match: f"--{names[match[1]]}", message)
+
+
+def prepare() -> None:
+    argv = ["--preview=20" if argument == "--preview" else argument for argument in sys.argv[1:]]
+    options, corpora = with_file(cli.parse(Options, argv, description=DESCRIPTION))
     part, wanted = part_of(options.shard), wanted_splits(options)
-    if options.out is None and not options.dry_run:
-        raise UserError("give --out, the folder to write (or --dry_run, which writes none)")
+    if options.out is None and not (options.dry_run or options.preview):
+        raise UserError("give --out, the folder to write (or --dry_run or --preview, which write none)")
     collection = read(options, corpora)
     for note in collection.notes:
-        print(f"note: {note}")
+        print(f"note: {as_options(note)}")
     settings = configured(options, collection)
+    if options.preview:
+        preview.show(collection, settings, options.preview)
+        return
     splits = {split: part for split, part in collection.splits.items() if part and split in wanted}
     if not splits:
         raise UserError(f"there are no utterances for --splits={options.splits}")
     if options.dry_run:
         show(summary.of_texts(splits, settings, collection.skipped), options)
         return
-    datasets = {split: write(items, options.out / split, settings, part, options) for split, items in splits.items()}
+    rows = collection.skipped if options.manifest else ()
+    datasets = {
+        split: write(items, options.out / split, settings, part, options, rows) for split, items in splits.items()
+    }
     if not all(datasets.values()):
         print(f"part {options.shard} is written, others are missing; whichever command ends last writes the index")
         return
     if options.manifest is None:
         print(
-            f"everything left out, files without an utterance too: {write_excluded(options.out, collection, datasets)}"
+            f"everything skipped, files without an utterance too: {write_excluded(options.out, collection, datasets)}"
         )
     if options.summary or options.summary_out:
-        show(summary.of_datasets(datasets, collection.skipped), options)
+        show(summary.of_datasets(datasets, () if options.manifest else collection.skipped), options)
 
 
 def with_file(options: Options) -> tuple[Options, list[CorpusSource]]:
@@ -126,7 +161,7 @@ def part_of(shard: str) -> tuple[int, int]:
 
 def read(options: Options, corpora: list[CorpusSource]) -> Collection:
     if options.manifest is not None:
-        return Collection({"": manifest.read(options.manifest)})
+        return of_manifest(options)
     if not all(c.corpus and c.source for c in corpora) or not corpora:
         raise UserError(
             "nothing to prepare: give --manifest=<file>, --corpus=<name> --source=<folder>, or a --config with a list "
@@ -140,7 +175,27 @@ def read(options: Options, corpora: list[CorpusSource]) -> Collection:
         max_seconds=options.max_seconds if options.split_long else None,
         seconds=pieces.annotated_seconds if options.dry_run else pieces.recorded_seconds,
         allow_speaker_overlap=options.allow_speaker_overlap,
+        max_skipped=options.limit,
     )
+
+
+def of_manifest(options: Options) -> Collection:
+    """All of a manifest, as one dataset; its rows keep their splits."""
+    reading = catalog.read("manifest", options.manifest, options.limit)
+    utterances = reading.utterances
+    if options.as_split:
+        utterances = [dataclasses.replace(utterance, split=options.as_split) for utterance in utterances]
+    marked = Counter(utterance.split for utterance in utterances if utterance.split)
+    notes = (
+        [
+            f"{', '.join(f'{n:,} rows are marked {s}' for s, n in marked.items())}: training and testing take only "
+            "theirs (--corpus=manifest writes a dataset for each split)"
+        ]
+        if len(marked) > 1
+        else []
+    )
+    rows = [skipped_row(row, options.manifest.stem) for row in reading.skipped]
+    return Collection({"": utterances}, rows, notes)
 
 
 def configured(options: Options, collection: Collection) -> PrepareConfig:
@@ -154,7 +209,12 @@ def configured(options: Options, collection: Collection) -> PrepareConfig:
 
 
 def write(
-    utterances: Sequence[Utterance], folder: Path, settings: PrepareConfig, part: tuple[int, int], options: Options
+    utterances: Sequence[Utterance],
+    folder: Path,
+    settings: PrepareConfig,
+    part: tuple[int, int],
+    options: Options,
+    skipped: Sequence[Row],
 ) -> store.Dataset | None:
     counts = []
     start = time.perf_counter()
@@ -165,7 +225,16 @@ def write(
             counts.append(done)
             shown.update(task, completed=done, total=total, description=description)
 
-        dataset = prepare_part(utterances, folder, settings, part, workers=options.workers, progress=progress)
+        dataset = prepare_part(
+            utterances,
+            folder,
+            settings,
+            part,
+            workers=options.workers,
+            progress=progress,
+            skipped=skipped,
+            max_skipped=options.limit,
+        )
     seconds = time.perf_counter() - start
     for warning in caught:
         print(f"warning: {warning.message}")
@@ -192,14 +261,14 @@ def report(dataset: store.Dataset, examples: int) -> None:
     print(f"kept {len(dataset):,} utterances, {dataset.hours:.2f} h, speakers known: {len(dataset.speakers):,}")
     if dataset.excluded:
         listed = dataset.folder / store.EXCLUDED
-        print(f"left out {sum(dataset.excluded.values()):,}, listed in {listed}:\n{filters.table(dataset.excluded)}")
+        print(f"skipped {sum(dataset.excluded.values()):,}, listed in {listed}:\n{filters.table(dataset.excluded)}")
         shown = Counter()
         for row in map(json.loads, listed.read_bytes().splitlines()):
             shown[row["reason"]] += 1
             if shown[row["reason"]] <= examples:
                 print(f"    {row['id']}: {row['reason']}: {row['message']}")
     else:
-        print("left out none")
+        print("skipped none")
     print(f"fingerprint {dataset.fingerprint}")
 
 

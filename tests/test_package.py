@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 # Every import points down this order; modules of one line may import each other without circles.
 ORDER = [
     {"errors"},
-    {"alphabet", "text", "spelling", "audio", "pauses", "workers"},
+    {"languages", "alphabet", "text", "spelling", "audio", "pauses", "workers"},
     {"features", "features_jax", "model", "losses", "metrics"},
     {"transfer", "freezing", "run", "corpora", "dataset", "inference", "network", "activations"},
     {"lm"},

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from w2l_jax import alphabet
-from w2l_jax.text import alphabet_from_data, normalize
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.spelling import AUDIBLE
+from w2l_jax.text import alphabet_from_data, clean, normalize, tags_in
 
 GERMAN = alphabet.preset("de")
 
@@ -20,6 +22,11 @@ GERMAN = alphabet.preset("de")
         ("  ", ""),
         ("20 km²", "20 km²"),
         ("Łódź", "łodz"),
+        ("Zei\u00adtung\u200b le\u2060sen\ufeff\u200e", "zeitung lesen"),
+        ("o\ufb03ce \ufb01x, Œuvre, Cæsar", "office fix oeuvre caesar"),
+        ("ｆｕｌｌ", "full"),
+        ("x\u030cy e\u0331", "xy e"),
+        ("100 %", "100 %"),
     ],
 )
 def test_normalize(raw, clean):
@@ -52,4 +59,69 @@ def test_alphabet_from_data_writes_all_of_it(texts, language):
     found = alphabet_from_data(texts, language)
     assert found == alphabet_from_data(texts[::-1], language)
     for text in texts:
-        assert all(unicodedata.category(c)[0] == "C" for c in found.unknown(normalize(text, found)))
+        unknown = found.unknown(normalize(text, found))
+        assert all(unicodedata.category(c)[0] == "C" or c in AUDIBLE for c in unknown)
+
+
+PERSIAN = Alphabet(" 'ادمنویرخبسل")
+
+
+def test_a_joiner_stays_where_the_alphabet_has_it():
+    assert normalize("می\u200cرود", PERSIAN) == "میرود"
+    assert normalize("می\u200cرود", Alphabet(PERSIAN.characters + "\u200c")) == "می\u200cرود"
+    assert alphabet_from_data(["می\u200cرود", "\ufeffخوب"], "persian").characters == " 'بخدرموی"
+
+
+@pytest.mark.parametrize(
+    ("language", "raw", "lower"),
+    [
+        ("tr", "IĞDIR İzmir", "ığdır izmir"),
+        ("azerbaijani", "İLK ISI", "ilk ısı"),
+        ("en", "IZMIR İ", "izmir i"),
+        ("el", "ΟΔΟΣ", "οδος"),
+    ],
+)
+def test_small_letters_are_the_languages(language, raw, lower):
+    known = Alphabet(" abcçdefgğhıijklmnoprstuüvyzşöαβοδς" if language != "en" else alphabet.PRESETS["english"])
+    assert normalize(raw, known, language) == lower
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "tags"),
+    [
+        ("[noise] so we went", "so we went", ["[noise]"]),
+        ("it was (laughs) fine", "it was fine", ["(laughs)"]),
+        ("{breath} and then <unk>", "and then", ["{breath}", "<unk>"]),
+        ("(Laughter and applause) *coughs* ++NOISE++ hm", "hm", ["(Laughter and applause)", "*coughs*", "++NOISE++"]),
+        ("[inaudible 00:12] <i>yes</i> ♪", "yes", ["[inaudible 00:12]", "<i>", "</i>", "♪"]),
+        ("we went (as usual) home", "we went as usual home", []),
+        ("it is *very* good", "it is very good", []),
+        ("3 < 5 and 7 > 2", "3 < 5 and 7 > 2", []),
+        ("ein (Räuspern) Wort", "ein wort", ["(Räuspern)"]),
+    ],
+)
+def test_tags_are_not_spoken(raw, said, tags):
+    assert clean(raw, GERMAN) == said
+    assert tags_in(raw) == tags
+    if tags:
+        assert clean(raw, GERMAN, tags="keep") != said
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("he said 'so' and ‘went’ home", "he said so and went home"),
+        ("don’t, the dogs' bone", "don't the dogs' bone"),
+        ("'tis o'clock", "'tis o'clock"),
+        ("„so“ “so” «so» ‹so›", "so so so so"),
+        ("'‘so’'", "so"),
+    ],
+)
+def test_quotation_marks_are_no_apostrophes(raw, said):
+    assert clean(raw, alphabet.preset("en")) == said
+
+
+@given(st.text() | st.text("'’‘ab ()[]<>.", max_size=20))
+def test_cleaning_twice_changes_nothing(text):
+    once = clean(text, GERMAN, "de")
+    assert clean(once, GERMAN, "de") == once

@@ -1,7 +1,7 @@
-"""Characters to ids and back, and the languages whose alphabets are known.
+"""Characters to ids and back, and the alphabets of some languages.
 
 Id 0 is the CTC blank; characters follow in alphabet order, and a new language appends its own, so that an
-English network's output columns keep their places (REFERENCE: 28 English labels, German adds ä ö ü ß). An alphabet for
+English network's output columns keep their places (28 English labels, German adds ä ö ü ß). An alphabet for
 ASG has repetition symbols in the blank's place: `hello` is written `hel2o` (Collobert et al. 2016, §2.2 and §2.3).
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from w2l_jax.errors import UserError
+from w2l_jax.languages import language_name
 
 BLANK = 0
 REPETITIONS = 2  # of ASG: one symbol for a letter said twice, one for thrice
@@ -28,15 +29,6 @@ PRESETS = {
     "italian": _ENGLISH + "àèéìíîòóùú",
     "dutch": _ENGLISH + "áéëèíïóöúü",
     "mandarin": _ENGLISH + "ü",  # pinyin without tones
-}
-_CODES = {
-    "en": "english",
-    "de": "german",
-    "fr": "french",
-    "es": "spanish",
-    "it": "italian",
-    "nl": "dutch",
-    "zh": "mandarin",
 }
 
 # Letters that Unicode does not decompose, and the ones they resemble in shape or sound.
@@ -81,7 +73,7 @@ class Alphabet:
             unknown = self.unknown(text)
             raise UserError(
                 f"{text!r} holds {unknown!r}, not in the alphabet {self.characters!r}; normalise the text, "
-                "choose the language it is written in (--data.language), or leave the utterance out"
+                "choose the language it is written in, or skip the utterance"
             ) from None
         return np.array(list(self._shortened(ids)) if self.repetitions else ids, np.int32)
 
@@ -129,18 +121,15 @@ class Alphabet:
             raise UserError(f"not an alphabet file: {error}; take it from a complete run folder") from None
 
 
-def language_name(language: str) -> str:
-    """Returns the preset's name for a name or code (`de`, `de-AT`, `German`); raises UserError with the choices."""
-    name = language.lower().strip()
-    name = _CODES.get(name.split("-")[0].split("_")[0], name)
-    if name not in PRESETS:
-        raise UserError(f"unknown language {language!r}; known: {', '.join(PRESETS)}")
-    return name
-
-
 def preset(language: str) -> Alphabet:
-    """Returns the alphabet of a language preset such as `german` or `de`."""
-    return Alphabet(PRESETS[language_name(language)])
+    """Returns the alphabet of a language preset such as `german` or `de`; raises UserError where there is none."""
+    name = language_name(language)
+    if name not in PRESETS:
+        raise UserError(
+            f"the language {language!r} has no alphabet here; those of {', '.join(PRESETS)} are known, any other is "
+            "taken from the data or from a run"
+        )
+    return Alphabet(PRESETS[name])
 
 
 def resembling(char: str, known: str) -> str:

@@ -3,19 +3,113 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Literal
 
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.errors import UserError
+from w2l_jax.languages import language_code
+from w2l_jax.spelling import AUDIBLE, spell_numbers
+
+Tags = Literal["drop", "keep", "skip_utterance"]
 
 # Typographic variants that Unicode does not count as the plain apostrophe.
 _APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
+
+# Single quotation marks come in pairs at the edges of words, or beside no letter; they are no apostrophes.
+_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
+
+_LIGATURES = {"æ": "ae", "œ": "oe", "ß": "ss"}  # of letters; those of typography Unicode itself decomposes
+_TYPOGRAPHIC = re.compile("[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufdff\ufe70-\ufefc\uff01-\uff9f]")
+
+# Marks that are written in brackets and not heard as these words. Round brackets and stars have spoken words too.
+_TAG = re.compile(
+    r"<(?!\s)[^<>]{1,60}(?<!\s)>|\[[^\[\]]{1,60}\]|\{[^{}]{1,60}\}|\+\+\w+\+\+|\((?P<round>[^()]{1,60})\)|"
+    r"\*(?P<starred>[^*]{1,60})\*|[♩♪♫♬]"
+)
+_NOISES = frozenset(
+    """laugh laughs laughing laughter chuckle chuckles giggles noise noises breath breathes breathing inhales exhales
+    cough coughs coughing sneeze sneezes sniff sigh sighs yawns throat clears clearing lipsmack click beep static music
+    applause silence pause crosstalk inaudible unintelligible indistinct unclear background audience foreign
+    lacht lachen gelächter geräusch geräusche atmen atmet räuspern räuspert husten hustet seufzt musik applaus stille
+    pause unverständlich rire rires bruit bruits souffle toux musique applaudissements soupir inaudible incompréhensible
+    risa risas ruido música aplausos tos suspiro ininteligible silencio risate rumore musica applausi tosse silenzio
+    gelach lawaai muziek applaus hoest zucht onverstaanbaar stilte and und et y e en loud soft""".split()
+)
+
+
+def clean(text: str, alphabet: Alphabet, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
+    """Brings any text into `alphabet`: what is `spoken` of it, then `normalize`.
+
+    What is then still outside the alphabet is what cannot be written well, for the caller to report. Raises UserError
+    if numbers are asked for and nobody can spell them in `language`.
+    """
+    return normalize(spoken(text, language, numbers=numbers, tags=tags), alphabet, language)
+
+
+def spoken(text: str, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
+    """Returns a text without tags (but for `keep`) and quotation marks, with `numbers` spelled on demand."""
+    if tags != "keep":
+        text = _TAG.sub(lambda match: " " if _is_tag(match) else match[0], text)
+    text = unquoted(text)
+    return spell_numbers(text, language) if numbers else text
+
+
+def unquoted(text: str) -> str:
+    """Returns a text without single quotation marks, which would be taken for apostrophes."""
+    while (inside := _QUOTED.sub(r" \1 ", text)) != text:
+        text = inside
+    return text
+
+
+def tags_in(text: str) -> list[str]:
+    """Returns the noises and other marks in brackets that a text holds, such as `[noise]`, `(laughs)`, `<unk>`."""
+    return [match[0] for match in _TAG.finditer(text) if _is_tag(match)]
+
+
+def _is_tag(match: re.Match) -> bool:
+    inside = match["round"] or match["starred"]
+    return inside is None or all(word in _NOISES for word in re.findall(r"\w+", inside.lower()))
+
+
+def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
+    """Brings a transcript into `alphabet` as far as that loses nothing that is heard.
+
+    Lower case as the language has it, Unicode-composed, without invisible characters; every punctuation mark but the
+    apostrophe and what is spoken (%, &, …) becomes a space; a letter whose accent the alphabet lacks loses the accent
+    (é → e in German), a ligature is two letters; white space is collapsed. What is then still outside the alphabet
+    stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
+    """
+    return " ".join("".join(_written(char, alphabet) for char in _composed(text, language)).split())
+
+
+def _written(char: str, alphabet: Alphabet) -> str:
+    if char in alphabet.ids:
+        return char
+    category = unicodedata.category(char)
+    if char.isspace() or (category[0] == "P" and char not in AUDIBLE):
+        return " "
+    if category in ("Cf", "Cc") or "\u0300" <= char <= "\u036f" or "\ufe00" <= char <= "\ufe0f" or char == "\u0640":
+        return ""  # not heard: joiners, soft hyphens, accents that compose with nothing, the Arabic tatweel
+    marked = unicodedata.normalize("NFD", char)
+    plainer = (unicodedata.normalize("NFC", marked[:count]) for count in range(len(marked), 0, -1))
+    letter = next((letter for letter in plainer if letter in alphabet.ids), "")
+    pair = _LIGATURES.get(char, "")
+    return letter or (pair if pair and not alphabet.unknown(pair) else char)
+
+
+def _composed(text: str, language: str = "") -> str:
+    text = unicodedata.normalize("NFC", _TYPOGRAPHIC.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text))
+    if language and language_code(language) in ("tr", "az"):
+        text = text.replace("İ", "i").replace("I", "ı")
+    # "İ".lower() is "i" and a combining dot, hence composed again.
+    return _APOSTROPHES.sub("'", unicodedata.normalize("NFC", text.lower()))
 
 
 def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
     """Returns the language's alphabet with the further characters of `texts` appended, in the order of Unicode.
 
     For a language without a preset only space, apostrophe and the characters of the texts. Case, punctuation and
-    control characters do not count; accents, digits and symbols do.
+    invisible characters do not count; accents, digits and symbols do.
     """
     try:
         base = preset(language)
@@ -23,32 +117,6 @@ def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
         base = Alphabet(" '")
     found: set[str] = set()
     for text in texts:
-        found.update(_composed(text))
-    letters = {c for c in found if not c.isspace() and unicodedata.category(c)[0] not in "PC"}
+        found.update(_composed(text, language))
+    letters = {c for c in found if not c.isspace() and unicodedata.category(c)[0] not in "PC" and c != "\u0640"}
     return base.extend(Alphabet("".join(sorted(letters)))) if letters else base
-
-
-def normalize(text: str, alphabet: Alphabet) -> str:
-    """Brings a transcript into `alphabet` as far as that loses nothing a listener hears (REFERENCE §3).
-
-    Lower case, Unicode-composed; every punctuation mark but the apostrophe becomes a space; a letter whose accent
-    the alphabet lacks loses the accent (é → e in German, ǚ → ü in pinyin); white space is collapsed. What is then still
-    outside the alphabet stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
-    """
-    known = alphabet.characters
-    out = []
-    for char in _composed(text):
-        if char in known:
-            out.append(char)
-        elif char.isspace() or unicodedata.category(char)[0] == "P":
-            out.append(" ")
-        else:
-            marked = unicodedata.normalize("NFD", char)
-            plainer = (unicodedata.normalize("NFC", marked[:count]) for count in range(len(marked), 0, -1))
-            out.append(next((letter for letter in plainer if letter in alphabet.ids), char))
-    return " ".join("".join(out).split())
-
-
-def _composed(text: str) -> str:
-    # "İ".lower() is "i" and a combining dot, hence lower-case before composing.
-    return _APOSTROPHES.sub("'", unicodedata.normalize("NFC", text.lower()))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpora.deliveries import damages, listed, read_damaged, record, write
-from w2l_jax.corpora import Utterance, catalog, kaldi
+from w2l_jax.corpora import Utterance, kaldi
 from w2l_jax.errors import UserError
 
 FILES = {
@@ -42,7 +42,7 @@ def essence(utterances):
 
 def test_every_line_is_used_or_listed(tmp_path):
     root = deliver(tmp_path)
-    reading = catalog.read("kaldi", root)
+    reading = kaldi.read(root)
     assert essence(reading.utterances) == EXPECTED
     assert reading.utterances[0] == Utterance(
         "anna-1", root / "audio/one.wav", "guten  morgen", "anna", "de", "train", "data"
@@ -58,13 +58,17 @@ def test_every_line_is_used_or_listed(tmp_path):
     assert len(reading.skipped) == 6
 
 
-def test_one_directory_leaves_the_split_open(tmp_path, monkeypatch):
-    root = deliver(tmp_path)
-    monkeypatch.chdir(root / "train")
-    assert [(u.id, u.split, u.source) for u in kaldi.read(Path()).utterances] == [
-        ("anna-1", "", "train"),
-        ("anna-2", "", "train"),
-    ]
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("mine", ""), ("train_si284", "train"), ("dev-other", "dev"), ("eval2000", "test"), ("trainee", "")],
+)
+def test_what_a_directory_is_called_is_its_split(tmp_path, name, split):
+    source = (deliver(tmp_path) / "train").rename(tmp_path / "data" / name)
+    for reading in (kaldi.read(source), kaldi.read(tmp_path / "data")):
+        assert {u.split for u in reading.utterances if u.speaker == "anna"} == {split}
+        assert any(
+            f"{source}: {f'all of it is {split}' if split else 'split by speaker'}" in note for note in reading.notes
+        )
 
 
 def test_relative_paths_start_where_the_user_says(tmp_path):
@@ -105,11 +109,11 @@ def test_bad_lines_are_named(tmp_path, name, content, message):
         (root / "train/utt2spk").write_text("anna-1 anna\ncall-1 anna")
     write(root / "train" / name, content)
     with pytest.raises(UserError, match=message):
-        kaldi.read(root)
+        kaldi.read(root).check(root, max_skipped=0)
 
 
 def test_bad_deliveries(tmp_path):
-    with pytest.raises(UserError, match=r"no Kaldi data directory: wav\.scp is neither in it nor in its train, dev or"):
+    with pytest.raises(UserError, match=r"no Kaldi data directory: wav\.scp is neither in it nor in a folder of it"):
         kaldi.read(tmp_path)
     root = deliver(tmp_path)
     for name in ("text", "utt2spk"):

@@ -121,7 +121,7 @@ def test_every_line_is_in_the_index_or_excluded_with_a_reason(tmp_path):
     lines = [{"audio_filepath": name, "text": text} for name, (text, _) in expected.items()]
     path = write_manifest(folder / "all.jsonl", lines)
     with pytest.warns(UserWarning, match=r"1 of 3 recordings are sampled below 16 kHz") as caught:
-        dataset = prepare(manifest.read(path), tmp_path / "p", DROP, workers=1, shard_size=4)
+        dataset = prepare(manifest.read(path), tmp_path / "p", DROP, workers=1, shard_size=4, max_skipped=1)
     assert len(caught) == 1
     rows = [json.loads(line) for line in (tmp_path / "p/excluded.jsonl").read_text().splitlines()]
     found = {e.id: "" for e in dataset.entries} | {row["id"]: row["reason"] for row in rows}
@@ -133,10 +133,13 @@ def test_every_line_is_in_the_index_or_excluded_with_a_reason(tmp_path):
 
 
 def test_unknown_characters_stop_before_any_work(tmp_path, utterances):
-    strange = [dataclasses.replace(utterances[0], text="№ 9"), *utterances[1:]]
-    with pytest.raises(UserError, match=r"1 of 24 texts(.|\n)*u000: 9 № in(.|\n)*drop_utterance"):
+    strange = [*(dataclasses.replace(u, text="№ 9") for u in utterances[:2]), *utterances[2:]]
+    with pytest.raises(UserError, match=r"2 of 24 texts(.|\n)*9 in 2 texts, such as u000(.|\n)*drop_utterance"):
         prepare(strange, tmp_path / "p")
+    with pytest.raises(UserError, match=r"1 of 23 texts"):
+        prepare(strange[1:], tmp_path / "p", max_skipped=0)
     assert not (tmp_path / "p").exists()
+    assert prepare(strange[1:], tmp_path / "p", workers=1).excluded == {"unknown characters": 1}
 
 
 def test_nothing_left(tmp_path, utterances):
@@ -144,8 +147,11 @@ def test_nothing_left(tmp_path, utterances):
     with pytest.raises(UserError, match=r"all 24 utterances were left out:\n +24  empty text"):
         prepare(silent, tmp_path / "p")
     absent = [dataclasses.replace(u, audio=Path("absent") / u.audio.name) for u in utterances]
-    with pytest.raises(UserError, match=r"24  missing audio\nthe first: u000: absent/u000\.wav: no such.*lists them"):
+    with pytest.raises(UserError, match=r"24 of 24 recordings are missing, .*; the first: u000: absent/u000\.wav"):
         prepare(absent, tmp_path / "p", workers=1)
+    assert not (tmp_path / "p").exists()
+    with pytest.raises(UserError, match=r"24  missing audio\nthe first: u000: absent/u000\.wav: no such.*lists them"):
+        prepare(absent, tmp_path / "p", workers=1, max_skipped=1)
     assert len((tmp_path / "p/excluded.jsonl").read_text().splitlines()) == 24
     # The corpus is put in its place, and the same folder serves.
     assert len(prepare(utterances, tmp_path / "p", workers=1)) == 24
@@ -159,14 +165,14 @@ def test_duplicate_ids(tmp_path, utterances):
 
 
 def test_what_is_new_leaves_old_keys_alone():
-    """Folders of before `alphabet` and `spell_numbers` stay what they were, and pieces differ from whole files."""
+    """Options that are not in use enter no key, and pieces differ from whole files."""
     assert set(PrepareConfig().settings) == {"language", "max_seconds", "unknown_characters", "features"}
     assert set(PrepareConfig(spell_numbers=True).settings) - set(PrepareConfig().settings) == {"spell_numbers"}
     config = {"language": "english", "max_seconds": 35.0, "unknown_characters": "error"}
     config["features"] = {"mels": 128, "order": "mel_of_db"}
     utterance = Utterance("a", Path("absent.wav"), "Ä", "s", "en", "", "c", words=(("ä", 0.0, 1.0),))
     row = ["a", "Ä", "s", "c", "en", "", -1, -1]
-    key = hashlib.sha256(json.dumps([1, config, [row, row]], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([1.2, config, [row, row]], sort_keys=True).encode()).hexdigest()
     assert digest(PrepareConfig(), [stamp(utterance)] * 2) == key
     piece = dataclasses.replace(utterance, start=1.5, end=2.0)
     assert stamp(piece) == [*row, 1.5, 2.0]
@@ -214,7 +220,7 @@ def test_numbers_and_other_alphabets(tmp_path, utterances):
 
 def test_settings_are_checked():
     assert PrepareConfig(language="de") == PrepareConfig(language="German")
-    with pytest.raises(UserError, match=r"unknown language .klingon.; known: english.*--alphabet_from_data"):
+    with pytest.raises(UserError, match=r"the language .klingon. has no alphabet here; those of english.* the data"):
         _ = PrepareConfig(language="klingon").labels
     with pytest.raises(UserError, match="max_seconds must be positive"):
         PrepareConfig(max_seconds=0)
@@ -416,7 +422,7 @@ def test_open_or_prepare(reference, corpus, tmp_path):
     (tmp_path / "half/shard-00000-of-00002.array_record").write_bytes(b"")
     for name, message in {
         "absent.jsonl": "no such file or folder",
-        "a.wav": "neither a .jsonl manifest nor a prepared folder",
+        "a.wav": "neither a manifest nor a prepared folder",
         "half": "its preparation was interrupted",
         ".": "not a prepared dataset",
     }.items():
@@ -457,7 +463,7 @@ def test_the_script(tmp_path):
     done = script(*options, "--language=de")
     assert (done.returncode, done.stderr) == (0, "")
     assert "kept 7 utterances, 0.00 h, speakers known: 4" in done.stdout
-    assert "left out 1, listed in" in done.stdout
+    assert "skipped 1, listed in" in done.stdout
     assert "u003: unreadable audio:" in done.stdout
     assert "1 of 7 recordings are sampled below 16 kHz" in done.stdout
     assert f"fingerprint {open_dataset(tmp_path / 'p').fingerprint}" in done.stdout

@@ -26,7 +26,8 @@ def write_manifest(path, texts):
     [
         ("Er ging. Sie blieb.", ["Er ging. ", "Sie blieb."]),
         ("»Wer da?« »Ich!« Er kam … Über ihm", ["»Wer da?« ", "»Ich!« ", "Er kam … ", "Über ihm"]),
-        ("am 3. mai um 5. Uhr", ["am 3. mai um 5. ", "Uhr"]),
+        ("am 3. mai um 5. Uhr", ["am 3. mai um 5. Uhr"]),
+        ("Er war 17. Sie war 1984. Dann", ["Er war 17. Sie war 1984. ", "Dann"]),
         ("ein Wort. ein Wort", ["ein Wort. ein Wort"]),
         ("3.14 und A.B", ["3.14 und A.B"]),
         ("", [""]),
@@ -65,11 +66,11 @@ def test_plain_and_packed_text_read_alike(tmp_path):
 def test_numbers_are_spelled_out_on_demand(tmp_path):
     pytest.importorskip("num2words")
     (tmp_path / "a.txt").write_text("Zimmer 12 ist 3,5 Meter hoch.\n", "utf-8")
-    assert read(tmp_path / "a.txt", numbers="de")[0] == ["zimmer zwölf ist drei komma fünf meter hoch"]
-    assert text.number_language("de", GERMAN) == "de"
-    assert text.number_language("de", Alphabet(GERMAN.characters + "0123456789")) == ""
+    assert read(tmp_path / "a.txt", language="de", numbers=True)[0] == ["zimmer zwölf ist drei komma fünf meter hoch"]
+    assert text.spells_numbers(True, "German", GERMAN)
+    assert not text.spells_numbers(True, "de", Alphabet(GERMAN.characters + "0123456789"))
     with pytest.raises(UserError, match="num2words does not know"):
-        text.number_language("tlh", GERMAN)
+        text.spells_numbers(True, "tlh", GERMAN)
 
 
 def test_a_transcript_is_one_sentence_and_held_out_ones_are_left_out(tmp_path):

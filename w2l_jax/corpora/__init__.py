@@ -1,7 +1,22 @@
 """Corpora: one module per family; each turns a folder or a list into utterances."""
 
+import collections
 import dataclasses
+import re
 from pathlib import Path
+
+from w2l_jax.errors import UserError
+
+SPLITS = ("train", "dev", "test")
+_SPLIT = re.compile(r"(train|dev|val|test|eval)(ing|el|elopment|id|idation|uation)?(?![a-z])", re.IGNORECASE)
+MAX_SKIPPED = 0.05
+"""Share of the rows, or of the utterances, above which skipping them is an error."""
+
+
+def split_named(name: str) -> str:
+    """Returns the split that a name such as `test_clean`, `Validation` or `eval2000` begins with, "" if none."""
+    match = _SPLIT.match(name)
+    return {"val": "dev", "eval": "test"}.get(found := match[1].lower(), found) if match else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +49,8 @@ class Skipped:
     reason: str
     message: str
     id: str = ""
+    broken: bool = False
+    """Whether it should have given one: too many of these are an error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +61,22 @@ class Reading:
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     """What a user should know, such as two annotations that disagree: a sentence each, with the place."""
+
+    def check(self, source: Path, max_skipped: float = MAX_SKIPPED) -> "Reading":
+        """Returns itself; raises UserError if a larger share of its rows than `max_skipped` is broken."""
+        broken = [row for row in self.skipped if row.broken]
+        total = len(self.utterances) + len(broken)
+        if too_many(len(broken), total, max_skipped):
+            counts = collections.Counter(row.reason for row in broken)
+            first = {row.reason: row.message for row in reversed(broken)}
+            raise UserError(
+                f"{source}: {len(broken):,} of {total:,} rows cannot be used, and at most {max_skipped:.0%} may be "
+                "skipped (max_skipped):"
+                + "".join(f"\n  {n:>8,}  {reason}, the first: {first[reason]}" for reason, n in counts.most_common())
+            )
+        return self
+
+
+def too_many(count: int, total: int, max_skipped: float) -> bool:
+    """Whether `count` of `total` are more than the share `max_skipped` (0: none), and more than one."""
+    return count > (max(1, max_skipped * total) if max_skipped else 0)

@@ -3,14 +3,15 @@
 import dataclasses
 import importlib
 from pathlib import Path
+from typing import Any
 
-from w2l_jax.corpora import Reading
+from w2l_jax.corpora import MAX_SKIPPED, Reading
 from w2l_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A corpus that `prepare.py --corpus=<name>` knows; `reader` is `module:function` under `w2l_jax.corpora`."""
+    """A corpus that is read by its name; `reader` is `module:function` under `w2l_jax.corpora`."""
 
     reader: str
     language: str
@@ -25,7 +26,7 @@ CORPORA: dict[str, Corpus] = {
     "mls": Corpus("mls:read", "", "Multilingual LibriSpeech"),
     "ljspeech": Corpus("ljspeech:read", "", "LJSpeech and others in its layout: metadata.csv and wavs/"),
     "kaldi": Corpus("kaldi:read", "", "Kaldi data directories: wav.scp, text, utt2spk, segments"),
-    "manifest": Corpus("manifest:reading", "", "a JSON-lines manifest"),
+    "manifest": Corpus("manifest:reading", "", "a manifest: JSON lines, CSV or TSV"),
     "alc": Corpus("bas.corpora:alc", "german", "ALC: read and spontaneous, partly intoxicated, in a car"),
     "hempel": Corpus("bas.corpora:hempel", "german", "HEMPEL: spontaneous, over the telephone"),
     "pd1": Corpus("bas.corpora:pd1", "german", "PD1: read sentences"),
@@ -39,13 +40,15 @@ CORPORA: dict[str, Corpus] = {
 }
 
 
-def read(name: str, source: str | Path, **options) -> Reading:
+def read(name: str, source: str | Path, max_skipped: float = MAX_SKIPPED, **options: Any) -> Reading:
     """Reads the delivery `source` (a folder, or what the corpus comes as) of the corpus `name`.
 
-    `options` are the reader's own, such as `include_dev` of LibriSpeech. Raises UserError for an unknown name, and
-    where `source` is no such delivery, with what was looked for.
+    `options` are the reader's own, such as `include_dev` of LibriSpeech. Raises UserError for an unknown name, where
+    `source` is no such delivery, with what was looked for, and if more than the share `max_skipped` of its rows is
+    broken (0: one).
     """
     if name not in CORPORA:
         raise UserError(f"unknown corpus {name!r}; known: {', '.join(CORPORA)}")
     module, function = CORPORA[name].reader.split(":")
-    return getattr(importlib.import_module(f"w2l_jax.corpora.{module}"), function)(Path(source), **options)
+    read_it = getattr(importlib.import_module(f"w2l_jax.corpora.{module}"), function)
+    return read_it(Path(source), **options).check(Path(source), max_skipped)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.corpora import Reading
-from w2l_jax.corpora.archives import SPLITS, Collector, Listing, Place, lines, listing, recordings, without_ending
+from w2l_jax.corpora import SPLITS, Reading
+from w2l_jax.corpora.archives import Listing, listing, recordings, without_ending
+from w2l_jax.corpora.rows import BrokenRowError, Collector, Place
 from w2l_jax.errors import UserError
 
 _COLUMNS = ("client_id", "path", "sentence")
@@ -20,8 +21,8 @@ def read(source: Path, include_validated: bool = False) -> Reading:
 
     The splits are Common Voice's. `validated.tsv` holds further clips: with `include_validated` they join training
     unless their speaker is in dev or test. Alone, without official splits, it leaves the split open. Clips that no
-    table read speaks of (rejected, or not yet judged) are skipped. Raises UserError for a malformed table, a clip
-    given twice, and where none or several languages are found.
+    table read speaks of (rejected, or not yet judged) are skipped. Raises UserError for a table without a
+    header, and where none or several languages are found.
     """
     found = listing(Path(source))
     home, tables = _tables(Path(source), found)
@@ -29,22 +30,25 @@ def read(source: Path, include_validated: bool = False) -> Reading:
     collector = Collector(Path(source), clips, source="Common Voice")
     official, held_out = set(), set()
     for split in SPLITS:
-        for place, row in _rows(home / f"{split}.tsv") if f"{split}.tsv" in tables else ():
+        for place, row in _rows(collector, home / f"{split}.tsv") if f"{split}.tsv" in tables else ():
             official.add(row["id"])
             if split != "train":
                 held_out.add(row["client_id"])
-            collector.add(place, split=split, **_fields(row))
-    for place, row in _rows(home / _VALIDATED) if _VALIDATED in tables else ():
+            with collector.row(place):
+                collector.add(place, split=split, **_fields(row))
+    for place, row in _rows(collector, home / _VALIDATED) if _VALIDATED in tables else ():
         if row["id"] in official:
             continue
-        if not official:
-            collector.add(place, **_fields(row))
-        elif not include_validated:
-            collector.leave_out(place, row["id"], "in no split", "in no split; include_validated adds it to training")
-        elif row["client_id"] in held_out:
-            collector.leave_out(place, row["id"], "speaker held out", "in no split, by a speaker of dev or test")
-        else:
-            collector.add(place, split="train", **_fields(row))
+        with collector.row(place):
+            if not official:
+                collector.add(place, **_fields(row))
+            elif not include_validated:
+                message = "in no split; include_validated adds it to training"
+                collector.leave_out(place, row["id"], "in no split", message)
+            elif row["client_id"] in held_out:
+                collector.leave_out(place, row["id"], "speaker held out", "in no split, by a speaker of dev or test")
+            else:
+                collector.add(place, split="train", **_fields(row))
     return collector.reading(unused="in no table")
 
 
@@ -63,10 +67,10 @@ def _tables(source: Path, found: Listing) -> tuple[Path, set[str]]:
     return homes[0]
 
 
-def _rows(path: Path) -> Iterator[tuple[Place, dict[str, str]]]:
+def _rows(collector: Collector, path: Path) -> Iterator[tuple[Place, dict[str, str]]]:
     """Yields the rows of a table by column, and the clip's id as `id`."""
     columns: list[str] = []
-    for place, line in lines(path, "table of Common Voice"):
+    for place, line in collector.lines(path, "table of Common Voice"):
         fields = line.split("\t")
         if not columns:
             columns = fields
@@ -74,14 +78,15 @@ def _rows(path: Path) -> Iterator[tuple[Place, dict[str, str]]]:
             if missing:
                 raise UserError(f"{place}: the header names no column {missing[0]!r}; take the table as delivered")
             continue
-        if len(fields) != len(columns):
-            raise UserError(
-                f"{place}: {len(fields)} fields instead of the header's {len(columns)}; correct or delete it"
-            )
-        row = dict(zip(columns, fields, strict=True))
-        if not row["path"] or "/" in row["path"]:
-            raise UserError(f"{place}: the path {row['path']!r} is not the name of a file in clips/")
-        yield place, {**row, "id": without_ending(row["path"])}
+        with collector.row(place):
+            if len(fields) != len(columns):
+                raise BrokenRowError(
+                    f"{place}: {len(fields)} fields instead of the header's {len(columns)}; correct or delete it"
+                )
+            row = dict(zip(columns, fields, strict=True))
+            if not row["path"] or "/" in row["path"]:
+                raise BrokenRowError(f"{place}: the path {row['path']!r} is not the name of a file in clips/")
+            yield place, {**row, "id": without_ending(row["path"])}
 
 
 def _fields(row: dict[str, str]) -> dict[str, Any]:

@@ -5,93 +5,106 @@ Every file is a list of lines `<key> <value>`, separated by blanks or tabs (kald
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.corpora import Reading
-from w2l_jax.corpora.archives import SPLITS, Collector, Place, lines
+from w2l_jax.corpora import SPLITS, Reading, split_named
+from w2l_jax.corpora.rows import BrokenRowError, Collector, Place
 from w2l_jax.errors import UserError
 
 Table = dict[str, tuple[Place, str]]
 """Key → where it stands and its value."""
+Audio = dict[str, list[Path]]
 
 _BLANKS = re.compile(r"[ \t]+")
+_MARKS = re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)")  # silence and noises among the words of some recipes
 
 
 def read(source: Path, root: str | Path | None = None) -> Reading:
-    """Reads a data directory, or those of `train`, `dev` and `test` in `source` that there are, as these splits.
+    """Reads a data directory, or all those directly in `source`; what their names begin with is their split.
 
-    Relative paths in wav.scp start at `root`, by default at the data directory; absolute ones are as good. With
-    `segments`, utterances are pieces of recordings. Nothing is run: a pipe in wav.scp raises UserError, and so does a
-    malformed line, a key given twice, and an utterance without speaker.
+    `test_clean`, `eval2000`, `dev_other`, `train_si284` are such names; others leave the split open. Relative paths in
+    wav.scp start at `root`, by default at the data directory; absolute ones are as good. With `segments`, utterances
+    are pieces of recordings. Nothing is run: a pipe in wav.scp is a broken row. Raises UserError where there is no
+    data directory.
     """
     source = Path(source)
-    folders = {"": source} if (source / "wav.scp").is_file() else {split: source / split for split in SPLITS}
-    folders = {split: folder for split, folder in folders.items() if (folder / "wav.scp").is_file()}
+    folders = [source] if (source / "wav.scp").is_file() else [path.parent for path in source.glob("*/wav.scp")]
+    folders.sort(key=lambda folder: ((*SPLITS, "").index(split_named(folder.name)), folder))
     if not folders:
-        raise UserError(f"{source}: no Kaldi data directory: wav.scp is neither in it nor in its train, dev or test")
-    collector = Collector(source, _recordings(folders.values(), root), source=source.absolute().name)
-    for split, folder in folders.items():
-        _collect(collector, folder, split)
-    return collector.reading()
-
-
-def _recordings(folders: Any, root: str | Path | None) -> dict[str, Path]:
-    audio: dict[str, Path] = {}
+        raise UserError(f"{source}: no Kaldi data directory: wav.scp is neither in it nor in a folder of it")
+    audio: Audio = {}
+    collector = Collector(source, audio, source=source.absolute().name)
+    notes = []
     for folder in folders:
-        for name, (place, entry) in _table(folder / "wav.scp").items():
+        audio.update(_recordings(collector, folder, root, audio))
+        split = split_named(folder.absolute().name)
+        notes.append(f"{folder}: {f'all of it is {split} data, as its name says' if split else 'split by speaker'}")
+        _collect(collector, folder, split)
+    return collector.reading(notes=[f"{note} (as_split decides otherwise)" for note in notes])
+
+
+def _recordings(
+    collector: Collector, folder: Path, root: str | Path | None, known: Audio
+) -> Iterator[tuple[str, list[Path]]]:
+    """Yields the recordings of one data directory by name."""
+    for name, (place, entry) in _table(collector, folder / "wav.scp").items():
+        with collector.row(place):
             if entry.endswith("|"):
-                raise UserError(f"{place}: a pipe, which is not run; write its output to a file and name that")
+                raise BrokenRowError(f"{place}: a pipe, which is not run; write its output to a file and name that")
             if re.search(r"\.ark:\d+$", entry):
-                raise UserError(f"{place}: a place in an archive; copy the recordings to files (wav-copy)")
+                raise BrokenRowError(f"{place}: a place in an archive; copy the recordings to files (wav-copy)")
             path = Path(root or folder) / entry
-            if audio.setdefault(name, path) != path:
-                raise UserError(f"{place}: the recording {name!r} is already {audio[name]}; rename one of the two")
-    return audio
+            if known.get(name, [path]) != [path]:
+                raise BrokenRowError(f"{place}: the recording {name!r} is already {known[name][0]}", "duplicate id")
+            yield name, [path]
 
 
 def _collect(collector: Collector, folder: Path, split: str) -> None:
     """Adds the utterances of one data directory."""
-    texts, speakers = _table(folder / "text", values=False), _table(folder / "utt2spk")
-    languages = _table(folder / "utt2lang") if (folder / "utt2lang").is_file() else {}
+    texts, speakers = (_table(collector, folder / name, values=name != "text") for name in ("text", "utt2spk"))
+    languages = _table(collector, folder / "utt2lang") if (folder / "utt2lang").is_file() else {}
     segmented = (folder / "segments").is_file()
-    segments = _table(folder / "segments") if segmented else {}
+    segments = _table(collector, folder / "segments") if segmented else {}
     for id, (place, text) in texts.items():
-        if id not in speakers:
-            raise UserError(f"{place}: {id!r} has no speaker in {folder / 'utt2spk'}; if unknown, repeat the id")
-        fields = {"speaker": speakers[id][1], "language": languages.get(id, (place, ""))[1], "split": split}
-        if not segmented:
-            collector.add(place, id, text, **fields)
-        elif id in segments:
-            collector.add(place, id, text, **_piece(*segments[id]), **fields)
-        else:
-            collector.leave_out(place, id, "missing audio", f"{id!r} is not in {folder / 'segments'}")
+        with collector.row(place):
+            if id not in speakers:
+                message = f"{place}: {id!r} has no speaker in {folder / 'utt2spk'}; if unknown, repeat the id"
+                raise BrokenRowError(message, "no speaker", id)
+            if segmented and id not in segments:
+                raise BrokenRowError(f"{place}: {id!r} is not in {folder / 'segments'}", "missing audio", id)
+            fields = {"speaker": speakers[id][1], "language": languages.get(id, (place, ""))[1], "split": split}
+            piece = _piece(*segments[id], id) if segmented else {}
+            collector.add(place, id, _MARKS.sub(" ", text), **piece, **fields)
     for id, (place, entry) in segments.items():
         if id not in texts:
-            recording = _piece(place, entry)["recording"]
-            collector.leave_out(place, id, "no transcript", f"{id!r} is not in {folder / 'text'}", recording)
+            with collector.row(place):
+                recording = _piece(place, entry, id)["recording"]
+                collector.leave_out(place, id, "no transcript", f"{id!r} is not in {folder / 'text'}", recording)
 
 
-def _piece(place: Place, entry: str) -> dict[str, Any]:
+def _piece(place: Place, entry: str, id: str) -> dict[str, Any]:
     """Returns the recording, start and end (seconds; −1: that of the recording) of a line of `segments`."""
     try:
         recording, first, last = _BLANKS.split(entry)
         start, end = float(first), float(last)
     except ValueError:
-        raise UserError(f"{place}: not `<utterance> <recording> <start> <end>`; correct or delete the line") from None
+        raise BrokenRowError(f"{place}: not `<utterance> <recording> <start> <end>`", id=id) from None
     if not (0 <= start < math.inf and (start < end < math.inf or end == -1)):
-        raise UserError(f"{place}: from {first} to {last} s is no piece of a recording; correct or delete the line")
+        raise BrokenRowError(f"{place}: from {first} to {last} s is no piece of a recording", id=id)
     return {"recording": recording, "start": start, "end": None if end == -1 else end}
 
 
-def _table(path: Path, values: bool = True) -> Table:
-    """Reads a list; raises UserError where a key comes twice or, with `values`, has none."""
+def _table(collector: Collector, path: Path, values: bool = True) -> Table:
+    """Reads a list; a row whose key another has or, with `values`, without a value is broken."""
     table: Table = {}
-    for place, line in lines(path, "file of a Kaldi data directory"):
+    for place, line in collector.lines(path, "file of a Kaldi data directory"):
         key, _, value = _BLANKS.sub(" ", line.strip(" \t"), count=1).partition(" ")
-        if values and not value:
-            raise UserError(f"{place}: {key!r} has no value; correct or delete the line")
-        first, _ = table.setdefault(key, (place, value))
-        if first is not place:
-            raise UserError(f"{place}: {key!r} is already in line {first.line}; remove or rename one of the two")
+        with collector.row(place):
+            if values and not value:
+                raise BrokenRowError(f"{place}: {key!r} has no value", id=key)
+            first, _ = table.setdefault(key, (place, value))
+            if first is not place:
+                raise BrokenRowError(f"{place}: {key!r} is already in line {first.line}", "duplicate id", key)
     return table

@@ -12,7 +12,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from w2l_jax.corpora import Reading, Skipped
-from w2l_jax.corpora.archives import Collector, Listing, lines, listing, make_once, recordings
+from w2l_jax.corpora.archives import Listing, listing, make_once, recordings
+from w2l_jax.corpora.rows import BrokenRowError, Collector
 from w2l_jax.errors import UserError
 
 _SUBSET = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
@@ -29,8 +30,8 @@ def read(
     An archive is unpacked once, into a folder of its name beside it or in `extract_to`; one whose folder is there
     already is left alone. Training data are train-*, with `include_dev` dev-* too (as the paper's authors did), test
     data test-clean; test-other only with `include_test_other`, as a source of its own. Folders that are named after
-    no subset leave the split open. Raises UserError for a truncated archive, a malformed line, an id given twice, and
-    where nothing of LibriSpeech is found.
+    no subset leave the split open. Raises UserError for a truncated archive, and where nothing of
+    LibriSpeech is found.
     """
     found, skipped = _found(Path(source), extract_to)
     transcripts = [folder / name for folder, names in found for name in names if name.endswith(_TRANSCRIPT)]
@@ -43,22 +44,18 @@ def read(
     for path in transcripts:
         subset = _subset(path)
         split = subset.split("-")[0]
-        for place, line in lines(path, "transcript"):
-            match = _LINE.fullmatch(line)
-            if not match:
-                raise UserError(f"{place}: does not begin with an id such as 84-121123-0000; correct or delete it")
-            id, speaker, text = match.groups("")
-            if subset == "test-other" and not include_test_other:
-                collector.leave_out(place, id, "test-other", "read with include_test_other only")
-                continue
-            collector.add(
-                place,
-                id,
-                text,
-                speaker=speaker,
-                split="train" if split == "dev" and include_dev else split,
-                source="LibriSpeech test-other" if subset == "test-other" else "LibriSpeech",
-            )
+        source_name = "LibriSpeech test-other" if subset == "test-other" else "LibriSpeech"
+        fields = {"split": "train" if split == "dev" and include_dev else split, "source": source_name}
+        for place, line in collector.lines(path, "transcript"):
+            with collector.row(place):
+                match = _LINE.fullmatch(line)
+                if not match:
+                    raise BrokenRowError(f"{place}: does not begin with an id such as 84-121123-0000")
+                id, speaker, text = match.groups("")
+                if subset == "test-other" and not include_test_other:
+                    collector.leave_out(place, id, "test-other", "read with include_test_other only")
+                else:
+                    collector.add(place, id, text, speaker=speaker, **fields)
     return collector.reading(skipped)
 
 

@@ -1,97 +1,202 @@
-"""JSON-lines manifests in NeMo's convention: one object a line, audio paths relative to the manifest."""
+"""Manifests: JSON lines in NeMo's convention, or a table with a header (CSV, TSV); paths are relative to the file."""
 
+import csv
+import dataclasses
+import functools
 import json
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.corpora import Reading, Utterance
-from w2l_jax.corpora.archives import lines
+from w2l_jax.corpora import SPLITS, Reading, Skipped, Utterance, split_named
+from w2l_jax.corpora.archives import on_disk
+from w2l_jax.corpora.rows import BrokenRowError, Place, lines
 from w2l_jax.errors import UserError
 
-_NUMBER = (int, float)
-_FIELDS = {
-    "audio_filepath": str,
-    "text": str,
-    "id": str,
-    "duration": _NUMBER,
-    "speaker": str,
-    "lang": str,
-    "split": str,
-    "source": str,
+_NAMES = {
+    "audio_filepath": "audio audio_path audio_file path file file_name filename wav wav_filename",
+    "text": "transcript transcription sentence",
+    "id": "utt_id utterance_id",
+    "speaker": "speaker_id client_id",
+    "lang": "language locale",
+    "split": "subset",
+    "source": "",
+    "offset": "start",
+    "end": "",
+    "duration": "",
 }
-_REQUIRED = ("audio_filepath", "text")
+"""What a row may hold, and other names of it, as Common Voice, DeepSpeech, Hugging Face and lhotse have them."""
+_FIELD = {other: name for name, others in _NAMES.items() for other in (*reversed(others.split()), name)}
+_EXAMPLE = '{"audio_filepath": "a.wav", "text": "hello", "speaker": "anna"}'
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
+_DELIMITERS = "\t,;|"
+
+Row = tuple[Place, dict[str, Any]]
 
 
 def read(path: str | Path) -> list[Utterance]:
-    """Reads a manifest: `audio_filepath`, `text`, optional `id`, `duration`, `speaker`, `lang`, `split`, `source`.
+    """Reads the utterances of a manifest; raises UserError if it holds none, or too many broken rows (`Reading.check`).
 
-    The id is `id` or the audio file's stem, the source `source` or the manifest's stem; further fields are left
-    alone, and so is `duration`: the audio itself is measured. Raises UserError with file and line for anything that
-    cannot be read, and for two lines with one id.
+    A row has `audio_filepath`, `text` and perhaps `id`, `speaker`, `lang`, `split`, `source`, and for a piece of a
+    recording `offset` (or `start`) and `duration` (or `end`) in seconds; numbers are names too. Further fields count
+    for nothing, nor does `duration` alone: the audio is measured. The id is by default the audio file's stem, with
+    its folder where others have the same and with the start of a piece; the source is the manifest's stem.
     """
-    return list(scan(path))
+    return list(reading(path).check(Path(path)).utterances)
 
 
-def scan(path: str | Path) -> Iterator[Utterance]:
-    """Yields the utterances of a manifest one by one, for whom their texts suffice; raises UserError as `read` does."""
+def reading(path: str | Path) -> Reading:
+    """Reads a manifest as `read`, with the broken rows listed; raises UserError if it holds no utterances."""
     path = Path(path)
-    numbers: dict[str, int] = {}
-    for place, line in lines(path, "manifest"):
-        where = str(place)
-        utterance = _utterance(path, _fields(line, where), where)
-        first = numbers.setdefault(utterance.id, place.line)
-        if first != place.line:
-            raise UserError(
-                f"{where}: the id {utterance.id!r} is already that of line {first}; remove one of the two lines, "
-                'or give them different "id" fields (without one, the id is the audio file\'s name without its ending)'
-            )
-        yield utterance
-    if not numbers:
-        raise UserError(f"{path}: holds no utterances; it needs one JSON object a line, such as {_EXAMPLE}")
+    skipped: list[Skipped] = []
+
+    def broken(place: Place, error: BrokenRowError) -> None:
+        message = str(error) if str(error).startswith(str(place)) else f"{place}: {error}"
+        skipped.append(Skipped(place.path, error.reason, message, error.id, broken=True))
+
+    found: list[tuple[Place, Utterance, Any]] = []
+    for place, read_row in _rows(path, broken):
+        try:
+            fields = read_row()
+            whole = not {"offset", "end"} & set(fields)
+            found.append((place, _utterance(path, fields), fields.get("duration") if whole else None))
+        except BrokenRowError as error:
+            broken(place, error)
+    cut = {utterance.audio for _, utterance, _ in found if utterance.start}
+    stems = Counter(stem for stem, _ in {(u.audio.stem, u.audio) for _, u, _ in found if not u.id})
+    utterances: dict[str, tuple[Place, Utterance]] = {}
+    for place, utterance, duration in found:
+        try:
+            if duration is not None and utterance.audio in cut:  # the first piece of a recording, written without 0.0
+                utterance = dataclasses.replace(utterance, end=_seconds("duration", duration))
+            if not utterance.id:
+                utterance = dataclasses.replace(utterance, id=_id(utterance, path.parent, stems))
+            first, _ = utterances.setdefault(utterance.id, (place, utterance))
+            if first is not place:
+                raise BrokenRowError(
+                    f"the id {utterance.id!r} is already that of line {first.line}; remove one of the two lines, "
+                    'or give them different "id" fields (without one, the id is the audio file\'s name without its '
+                    "ending)",
+                    "duplicate id",
+                    utterance.id,
+                )
+        except BrokenRowError as error:
+            broken(place, error)
+    if not utterances:
+        why = f"; all {len(skipped)} rows are broken, the first: {skipped[0].message}" if skipped else ""
+        raise UserError(f"{path}: holds no utterances; it needs one JSON object a line, such as {_EXAMPLE}{why}")
+    return Reading(tuple(utterance for _, utterance in utterances.values()), tuple(skipped))
 
 
-def reading(path: Path) -> Reading:
-    """Reads a manifest as the catalog's corpora are read; raises UserError as `read` does."""
-    return Reading(tuple(read(path)))
+def _rows(
+    path: Path, broken: Callable[[Place, BrokenRowError], None]
+) -> Iterator[tuple[Place, Callable[[], dict[str, Any]]]]:
+    """Yields places and what reads the fields there."""
+    row = _json_row
+    for number, (place, line) in enumerate(lines(path, "manifest", broken)):
+        if not number and not line.lstrip().startswith(("{", "[")):
+            delimiter = max(_DELIMITERS, key=line.count)
+            header = [_FIELD.get(name.strip(' "').lower(), "") for name in line.split(delimiter)]
+            if {"audio_filepath", "text"} <= set(header):
+                row = functools.partial(_table_row, delimiter=delimiter, header=header)
+                continue
+        yield place, functools.partial(row, line)
 
 
-_EXAMPLE = '{"audio_filepath": "a.wav", "text": "hello", "speaker": "anna"}'
+def _split(line: str, delimiter: str) -> list[str]:
+    quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
+    try:
+        return next(csv.reader([line], delimiter=delimiter, quoting=quoting), [])
+    except csv.Error as error:
+        raise BrokenRowError(f"not a row of a table ({error})") from None
 
 
-def _fields(line: str, where: str) -> dict[str, Any]:
+def _table_row(line: str, delimiter: str, header: list[str]) -> dict[str, Any]:
+    values = _split(line, delimiter)
+    if len(values) != len(header):
+        raise BrokenRowError(f"{len(values)} fields instead of the header's {len(header)}")
+    return {name: value for name, value in zip(header, values, strict=True) if name and value}
+
+
+def _json_row(line: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}); each line is one object such as {_EXAMPLE}") from None
+        raise BrokenRowError(f"not valid JSON ({error}); each line is one object such as {_EXAMPLE}") from None
     if not isinstance(fields, dict):
-        raise UserError(f"{where}: a JSON object is wanted, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
-    for name in _REQUIRED:
+        raise BrokenRowError(f"a JSON object is wanted, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
+    # Null stands for "not known"; NeMo's own names are the last to be set, so they override others.
+    known = sorted((pair for pair in fields.items() if pair[0] in _FIELD), key=lambda pair: pair[0] in _NAMES)
+    return {_FIELD[name]: value for name, value in known if value is not None}
+
+
+def _utterance(path: Path, fields: dict[str, Any]) -> Utterance:
+    """The utterance of a row; its id is "" where the row has none."""
+    for name in ("audio_filepath", "text"):
         if name not in fields:
-            raise UserError(f"{where}: the field {name!r} is missing; each line is an object such as {_EXAMPLE}")
-    for name, kind in _FIELDS.items():
-        # null stands for "not known" in optional fields; true and false are no numbers, though Python's bool is int.
-        if fields.get(name) is None and name not in _REQUIRED:
-            continue
-        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
-            wanted = "a number" if kind is _NUMBER else "a string"
-            raise UserError(f"{where}: {name!r} must be {wanted}, not {json.dumps(fields[name])[:60]}")
-        if isinstance(fields[name], str) and any("\ud800" <= char <= "\udfff" for char in fields[name]):
-            raise UserError(f"{where}: {name!r} holds half a character (a lone surrogate); write the file as UTF-8")
-    return fields
-
-
-def _utterance(path: Path, fields: dict[str, Any], where: str) -> Utterance:
-    name = fields["audio_filepath"]
+            raise BrokenRowError(f"{name!r} is missing; each row needs it, such as {_EXAMPLE}")
+    start, end = _piece(fields)
+    text = {name: _text(name, fields.get(name, "")) for name in _NAMES if name not in ("offset", "end", "duration")}
+    name = text["audio_filepath"]
     if not name.strip() or "\0" in name:
-        raise UserError(f"{where}: 'audio_filepath' is empty or no path; it names the recording, relative to {path}")
+        raise BrokenRowError(f"'audio_filepath' is empty or no path; it names the recording, relative to {path}")
+    if text["split"] and not split_named(text["split"]):
+        raise BrokenRowError(f"its split is {text['split']!r}; known: {', '.join(SPLITS)}", id=text["id"])
     audio = path.parent / name
     return Utterance(
-        id=fields.get("id") or audio.stem,
-        audio=audio,
-        text=fields["text"],
-        speaker=fields.get("speaker") or "",
-        language=fields.get("lang") or "",
-        split=fields.get("split") or "",
-        source=fields.get("source") or path.stem,
+        id=text["id"],
+        audio=on_disk(audio) or audio,
+        text=text["text"],
+        speaker=text["speaker"],
+        language=text["lang"],
+        split=split_named(text["split"]),
+        source=text["source"] or path.stem,
+        start=start,
+        end=end,
     )
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BrokenRowError(f"{name!r} must be a string, not {json.dumps(value)[:60]}")
+    text = str(value)
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise BrokenRowError(f"{name!r} holds half a character (a lone surrogate); write the file as UTF-8")
+    return text
+
+
+def _piece(fields: dict[str, Any]) -> tuple[float, float | None]:
+    """Start and end in seconds of what a row describes; None: the end of the file."""
+    if fields.get("offset", fields.get("end")) is None:
+        return 0.0, None
+    start = _seconds("offset", fields.get("offset", 0.0))
+    if fields.get("end") is not None:
+        end = _seconds("end", fields["end"])
+    elif fields.get("duration") is not None:
+        end = start + _seconds("duration", fields["duration"])
+    else:
+        return start, None
+    if not end > start:
+        raise BrokenRowError(f"from {start:g} s to {end:g} s is no piece of a recording", "outside the recording")
+    return start, end
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise BrokenRowError(f"{name!r} must be a number of seconds from 0, not {json.dumps(value)[:60]}")
+    return seconds
+
+
+def _id(utterance: Utterance, folder: Path, stems: Counter[str]) -> str:
+    audio = utterance.audio
+    name = audio.stem
+    if stems[name] > 1:
+        inside = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        name = str(inside.with_suffix(""))
+    return name if not utterance.start and utterance.end is None else f"{name}-{round(1000 * utterance.start):07d}"

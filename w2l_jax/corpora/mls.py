@@ -7,8 +7,9 @@ and `audio/<speaker>/<book>/<speaker>_<book>_<number>.flac` beside it.
 import re
 from pathlib import Path
 
-from w2l_jax.corpora import Reading
-from w2l_jax.corpora.archives import SPLITS, Collector, lines, listing, recordings
+from w2l_jax.corpora import SPLITS, Reading
+from w2l_jax.corpora.archives import listing, recordings
+from w2l_jax.corpora.rows import BrokenRowError, Collector
 from w2l_jax.errors import UserError
 
 _TRANSCRIPTS = "transcripts.txt"
@@ -19,8 +20,8 @@ _LANGUAGE = re.compile(r"mls_([a-z]+)(_opus)?")
 def read(source: Path) -> Reading:
     """Reads a folder with one or several languages at any depth; the splits are the folders `transcripts.txt` lies in.
 
-    The language is that of the folder's name, such as mls_german; else it is left open. Raises UserError for a
-    malformed line, an id given twice, and where there is no `transcripts.txt`.
+    The language is that of the folder's name, such as mls_german; else it is left open. Raises UserError
+    where there is no `transcripts.txt`.
     """
     found = listing(Path(source))
     folders = [folder for folder, names in found if _TRANSCRIPTS in names]
@@ -28,14 +29,15 @@ def read(source: Path) -> Reading:
         raise UserError(f"{source}: holds no {_TRANSCRIPTS}; give a folder such as mls_german, with train, dev, test")
     collector = Collector(Path(source), recordings(found), source="MLS")
     for folder in folders:
-        split = folder.absolute().name
-        for place, line in lines(folder / _TRANSCRIPTS, "list of transcripts"):
-            match = _LINE.fullmatch(line)
-            if not match:
-                raise UserError(f"{place}: not an id such as 4536_4322_000000, a tab and words; correct or delete it")
-            id, speaker, text = match.groups()
-            split_and_language = {"split": split if split in SPLITS else "", "language": _language(folder)}
-            collector.add(place, id, text, speaker=speaker, **split_and_language)
+        split, language = folder.absolute().name, _language(folder)
+        for place, line in collector.lines(folder / _TRANSCRIPTS, "list of transcripts"):
+            with collector.row(place):
+                match = _LINE.fullmatch(line)
+                if not match:
+                    raise BrokenRowError(f"{place}: not an id such as 4536_4322_000000, a tab and words")
+                id, speaker, text = match.groups()
+                where = {"split": split if split in SPLITS else "", "language": language}
+                collector.add(place, id, text, speaker=speaker, **where)
     return collector.reading()
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from w2l_jax.corpora import Reading, Skipped, Utterance
+from w2l_jax.corpora import SPLITS, Reading, Skipped, Utterance
 from w2l_jax.corpora.bas import delivery
 from w2l_jax.errors import UserError
 
 MICROPHONES = ("Yamaha", "Kinect-Beam", "Kinect-RAW", "Realtek", "Samson", "Microsoft-Kinect-Raw")
-SPLITS = ("train", "dev", "test")
 KNOWN_BAD = (
     "2014-03-24-13-39-24_Kinect-RAW",
     "2014-03-27-11-50-33_Kinect-RAW",

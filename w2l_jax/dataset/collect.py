@@ -6,14 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-from w2l_jax.alphabet import language_name
-from w2l_jax.corpora import Reading, Utterance, catalog
+from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Reading, Utterance, catalog
 from w2l_jax.dataset import splits
 from w2l_jax.dataset.pieces import split_long
-from w2l_jax.dataset.shards import Row, write_lines
+from w2l_jax.dataset.shards import Row, skipped_row, write_lines
 from w2l_jax.dataset.store import EXCLUDED, PREPARED
 from w2l_jax.errors import UserError
+from w2l_jax.languages import language_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +33,14 @@ class CorpusSource:
     """Common Voice: validated clips outside the splits join the training set."""
     speaker: str = ""
     """LJSpeech: name of the one who reads everything (default: unknown, so that a split is by recording)."""
+    columns: str = ""
+    """LJSpeech: what the columns hold, such as id,speaker,text or id,text,- (default: told by their content)."""
     root: str = ""
     """Kaldi: folder at which relative paths in wav.scp start (default: the data directory)."""
     extract_to: str = ""
     """LibriSpeech: folder for what archives are unpacked to (default: beside them)."""
+    as_split: Literal["", "train", "dev", "test"] = ""
+    """Take all of it as this split, whatever it says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +60,9 @@ class Collection:
     @property
     def language(self) -> str:
         """The one language that the utterances say they are in; raises UserError if that is not clear."""
-        found = {_language(code) for code in {utterance.language for utterance in self.utterances}}
+        found = {language_name(code) for code in {utterance.language for utterance in self.utterances}}
         if len(found) != 1 or not all(found):
-            raise UserError(f"the data do not say in which one language they are ({', '.join(found)}); give --language")
+            raise UserError(f"the data do not say in which one language they are ({', '.join(found)}); give language")
         return found.pop()
 
 
@@ -68,6 +73,7 @@ def collect(
     max_seconds: float | None = None,
     seconds: Callable[[Utterance], float] | None = None,
     allow_speaker_overlap: bool = False,
+    max_skipped: float = MAX_SKIPPED,
 ) -> Collection:
     """Reads the corpora, decides the split of what they leave open, and mixes them.
 
@@ -76,11 +82,13 @@ def collect(
     measures them, are cut at pauses where there are word times. Raises UserError as the readers do, and for a speaker
     on two sides unless that is allowed.
     """
-    parts: dict[str, list[Utterance]] = {split: [] for split in splits.SPLITS}
+    parts: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     skipped, notes = [], []
     for source in sources:
-        reading = _read(source)
+        reading = _read(source, max_skipped)
         utterances = [u if u.source else dataclasses.replace(u, source=source.corpus) for u in reading.utterances]
+        if source.as_split:
+            utterances = [dataclasses.replace(utterance, split=source.as_split) for utterance in utterances]
         utterances = splits.assign(utterances, dev_fraction=dev_fraction)
         notes += reading.notes
         if max_seconds and seconds:
@@ -88,10 +96,7 @@ def collect(
             notes += _cuts(source, utterances, cut, max_seconds)
             utterances = cut
         name = Counter(u.source for u in utterances).most_common(1)[0][0] if utterances else source.corpus
-        skipped += [
-            {"id": s.id, "audio": str(s.path), "source": name, "reason": s.reason, "message": s.message}
-            for s in reading.skipped
-        ]
+        skipped += [skipped_row(row, name) for row in reading.skipped]
         for utterance in map(_of_mixture, utterances) if len(sources) > 1 else utterances:
             parts[utterance.split].append(utterance)
     overlap = splits.check_speakers(parts, allow_speaker_overlap)
@@ -99,16 +104,16 @@ def collect(
     return Collection(parts, skipped, notes)
 
 
-def _read(source: CorpusSource) -> Reading:
+def _read(source: CorpusSource, max_skipped: float) -> Reading:
     named = {field.name: getattr(source, field.name) for field in dataclasses.fields(CorpusSource)}
-    options = {name: value for name, value in named.items() if value and name not in ("corpus", "source")}
+    options = {name: value for name, value in named.items() if value and name not in ("corpus", "source", "as_split")}
     try:
-        return catalog.read(source.corpus, source.source, **options)
+        return catalog.read(source.corpus, source.source, max_skipped, **options)
     except TypeError as error:
         wrong = [name for name in options if f"unexpected keyword argument '{name}'" in str(error)]
         if not wrong:
             raise
-        raise UserError(f"{source.corpus} has nothing to do with {wrong[0]}: leave it away") from None
+        raise UserError(f"{source.corpus} does not take {wrong[0]}: omit it") from None
 
 
 def _cuts(
@@ -124,13 +129,6 @@ def _cuts(
 def _of_mixture(utterance: Utterance) -> Utterance:
     speaker = utterance.speaker and f"{utterance.source}-{utterance.speaker}"
     return dataclasses.replace(utterance, id=f"{utterance.source}-{utterance.id}", speaker=speaker)
-
-
-def _language(code: str) -> str:
-    try:
-        return language_name(code)
-    except UserError:
-        return code.lower()
 
 
 def write_excluded(out: Path, collection: Collection, prepared: Iterable[str]) -> Path:

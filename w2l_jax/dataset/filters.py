@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,14 +17,16 @@ from typing import Literal
 import numpy as np
 
 from w2l_jax import audio, features
-from w2l_jax.alphabet import Alphabet, language_name
-from w2l_jax.corpora import Utterance
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.corpora import MAX_SKIPPED, Utterance, too_many
 from w2l_jax.errors import UserError
-from w2l_jax.spelling import spell_numbers
-from w2l_jax.text import normalize
+from w2l_jax.languages import NAMES, language_name
+from w2l_jax.text import Tags, clean, tags_in
 from w2l_jax.workers import WorkerDiedError, WorkerPool
 
 EMPTY_TEXT = "empty text"
+TAGS = "tags in the text"
+NUMBERS = "numbers not spelled"
 UNKNOWN_CHARACTERS = "unknown characters"
 TOO_LONG = "too long"
 LABEL_TOO_LONG = "label too long"
@@ -70,48 +73,61 @@ def check_languages(utterances: Iterable[Utterance], language: str) -> None:
     It would seldom be noticed otherwise: German ä becomes a in the English alphabet.
     """
     for utterance in utterances:
-        try:
-            other = language_name(utterance.language)
-        except UserError:
-            continue
-        if other != language:
+        other = language_name(utterance.language)
+        if other != language and other in NAMES.values():
             raise UserError(
                 f"{utterance.id}: its language is {utterance.language!r}, and {language} was asked for; "
-                f"say --language={other} (--data.language in training)"
+                f"choose the language {other}"
             )
 
 
 def check_texts(
-    utterances: Sequence[Utterance], alphabet: Alphabet, on_unknown: OnUnknown, numbers: str = ""
+    utterances: Sequence[Utterance],
+    alphabet: Alphabet,
+    on_unknown: OnUnknown = "error",
+    *,
+    language: str = "",
+    numbers: bool = False,
+    tags: Tags = "drop",
+    max_skipped: float = MAX_SKIPPED,
 ) -> tuple[dict[str, str], dict[str, Exclusion]]:
-    """Returns id → transcript (normalised) of those whose text can be used, and id → exclusion of the others.
+    """Returns id → transcript (`text.clean`) of those whose text can be used, and id → exclusion of the others.
 
-    `numbers` is the language in which numbers are spelled out first ("": they are not). Raises UserError listing
-    the first utterances with characters outside the alphabet, unless they are to be dropped.
+    Raises UserError with the most frequent characters outside the alphabet if more texts than the share `max_skipped`
+    hold such, unless they are to be dropped.
     """
-    transcripts, excluded, unknown = {}, {}, []
+    transcripts, excluded = {}, {}
+    unknown: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     for utterance in utterances:
-        transcript = normalize(spell_numbers(utterance.text, numbers), alphabet)
+        transcript = clean(utterance.text, alphabet, language, numbers=numbers, tags=tags)
         strange = alphabet.unknown(transcript)
-        if not transcript:
+        if tags == "skip_utterance" and (found := tags_in(utterance.text)):
+            excluded[utterance.id] = Exclusion(TAGS, f"{' '.join(found)} in {utterance.text!r}")
+        elif not transcript:
             excluded[utterance.id] = Exclusion(EMPTY_TEXT, f"nothing is left of the text {utterance.text!r}")
         elif strange:
-            unknown.append(f"  {utterance.id}: {' '.join(strange)} in {utterance.text!r}")
-            excluded[utterance.id] = Exclusion(UNKNOWN_CHARACTERS, f"{strange!r} in {utterance.text!r}")
+            reason = NUMBERS if numbers and all(char.isdecimal() for char in strange) else UNKNOWN_CHARACTERS
+            excluded[utterance.id] = Exclusion(reason, f"{strange!r} in {utterance.text!r}")
+            unknown.update(strange)
+            examples.update({char: f"{utterance.id}: {utterance.text!r}" for char in strange if char not in examples})
         else:
             transcripts[utterance.id] = transcript
-    if unknown and on_unknown == "error":
-        more = [f"  … and {len(unknown) - 10} more"] if len(unknown) > 10 else []
+    count = sum(exclusion.reason in (UNKNOWN_CHARACTERS, NUMBERS) for exclusion in excluded.values())
+    if on_unknown == "error" and too_many(count, len(utterances), max_skipped):
+        rows = [f"  {char} in {n:,} texts, such as {examples[char]}" for char, n in unknown.most_common(10)]
+        more = [f"  … and {len(unknown) - 10:,} other characters"] if len(unknown) > 10 else []
         raise UserError(
             "\n".join(
-                [f"{len(unknown)} of {len(utterances)} texts hold characters outside the alphabet:"]
-                + unknown[:10]
-                + more
-                + [
+                [
+                    f"{count:,} of {len(utterances):,} texts hold characters outside the alphabet, and at most "
+                    f"{max_skipped:.0%} may be skipped (max_skipped); the most frequent:",
+                    *rows,
+                    *more,
                     f"alphabet: {alphabet.characters!r}",
-                    "correct the texts, choose their --language, leave these utterances out with "
-                    "--unknown_characters=drop_utterance, or (launch/prepare.py) take them into the alphabet with "
-                    "--alphabet_from_data; --spell_numbers writes numbers in words",
+                    "correct the texts, choose their language, take the characters into the alphabet "
+                    "(alphabet_from_data), write numbers in words (spell_numbers), or skip these utterances "
+                    "(unknown_characters=drop_utterance)",
                 ]
             )
         )

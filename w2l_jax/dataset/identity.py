@@ -9,14 +9,16 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from w2l_jax.alphabet import PRESETS, Alphabet, language_name, preset
+from w2l_jax.alphabet import PRESETS, Alphabet, preset
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.store import FORMAT
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.spelling import spell_numbers
-from w2l_jax.text import alphabet_from_data
+from w2l_jax.languages import language_name
+from w2l_jax.text import Tags, alphabet_from_data, spoken
+
+_CLEANING = 2  # of `text.clean`: goes up when it gives other transcripts, so that what is cached is made again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,49 +28,43 @@ class PrepareConfig:
     language: str = "english"
     """Language of the transcripts (english, german, … or en, de, …): alphabet and normalisation."""
     max_seconds: float = 35.0
-    """Longer recordings are left out."""
+    """Longer recordings are skipped."""
     unknown_characters: filters.OnUnknown = "error"
-    """What to do about texts with characters outside the alphabet."""
+    """What to do about texts with characters outside the alphabet: skip up to 5 % (more is an error), or any number."""
     features: FeatureConfig = FeatureConfig()
     alphabet: str = ""
     """Characters of the alphabet in order (default: the preset of the language; one without a preset needs this)."""
     spell_numbers: bool = False
-    """Write numbers as words of the language before anything else (needs num2words)."""
+    """Write numbers as words of the language (needs num2words); utterances where that cannot be done are skipped."""
+    tags: Tags = "drop"
+    """What to do about `[noise]`, `(laughs)`, `<unk>` and their like: nothing is heard, the words are, or skip them."""
 
     def __post_init__(self):
-        try:
-            name = language_name(self.language)
-        except UserError:  # a language without a preset, which `labels` refuses where it matters
-            name = self.language.lower().strip()
-        object.__setattr__(self, "language", name)
+        object.__setattr__(self, "language", language_name(self.language))
         if not self.max_seconds > 0:
             raise UserError(f"max_seconds must be positive, not {self.max_seconds}")
 
     @property
     def labels(self) -> Alphabet:
         """The alphabet; raises UserError for a language without a preset, unless the characters are given."""
-        if self.alphabet:
-            return Alphabet(self.alphabet)
-        try:
-            return preset(self.language)
-        except UserError as error:
-            raise UserError(f"{error}; any other is prepared with --alphabet_from_data (launch/prepare.py)") from None
+        return Alphabet(self.alphabet) if self.alphabet else preset(self.language)
 
     @property
-    def numbers(self) -> str:
-        """The language in which numbers are spelled out; "" where they stay."""
-        return self.language if self.spell_numbers else ""
+    def cleaning(self) -> dict[str, Any]:
+        """The options of `text.clean`."""
+        return {"language": self.language, "numbers": self.spell_numbers, "tags": self.tags}
 
     def with_alphabet_of(self, texts: Iterable[str]) -> "PrepareConfig":
         """Returns this configuration with the alphabet of the language and of the `texts`."""
-        found = alphabet_from_data((spell_numbers(text, self.numbers) for text in texts), self.language)
+        found = alphabet_from_data((spoken(text, **self.cleaning) for text in texts), self.language)
         return dataclasses.replace(self, alphabet=custom_characters(found, self.language))
 
     @property
     def settings(self) -> dict[str, Any]:
         """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
         values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value or name not in ("alphabet", "spell_numbers")}
+        unused = {"alphabet": "", "spell_numbers": False, "tags": "drop"}
+        return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
 
 
 def custom_characters(alphabet: Alphabet, language: str) -> str:
@@ -94,7 +90,7 @@ def piece(utterance: Utterance) -> list[float | None]:
 
 def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
     """A key of the settings and of what `content` yields (stamps, names), which is never held as one text."""
-    out = hashlib.sha256(f"[{FORMAT}, {json.dumps(config.settings, sort_keys=True)}, [".encode())
+    out = hashlib.sha256(f"[{FORMAT}.{_CLEANING}, {json.dumps(config.settings, sort_keys=True)}, [".encode())
     for number, item in enumerate(content):
         out.update(((", " if number else "") + json.dumps(item)).encode())
     out.update(b"]]")

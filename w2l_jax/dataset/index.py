@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from w2l_jax.alphabet import BLANK
+from w2l_jax.corpora import MAX_SKIPPED, too_many
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import INPUTS
 from w2l_jax.dataset.identity import Fingerprint, PrepareConfig
@@ -27,11 +28,19 @@ class _Totals:
     excluded: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
-def finish(out: Path, shards: Sequence[Shard], left_out: Sequence[Row], config: PrepareConfig, inputs: str) -> None:
+def finish(
+    out: Path,
+    shards: Sequence[Shard],
+    left_out: Sequence[Row],
+    config: PrepareConfig,
+    inputs: str,
+    max_skipped: float = MAX_SKIPPED,
+) -> None:
     """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
 
     `left_out` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything.
-    Warns if some recordings are below 16 kHz. Raises UserError if nothing is left.
+    Warns if some recordings are below 16 kHz. Raises UserError if nothing is left, or if more recordings than the share
+    `max_skipped` are unusable; what is finished stays then.
     """
     totals = _Totals(Fingerprint(config))
     write_lines(out / EXCLUDED, _excluded(out, shards, left_out, totals))
@@ -41,6 +50,13 @@ def finish(out: Path, shards: Sequence[Shard], left_out: Sequence[Row], config: 
             path.unlink()
         with (out / EXCLUDED).open("rb") as file:
             raise nothing_left(totals.excluded, json.loads(file.readline()), f"; {out / EXCLUDED} lists them")
+    unusable = sum(n for reason, n in totals.excluded.items() if reason.endswith(" audio"))
+    total = totals.utterances + unusable
+    if too_many(unusable, total, max_skipped):
+        raise UserError(
+            f"{unusable:,} of {total:,} recordings cannot be used, and at most {max_skipped:.0%} may be skipped "
+            f"(max_skipped); {out / EXCLUDED} lists them:\n{filters.table(totals.excluded)}"
+        )
     with (out / INDEX).open("rb") as file:
         index_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     meta = {

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from w2l_jax.corpora import Utterance, manifest
+from w2l_jax.corpora import MAX_SKIPPED, Utterance, manifest, too_many
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import clear_away, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
-from w2l_jax.dataset.shards import Progress, excluded_row, hear, plan, write_shards
+from w2l_jax.dataset.shards import Progress, Row, excluded_row, hear, plan, skipped_row, write_shards
 from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -33,16 +33,27 @@ def prepare(
     progress: Progress | None = None,
     shard_size: int = 512,
     replace: bool = False,
+    skipped: Sequence[Row] = (),
+    max_skipped: float = MAX_SKIPPED,
 ) -> Dataset:
     """Writes a prepared dataset of `utterances` into the folder `out` and opens it.
 
     A finished folder made from the same input is opened as it is, an interrupted one goes on; one of other input is
     an error unless it may be replaced. Neither the utterances' order and paths nor `workers` (processes; 0 or None:
-    one a core) change the content. Warns once about recordings below 16 kHz. Raises UserError for duplicate ids,
-    unknown characters (unless they are to be dropped), a full disk, and if every utterance would be left out.
+    one a core) change the content. `skipped` are rows that gave no utterance, to be listed too. Warns once about
+    recordings below 16 kHz. Raises UserError for duplicate ids, a full disk, and if more than the share `max_skipped`
+    of the texts or recordings cannot be used, or none of them.
     """
     dataset = prepare_part(
-        utterances, out, config, workers=workers, progress=progress, shard_size=shard_size, replace=replace
+        utterances,
+        out,
+        config,
+        workers=workers,
+        progress=progress,
+        shard_size=shard_size,
+        replace=replace,
+        skipped=skipped,
+        max_skipped=max_skipped,
     )
     assert dataset is not None  # the only part is the last
     return dataset
@@ -58,6 +69,8 @@ def prepare_part(
     progress: Progress | None = None,
     shard_size: int = 512,
     replace: bool = False,
+    skipped: Sequence[Row] = (),
+    max_skipped: float = MAX_SKIPPED,
 ) -> Dataset | None:
     """As `prepare`, but writes only every n-th shard, from the i-th, of `part` (i, n) with i from 0.
 
@@ -73,8 +86,17 @@ def prepare_part(
     if (out / PREPARED).exists() and not replace:
         raise other_input(out)
     filters.check_languages(given, config.language)
-    transcripts, exclusions = filters.check_texts(given, config.labels, config.unknown_characters, config.numbers)
+    transcripts, exclusions = filters.check_texts(
+        given, config.labels, config.unknown_characters, max_skipped=max_skipped, **config.cleaning
+    )
+    missing = [utterance for utterance in given if stamps[utterance.id][6] < 0]
+    if too_many(len(missing), len(given), max_skipped):
+        raise UserError(
+            f"{len(missing):,} of {len(given):,} recordings are missing, and at most {max_skipped:.0%} may be skipped "
+            f"(max_skipped); the first: {missing[0].id}: {missing[0].audio}"
+        )
     left_out = [excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
+    left_out = sorted([*left_out, *skipped], key=lambda row: row["id"])
     if not transcripts:
         raise nothing_left(Counter(row["reason"] for row in left_out), left_out[0])
     items = [(u, transcripts[u.id]) for u in given if u.id in transcripts]
@@ -87,14 +109,14 @@ def prepare_part(
             clear_away(out, shards, mine, replace)
             write_shards(out, mine, work, progress or (lambda *_: None))
             if mine == shards:
-                finish(out, shards, left_out, config, inputs)
+                finish(out, shards, left_out, config, inputs, max_skipped)
     if mine != shards:
         # In this order: shards cease to be called finished only once the folder is complete.
         if not all(shard.finished(out) for shard in shards) and not is_of(out, inputs):
             return None
         with writing(out, shards, shards):
             if not is_of(out, inputs):
-                finish(out, shards, left_out, config, inputs)
+                finish(out, shards, left_out, config, inputs, max_skipped)
     return open_dataset(out)
 
 
@@ -112,10 +134,18 @@ def prepare_cached(
     were; else it is prepared again. Raises UserError as `manifest.read` and `prepare`.
     """
     path = Path(path)
-    utterances = manifest.read(path)
+    read = manifest.reading(path).check(path)
     content = hashlib.sha256(path.read_bytes()).hexdigest()
     name = f"{path.stem}-{digest(config, [content, str(path.resolve())])[:10]}"
-    return prepare(utterances, Path(cache) / name, config, workers=workers, progress=progress, replace=True)
+    return prepare(
+        read.utterances,
+        Path(cache) / name,
+        config,
+        workers=workers,
+        progress=progress,
+        replace=True,
+        skipped=[skipped_row(row, path.stem) for row in read.skipped],
+    )
 
 
 def open_or_prepare(
@@ -126,16 +156,16 @@ def open_or_prepare(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Opens a prepared folder, or a manifest (`.jsonl`) by way of `prepare_cached`.
+    """Opens a prepared folder, or a manifest (JSON lines, CSV, TSV) by way of `prepare_cached`.
 
     Raises UserError for anything else, and for a folder whose language or features differ from `config`'s.
     """
     path = Path(path)
-    if path.is_file() and path.suffix in (".jsonl", ".json"):
+    if path.is_file() and path.suffix in manifest.ENDINGS:
         return prepare_cached(path, cache, config, workers=workers, progress=progress)
     if not path.is_dir():
-        what = "no such file or folder" if not path.exists() else "neither a .jsonl manifest nor a prepared folder"
-        raise UserError(f"{path}: {what}; data are JSON-lines manifests or what launch/prepare.py made of them")
+        what = "no such file or folder" if not path.exists() else "neither a manifest nor a prepared folder"
+        raise UserError(f"{path}: {what}; data are manifests ({', '.join(manifest.ENDINGS)}) or prepared folders")
     dataset = open_dataset(path)
     pairs = [("language", dataset.language, config.language)]
     for field in dataclasses.fields(FeatureConfig):

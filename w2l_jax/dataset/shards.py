@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from w2l_jax.corpora import Utterance
+from w2l_jax.corpora import Skipped, Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.identity import piece
 from w2l_jax.features import FeatureConfig
@@ -136,6 +136,17 @@ def excluded_row(utterance: Utterance, exclusion: filters.Exclusion) -> Row:
         "source": utterance.source,
         "reason": exclusion.reason,
         "message": exclusion.message,
+    }
+
+
+def skipped_row(skipped: Skipped, source: str = "") -> Row:
+    """The row of what gave no utterance, as `excluded_row`."""
+    return {
+        "id": skipped.id,
+        "audio": str(skipped.path),
+        "source": source,
+        "reason": skipped.reason,
+        "message": skipped.message,
     }
 
 

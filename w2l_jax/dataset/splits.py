@@ -8,10 +8,8 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from w2l_jax.corpora import Utterance
+from w2l_jax.corpora import SPLITS, Utterance
 from w2l_jax.errors import UserError
-
-SPLITS = ("train", "dev", "test")
 
 _Group = tuple[str, str]
 

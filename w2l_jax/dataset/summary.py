@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from w2l_jax.corpora import Utterance
+from w2l_jax.corpora import SPLITS, Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.identity import PrepareConfig
 from w2l_jax.dataset.shards import Row
@@ -92,7 +92,7 @@ def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, s
     for split, utterances in splits.items():
         filters.check_languages(utterances, config.language)
         transcripts, excluded = filters.check_texts(
-            utterances, config.labels, config.unknown_characters, config.numbers
+            utterances, config.labels, config.unknown_characters, **config.cleaning
         )
         for utterance in utterances:
             corpus = summary.corpus(utterance.source)
@@ -107,7 +107,7 @@ def corpora_table(summary: Summary) -> Table:
     """Table 1: hours, speakers known, utterances, hours (else utterances) of each split, exclusions by reason."""
     lines = summary.lines
     heard = any(sum(line.seconds.values()) for line in lines.values())
-    splits = [name for name in ("train", "dev", "test") if any(line.utterances[name] for line in lines.values())]
+    splits = [name for name in SPLITS if any(line.utterances[name] for line in lines.values())]
     reasons = sorted({reason for line in lines.values() for reason in line.excluded})
     header = ["corpus", "hours", "speakers", "utterances"]
     header += [f"{split} {'hours' if heard else 'utterances'}" for split in splits]

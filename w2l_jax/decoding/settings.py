@@ -134,7 +134,8 @@ def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None
     options = run.config()["data"]
     sources = (options["lm_text"] or options["train"]).split(",")
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
-    card = build(sources, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
+    language = options["language"]
+    card = build(sources, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids, language=language)
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
     report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
     return str(run.folder / "lm")

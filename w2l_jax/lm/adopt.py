@@ -22,7 +22,8 @@ def adopt(
     unigrams: Path | None = None,
     *,
     evaluate: Collection[str] = (),
-    numbers: str = "",
+    language: str = "",
+    numbers: bool = False,
     resources: Resources = Resources(),
     progress: Progress = lambda done, total, description: None,
 ) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def adopt(
     Args:
       model: ARPA file (packed too) or KenLM's binary.
       unigrams: list of a binary's words, a word a line, where it was built without (build_binary -v).
-      out, alphabet, config, evaluate, numbers, resources, progress: as for `build`.
+      out, alphabet, config, evaluate, language, numbers, resources, progress: as for `build`.
 
     Raises:
       UserError: no model, one that is damaged or cut off, or shares no word with the alphabet; `out` holds something
@@ -48,13 +49,13 @@ def adopt(
         raise UserError(f"{model} is KenLM's binary, whose structure stays as it is; give its ARPA file to choose one")
     if unigrams and not binary:
         raise UserError(f"{model} is an ARPA file, which holds its words: leave the list {unigrams} out")
-    numbers = text.number_language(numbers, alphabet)
+    numbers = text.spells_numbers(numbers, language, alphabet)
     made_from = {
         "format": FORMAT,
         "model": fingerprint(model),
         "unigrams": fingerprint(unigrams) if unigrams else None,
         "alphabet": alphabet.characters,
-        "numbers": numbers,
+        "numbers": language if numbers else "",
         "evaluate": digest(evaluate),
         **dataclasses.asdict(config),
     }
@@ -72,7 +73,7 @@ def adopt(
         if not binary:
             progress(0, 1, f"build_binary: {config.structure}")
             kenlm_tools.compress(scratch / "arpa", partial / "lm.bin", config, scratch, resources)
-        return complete(partial, {"made_from": made_from, **card}, evaluate, alphabet, numbers)
+        return complete(partial, {"made_from": made_from, **card}, evaluate, alphabet, language, numbers)
 
 
 def _arpa(model: Path, out: Path, folder: Path, alphabet: Alphabet, progress: Progress) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def build(
     *,
     exclude: Collection[str] = (),
     evaluate: Collection[str] = (),
-    numbers: str = "",
+    language: str = "",
+    numbers: bool = False,
     resources: Resources = Resources(),
     progress: Progress = lambda done, total, description: None,
 ) -> dict[str, Any]:
@@ -64,7 +65,8 @@ def build(
       held_out_ids: utterances of manifests and prepared folders that are left out (development and test sets).
       exclude: texts that are left out of plain text. Utterances are never left out by their text: prompts recur.
       evaluate: texts on which the perplexity is measured, for the card.
-      numbers: language in which numbers are spelled out ("": they stay), where the alphabet has no digits.
+      language: name or code of the texts' language.
+      numbers: whether they are spelled, where the alphabet has no digits.
       resources: memory and place for temporary files.
       progress: told (done, total, description) while text is read.
 
@@ -72,13 +74,13 @@ def build(
       UserError: unreadable or no text, lmplz not built, `out` holds something else, or what KenLM says went wrong.
     """
     out, sources = Path(out), text.find(texts)
-    numbers = text.number_language(numbers, alphabet)
-    reader = text.Reader(alphabet, numbers, held_out_ids, exclude, config.deduplicate)
+    numbers = text.spells_numbers(numbers, language, alphabet)
+    reader = text.Reader(alphabet, language, numbers, held_out_ids, exclude, config.deduplicate)
     made_from = {
         "format": FORMAT,
         "sources": [fingerprint(path) for path in sources],
         "alphabet": alphabet.characters,
-        "numbers": numbers,
+        "numbers": language if numbers else "",
         "held_out_ids": digest(held_out_ids),
         "exclude": digest(exclude),
         "evaluate": digest(evaluate),
@@ -97,7 +99,7 @@ def build(
         card |= {"ngrams": arpa.counts(scratch / "arpa"), "discount_fallback": fallback}
         progress(0, 1, f"build_binary: {config.structure}")
         kenlm_tools.compress(scratch / "arpa", partial / "lm.bin", config, scratch, resources)
-        return complete(partial, card, evaluate, alphabet, numbers)
+        return complete(partial, card, evaluate, alphabet, language, numbers)
 
 
 def _write_text(

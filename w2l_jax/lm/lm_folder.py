@@ -18,9 +18,9 @@ from typing import Any
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
 from w2l_jax.errors import UserError
-from w2l_jax.lm import sentences as text
 from w2l_jax.lm.card import measure
 from w2l_jax.lm.kenlm_tools import Resources
+from w2l_jax.text import clean
 
 FORMAT = 2
 Progress = Callable[[float, float, str], None]
@@ -89,12 +89,12 @@ def write_words(words: Iterable[str], folder: Path) -> int:
 
 
 def complete(
-    folder: Path, card: dict[str, Any], evaluate: Collection[str], alphabet: Alphabet, numbers: str
+    folder: Path, card: dict[str, Any], evaluate: Collection[str], alphabet: Alphabet, language: str, numbers: bool
 ) -> dict[str, Any]:
     """Writes `card.json` of the model in `folder`, with its perplexity on `evaluate`; returns the whole card."""
     model = folder / "lm.bin"
     if evaluate:
-        sentences = (text.normalized(sentence, alphabet, numbers) for sentence in evaluate)
+        sentences = (clean(sentence, alphabet, language, numbers=numbers) for sentence in evaluate)
         card |= {"evaluation": measure(model, (s for s in sentences if s and not alphabet.unknown(s)))}
     card |= {"bytes": model.stat().st_size, "sha256": _sha256(model)}
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

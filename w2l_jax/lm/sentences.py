@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import glob
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -9,22 +10,19 @@ from pathlib import Path
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
-from w2l_jax.corpora.archives import Place, decoded
+from w2l_jax.corpora.rows import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.lm import packed
 from w2l_jax.lm.counting import Seen
 from w2l_jax.spelling import spell_numbers
-from w2l_jax.text import normalize
+from w2l_jax.text import clean, unquoted
 
-_MANIFESTS = (".jsonl", ".json")
+_MANIFESTS = manifest.ENDINGS
 
-# A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter.
-_END = re.compile(r"[.!?…][\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
-
-# Single quotation marks come in pairs at the edges of words, or beside no letter; normalising would take them for
-# apostrophes.
-_QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
+# A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter;
+# after one or two digits a full stop is an ordinal's (3. Mai).
+_END = re.compile(r"(?:(?<!\W\d)(?<!\W\d\d)\.|[!?…])[\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
 
 
 @dataclasses.dataclass
@@ -55,8 +53,8 @@ def find(texts: Iterable[Path | str]) -> list[Path]:
         paths = [path for path in paths if path.is_file() or is_prepared(path)]
         if not paths:
             raise UserError(
-                f"{text}: no such text; give plain text (packed as {', '.join(packed.ENDINGS)} too), a .jsonl "
-                "manifest, a prepared folder, or a pattern"
+                f"{text}: no such text; give plain text (packed as {', '.join(packed.ENDINGS)} too), a manifest "
+                f"({', '.join(_MANIFESTS)}), a prepared folder, or a pattern"
             )
         unread = [path for path in paths if path.suffix in packed.ENDINGS and Path(path.stem).suffix in _MANIFESTS]
         if unread:
@@ -77,23 +75,18 @@ def transcripts(path: Path) -> Iterator[tuple[str, str]]:
     if path.is_dir():
         yield from ((entry.id, entry.transcript) for entry in open_dataset(path).entries)
     else:
-        yield from ((utterance.id, utterance.text) for utterance in manifest.scan(path))
+        yield from ((utterance.id, utterance.text) for utterance in manifest.read(path))
 
 
-def number_language(language: str, alphabet: Alphabet) -> str:
-    """Returns the language to spell numbers in: `language`, but "" (they stay) where the alphabet has digits.
+def spells_numbers(numbers: bool, language: str, alphabet: Alphabet) -> bool:
+    """Whether numbers are spelled: on demand, but not where the alphabet has digits.
 
     Raises UserError where nobody can spell them (`spelling.spell_numbers`).
     """
-    if set("0123456789") & set(alphabet.characters):
-        return ""
-    spell_numbers("0", language)
-    return language
-
-
-def normalized(text: str, alphabet: Alphabet, numbers: str = "") -> str:
-    """Brings a sentence into `alphabet`, its numbers spelled out in the language `numbers` ("": they stay)."""
-    return normalize(spell_numbers(text, numbers), alphabet)
+    numbers = numbers and bool(language) and not set("0123456789") & set(alphabet.characters)
+    if numbers:
+        spell_numbers("0", language)
+    return numbers
 
 
 def split(line: str) -> Iterator[str]:
@@ -112,15 +105,17 @@ class Reader:
     def __init__(
         self,
         alphabet: Alphabet,
-        numbers: str = "",
+        language: str = "",
+        numbers: bool = False,
         held_out_ids: Collection[str] = frozenset(),
         exclude: Iterable[str] = (),
         deduplicate: str = "text",
     ):
         """`exclude` are texts that no plain text may hold; for the other arguments see `lm.build`."""
         self.counts = Counts()
-        self.alphabet, self._numbers, self._held_out_ids = alphabet, numbers, held_out_ids
-        self._excluded = {normalized(_unquoted(text), alphabet, numbers) for text in exclude} - {""}
+        self.alphabet, self._held_out_ids = alphabet, held_out_ids
+        self._clean = functools.partial(clean, alphabet=alphabet, language=language, numbers=numbers)
+        self._excluded = {self._clean(text) for text in exclude} - {""}
         self._longest = max(map(len, self._excluded), default=0)
         self._lines, self._utterances = Seen(), Seen()
         self._keep_lines, self._keep_transcripts = deduplicate == "none", deduplicate != "all"
@@ -145,7 +140,7 @@ class Reader:
 
     def _transcripts(self, path: Path) -> Iterator[str]:
         for name, text in transcripts(path):
-            sentence = normalized(text, self.alphabet, self._numbers)
+            sentence = self._clean(text)
             if name in self._held_out_ids:
                 self.counts.held_out += 1
             elif sentence:
@@ -162,7 +157,7 @@ class Reader:
             new = self._lines.add(line.encode())
             self.counts.repeated_lines += not new
             if new or self._keep_lines:
-                sentences = (normalized(sentence, self.alphabet, self._numbers) for sentence in split(_unquoted(line)))
+                sentences = map(self._clean, split(unquoted(line)))
                 yield from self._without_excluded([sentence for sentence in sentences if sentence])
 
     def _without_excluded(self, sentences: list[str]) -> Iterator[str]:
@@ -185,7 +180,3 @@ class Reader:
             if text in self._excluded:
                 found = count
         return found
-
-
-def _unquoted(text: str) -> str:
-    return _QUOTED.sub(r" \1 ", text)

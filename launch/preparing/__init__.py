@@ -1,0 +1,1 @@
+"""What only `prepare.py` needs."""
