@@ -15,7 +15,7 @@ from typing import Any
 from w2l_jax.errors import UserError
 
 Report = Callable[[str], None]
-SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "decode")
+SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     sizes = {"demo": _DEMO, "full": ModelConfig(options.width, options.top_width)}
     with tempfile.TemporaryDirectory() as folder:
         report(f"input: preparing {_BATCHES * options.batch_size} recordings")
-        manifest = _write_corpus(Path(folder), options)
+        manifest = write_corpus(Path(folder), options)
         jobs = {name: _job(manifest, options, config, name, _EVERY) for name, config in sizes.items()}
         plain = _job(manifest, options, _DEMO, "plain", AugmentOptions())
         host = _host({"as they are": plain, "every augmentation": jobs["demo"]}, options)
@@ -58,7 +58,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     ]
 
 
-def _write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
+def write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
     rng = np.random.default_rng(0)
     lines = []
     for i in range(_BATCHES * options.batch_size):
