@@ -28,7 +28,7 @@ _DEMO = ModelConfig(width=64, top_width=256)
 _BATCHES = 4  # of different utterances
 _AHEAD = 4  # steps until what was fetched before the first is used up
 _READ = 32  # batches that are read at a time
-_EVERY = AugmentOptions(speed=0.1, frequency_masks=2, time_masks=2, room=0.5, noise=0.5, microphone=6.0)
+EVERY_AUGMENTATION = AugmentOptions(speed=0.1, frequency_masks=2, time_masks=2, room=0.5, noise=0.5, microphone=6.0)
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
@@ -37,7 +37,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     with tempfile.TemporaryDirectory() as folder:
         report(f"input: preparing {_BATCHES * options.batch_size} recordings")
         manifest = write_corpus(Path(folder), options)
-        jobs = {name: _job(manifest, options, config, name, _EVERY) for name, config in sizes.items()}
+        jobs = {name: _job(manifest, options, config, name, EVERY_AUGMENTATION) for name, config in sizes.items()}
         plain = _job(manifest, options, _DEMO, "plain", AugmentOptions())
         host = _host({"as they are": plain, "every augmentation": jobs["demo"]}, options)
         rows = []
@@ -59,6 +59,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
 
 def write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
+    """Writes four batches of noise, half as long as asked up to the whole, with random texts; returns their manifest."""
     rng = np.random.default_rng(0)
     lines = []
     for i in range(_BATCHES * options.batch_size):

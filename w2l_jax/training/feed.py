@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from w2l_jax.dataset.batches import Batch, prefetch
+from w2l_jax.dataset.batches import Batch, empty_batch, prefetch
 from w2l_jax.training import augment
 from w2l_jax.training.job import Job
 
@@ -30,6 +30,17 @@ def stream(job: Job, first: int) -> Iterator[Batch]:
     with contextlib.closing(waiting):
         for batch, stored_B, speed_B in waiting:
             yield batch if speed_B is None else play(batch, stored_B, speed_B)
+
+
+def shapes(job: Job) -> list[Batch]:
+    """The shapes that the batches of `stream` may take, and where their rows lie; the largest first."""
+    rows, record = len(job.devices.own(range(job.options.batch_size))), job.train.dataset.record
+
+    def shape(x: jax.Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+    buckets = reversed(job.train.buckets)
+    return [jax.tree.map(shape, job.devices.place(empty_batch(rows, bucket, record))) for bucket in buckets]
 
 
 def sent(job: Job, step: int) -> Sent:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from w2l_jax import model
-from w2l_jax.dataset.batches import Batch, Source, empty_batch
+from w2l_jax.dataset.batches import Batch, Source
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 from w2l_jax.run import write_atomically
@@ -60,6 +60,11 @@ def train(job: Job, report: Report = print, progress: Progress | None = None) ->
     finite is left out; ten in a row raise UserError, and the checkpoints before that are kept.
     """
     return _Trainer(job, report, progress or (lambda *_: None)).run()
+
+
+def update_of(job: Job) -> CompiledStep:
+    """The update that a job's training makes, `(state, batch) → (state, metrics)`."""
+    return CompiledStep(make_step(job.optimizer, job.step_config, functools.partial(applied_rate, job.options)))
 
 
 _MOST_SKIPPED = 10
@@ -242,13 +247,8 @@ class _Trainer:
             self.job, state = unfreeze(self.job, self.state)
             self.state = self.devices.replicate(state)
             self.report(f"step {self.position.step}: every layer trains from here on")
-        job, own = self.job, len(self.devices.own(range(self.options.batch_size)))
-        step_of = CompiledStep(make_step(job.optimizer, job.step_config, functools.partial(applied_rate, job.options)))
-        shapes = [
-            _shapes(self.devices.place(empty_batch(own, bucket, job.train.dataset.record)))
-            for bucket in reversed(job.train.buckets)
-        ]
-        for done, compiled in enumerate(step_of.prepare(self.state, shapes, self.report)):
+        step_of = update_of(self.job)
+        for done, compiled in enumerate(step_of.prepare(self.state, feed.shapes(self.job), self.report)):
             if done == 0:  # the largest, where an update costs most
                 self._certify(compiled)
         return step_of
@@ -263,10 +263,6 @@ class _Trainer:
             earlier = path.read_text() if job.late and path.is_file() else ""
             write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
-
-
-def _shapes(batch: Batch) -> Batch:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), batch)
 
 
 def _rates(result: Evaluation) -> str:

@@ -8,7 +8,7 @@ from benchmarks import BenchmarkOptions
 TINY = {"repetitions": 2, "batch_size": 2, "seconds": 0.5, "labels": 8, "width": 8, "top_width": 12}
 
 
-@pytest.mark.parametrize("name", ["features", pytest.param("input", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["features", "loop", pytest.param("input", marks=pytest.mark.slow)])
 def test_tables_have_sensible_numbers(name):
     tables = benchmarks.subject(name)(BenchmarkOptions(what=name, **TINY), lambda line: None)
     for table in tables:
