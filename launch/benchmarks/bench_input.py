@@ -59,7 +59,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
 
 def write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
-    """Writes four batches of noise, half as long as asked up to the whole, with random texts; returns their manifest."""
+    """Writes four batches of noise, half as long as asked up to the whole, with random texts; returns the manifest."""
     rng = np.random.default_rng(0)
     lines = []
     for i in range(_BATCHES * options.batch_size):
