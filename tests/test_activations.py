@@ -26,6 +26,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.losses import ctc_loss
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
+from w2l_jax.training import feed
 from w2l_jax.training.certificate import certify, predicted_flops
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
@@ -143,6 +144,15 @@ def test_the_loss_curve_stays_with_the_uncached_one(options):
     for kind, wanted in losses(plain).items():
         np.testing.assert_allclose(losses(cached)[kind], wanted, rtol=0.005)
     assert losses(plain)["train"][-1] < 0.8 * losses(plain)["train"][0]
+
+
+def test_activations_may_be_resident(options):
+    job, _ = create(options)
+    on = dataclasses.replace(job, options=changed(job.options, resident="on"))
+    for read, made in zip(feed.stream(job, 0), feed.stream(on, 0, lambda line: None), strict=True):
+        assert read.features_BxTxM.shape[2] == TINY.top_width
+        for a, b in zip(read, made, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_resumed_is_bit_identical_and_computes_nothing_again(options, tmp_path):

@@ -15,7 +15,14 @@ from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training import log, loop, saving
 from w2l_jax.training.certificate import CompiledStep
-from w2l_jax.training.options import DataOptions, LogOptions, OptimizerOptions, TrainOptions
+from w2l_jax.training.options import (
+    AugmentOptions,
+    DataOptions,
+    LogOptions,
+    MemoryOptions,
+    OptimizerOptions,
+    TrainOptions,
+)
 
 
 @pytest.fixture
@@ -38,8 +45,10 @@ def lines(options, kind):
     return [line for line in log.read(Path(options.run)) if line["kind"] == kind]
 
 
-def test_no_transfer_that_nobody_asked_for(options):
-    job = training.create(options, lambda line: None)
+@pytest.mark.parametrize("resident", ["off", "on"])
+def test_no_transfer_that_nobody_asked_for(options, resident):
+    changes = {"augment": AugmentOptions(speed=0.1, time_masks=1), "memory": MemoryOptions(resident=resident)}
+    job = training.create(dataclasses.replace(options, **changes), lambda line: None)
     with jax.transfer_guard("disallow"):
         training.train(job, lambda line: None)
         with pytest.raises(Exception, match=r"[Dd]isallowed"):  # the guard is one

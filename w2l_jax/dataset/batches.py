@@ -133,6 +133,17 @@ class Source:
         """The number of input frames of every utterance."""
         return np.array([entry.frames for entry in self.dataset.entries], np.int32)
 
+    @property
+    def bytes(self) -> int:
+        """The size of what is stored of all utterances."""
+        return sum(map(self.dataset.record.bytes, self.frames_N.tolist()))
+
+    @functools.cached_property
+    def first_row_N(self) -> np.ndarray:
+        """Where what is stored of each utterance would begin if all were one array."""
+        rows_N = self.dataset.record.rows(self.frames_N)
+        return (np.cumsum(rows_N, dtype=np.int64) - rows_N).astype(np.int32)
+
     def shape(self, indices: Sequence[int], frames: Iterable[int]) -> Bucket:
         """The padded shape of a batch of the utterances `indices`, of which these are the `frames`."""
         return bucket_for(self.buckets, int(max(frames)), max(len(self.labels[i]) for i in indices))

@@ -87,10 +87,14 @@ class Devices:
         rows = NamedSharding(self.mesh, PartitionSpec(_ROWS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
-    def by_rows(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` of arrays spread over all devices, each of which computes what its own rows give."""
+    def everywhere(self, array: np.ndarray) -> jax.Array:
+        """The array, which every process has, on every device."""
+        return jax.make_array_from_process_local_data(self.whole, array)
+
+    def by_rows(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """`function(shared, batch)` of which every device computes its own rows; `shared` is on all of them."""
         rows = PartitionSpec(_ROWS)
-        return jax.shard_map(function, mesh=self.mesh, in_specs=rows, out_specs=rows)
+        return jax.shard_map(function, mesh=self.mesh, in_specs=(PartitionSpec(), rows), out_specs=rows)
 
     def replicate(self, tree: Any) -> Any:
         """The first process's arrays on every device, in buffers of their own."""

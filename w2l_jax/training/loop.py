@@ -95,7 +95,7 @@ class _Trainer:
         self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
         traced = traced_updates(self.options.log.profile if self.devices.first else "", self.position.step)
         self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
-        stream = feed.stream(self.job, self.position.step)
+        stream = feed.stream(self.job, self.position.step, self.report)
         try:
             with Signals() as signals, Saver(self.job.run) as self.saver:
                 return Result(self.position, self._steps(stream, signals), self.evaluation)

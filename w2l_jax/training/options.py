@@ -171,13 +171,16 @@ class StopOptions:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryOptions:
-    """Less memory for the same updates, at the price of time."""
+    """What is in the devices' memory; the updates stay the same."""
 
     max_microbatch_frames: int = _free(0)
     """Cut each update into equal microbatches of at most this many padded frames on each device, and evaluations
     likewise (0: no)."""
     remat: bool = _free(False)
     """Compute the wide layers 9 to 11 a second time instead of storing their activations."""
+    resident: Literal["auto", "on", "off"] = _free("auto")
+    """Put all training features on every device once, so that the host has nothing to read for an update; auto: where
+    they take at most a third of an accelerator's memory."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""Batches on their way to the devices: the same bits resident or read, on one or many."""
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from w2l_jax import training
+from w2l_jax.alphabet import preset
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.order import MixedOrder, Order
+from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
+from w2l_jax.model import ModelConfig
+from w2l_jax.run import Run
+from w2l_jax.training import augment, feed
+from w2l_jax.training.devices import Devices
+from w2l_jax.training.options import AugmentOptions, DataOptions, LogOptions, MemoryOptions, TrainOptions
+
+ON, OFF = MemoryOptions(resident="on"), MemoryOptions(resident="off")
+
+
+@pytest.fixture
+def options(tones, cache, tmp_path):
+    data = DataOptions(train=str(tones / "train.jsonl"), cache=str(cache), buckets=3, workers=1)
+    model = ModelConfig(width=8, top_width=12, initializer="he_uniform", activation="elu")
+    return TrainOptions(
+        run=str(tmp_path / "run"), steps=10, batch_size=8, data=data, model=model,
+        log=LogOptions(every=5, eval_every=20, checkpoint_every=5), augment=AugmentOptions(speed=0.1, time_masks=1),
+    )  # fmt: skip
+
+
+def job_of(tones, cache, devices=1, speed=0.1, memory=OFF):
+    """What `stream` needs of a job: 48 English utterances, and 24 German ones as a quarter of every batch."""
+    english, german = (
+        prepare_cached(tones / f"{name}.jsonl", cache, PrepareConfig(language=language), workers=1)
+        for name, language in (("train", "en"), ("german", "de"))
+    )
+    source = Source.create(english.followed_by(german), preset("de"), 3, 8, speed)
+    new, old = (Order(tuple(entry.frames for entry in data.entries), 8, 4) for data in (english, german))
+    wanted = TrainOptions(steps=40, batch_size=8, seed=4, augment=AugmentOptions(speed=speed), memory=memory)
+    order = MixedOrder(new, old, Fraction(1, 4))
+    return SimpleNamespace(options=wanted, train=source, order=order, devices=Devices.choose(devices, 8))
+
+
+def assert_same(batches, others):
+    for a, b in itertools.zip_longest(batches, others):
+        for x, y in zip(a, b, strict=True):
+            assert x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def with_memory(job, memory):
+    return SimpleNamespace(**{**vars(job), "options": dataclasses.replace(job.options, memory=memory)})
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.1])
+def test_resident_features_are_those_that_are_read(tones, cache, speed):
+    job, said = job_of(tones, cache, speed=speed), []
+    read = list(feed.stream(job, 0, said.append))
+    assert not said and len({batch.features_BxTxM.shape for batch in read}) == 3
+    assert_same(feed.stream(with_memory(job, ON), 0, said.append), read)
+    assert len(said) == 1 and "of 72 utterances" in said[0]
+    assert_same(feed.stream(with_memory(job, ON), 33, said.append), read[33:])  # resumed
+
+
+@pytest.mark.parametrize("memory", [ON, OFF])
+def test_a_batch_is_what_is_stored_played_at_the_speed_of_its_step(tones, cache, memory):
+    job = job_of(tones, cache, memory=memory)
+    for step, batch in enumerate(map(jax.device_get, feed.stream(job, 0, lambda line: None))):
+        indices = job.order.batch(step)
+        speed_B = augment.speeds(job.options.augment, 4, step, indices)
+        for row, index in enumerate(indices):
+            stored_TxM = job.train.dataset.features_of([index])[0]
+            frames = max(round(len(stored_TxM) / (1 + speed_B[row])), 1)
+            assert batch.frames_B[row] == frames
+            arguments = [np.array([n]) for n in (len(stored_TxM), frames)]
+            room = np.zeros((1, max(len(stored_TxM), frames), 128), np.float16)
+            room[0, : len(stored_TxM)] = stored_TxM
+            alone = augment.change_speed(room, *arguments, speed_B[row : row + 1].astype(np.float32))
+            np.testing.assert_allclose(batch.features_BxTxM[row, :frames], alone[0, :frames], atol=2e-3, rtol=1e-3)
+            assert not batch.features_BxTxM[row, frames:].any()
+            text = job.train.dataset.entries[index].transcript
+            assert preset("de").decode(batch.labels_BxL[row, : batch.label_lengths_B[row]]) == text
+        if step == 5:
+            return
+
+
+def on_four(tones, cache):
+    """Prints how many batches are the same on one device and on four, resident and read; for a process with four."""
+    from pathlib import Path
+
+    tones, cache = Path(tones), Path(cache)
+    expected = list(feed.stream(job_of(tones, cache), 0))
+    for memory in (ON, OFF):
+        job = job_of(tones, cache, devices=4, memory=memory)
+        batches = list(feed.stream(job, 0))
+        assert_same(batches, expected)
+        placed = job.devices.place(batches[0].frames_B)
+        assert all(array.sharding.is_equivalent_to(placed.sharding, array.ndim) for array in batches[0])
+        print(len(batches))
+
+
+def test_four_devices_make_the_same_batches(tones, cache):
+    job_of(tones, cache)  # prepared here
+    code = f"from tests.training.test_feed import on_four; on_four({str(tones)!r}, {str(cache)!r})"
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.split()[-2:] == ["40", "40"], done.stderr[-2000:]
+
+
+def test_training_is_the_same_and_may_change_its_mind_when_resumed(options):
+    quiet = lambda line: None  # noqa: E731
+    whole = dataclasses.replace(options, memory=OFF)
+    training.train(training.create(whole, quiet), quiet)
+    parts = dataclasses.replace(options, run=options.run + "_parts", steps=5, memory=ON)
+    said = []
+    training.train(training.create(parts, said.append), said.append)
+    assert any(line.startswith("resident: ") for line in said)
+    training.train(training.create(dataclasses.replace(parts, steps=10, resume=True, memory=OFF), quiet), quiet)
+    a, b = (Run.open(run).restore_params("last") for run in (whole.run, parts.run))
+    for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(("gigabytes", "expected"), [(None, False), (1e-3, False), (1.0, True)])
+def test_features_become_resident_unasked_where_they_take_a_third_of_the_device(tones, cache, gigabytes, expected):
+    job = job_of(tones, cache)
+    assert job.train.bytes == sum(len(x) for x in job.train.dataset.features_of(range(72))) * 128 * 2 > 1e-3 * 1e9 / 3
+    stats = {"bytes_limit": gigabytes * 1e9} if gigabytes else None
+    device = SimpleNamespace(memory_stats=lambda: stats)
+    devices = SimpleNamespace(mesh=SimpleNamespace(local_devices=[device]), agreed=lambda text: text)
+    job = SimpleNamespace(train=job.train, devices=devices, options=TrainOptions())
+    assert feed.is_resident(job) == expected
+    assert feed.is_resident(with_memory(job, ON)) and not feed.is_resident(with_memory(job, OFF))
