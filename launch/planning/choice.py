@@ -51,20 +51,22 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
         timed = cost.seconds > 0
         rows.append((
             cost.k, options.compute_dtype, "on" if options.memory.remat else "off",
-            "yes" if options.freeze.cache_activations else "no", cost.microbatches, "yes" if fits else "no", cost.gflop,
+            "yes" if options.freeze.cache_activations else "no", "yes" if options.memory.resident == "on" else "no",
+            cost.microbatches, "yes" if fits else "no", cost.gflop,
             cost.memory / GB, cost.seconds if timed else "–", cost.updates(plan.hours) if timed else "–",
             cost.epochs(plan.hours, utterances) if timed else "–",
             cost.fill_seconds / 60 if timed and options.freeze.cache_activations else "–",
             cost.disk / GB if options.freeze.cache_activations else "–",
         ))  # fmt: skip
     columns = (
-        "k", "dtype", "remat", "cached", "microbatches", "fits", "GFLOP", "GB", "seconds", "updates", "epochs",
-        "minutes to fill", "GB on disk",
+        "k", "dtype", "remat", "cached", "resident", "microbatches", "fits", "GFLOP", "GB", "seconds", "updates",
+        "epochs", "minutes to fill", "GB on disk",
     )  # fmt: skip
     note = (
         "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
-        "longest: parameters, optimizer, temporaries and batches, or filling the cache if that takes more; not Python, "
-        "JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on beside the updates."
+        "longest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that takes "
+        "more; not Python, JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on "
+        "beside the updates."
     )
     title = f"{plan.hours:g} hours with {memory / GB:.3g} GB: updates of {costs[0].options.batch_size} utterances"
     return Table(title, columns, tuple(rows), note)

@@ -4,6 +4,7 @@ A way is a set of training options. Bytes are those of the compiled update, FLOP
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from w2l_jax.activations import FrozenLayers
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
-from w2l_jax.training import muon
+from w2l_jax.training import augment, muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
 from w2l_jax.training.job import step_settings
@@ -120,8 +121,8 @@ def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
 def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     """Compiles the update for the longest batch; returns it and its forecast.
 
-    That counts what an update holds at once: state, temporaries, its batch and those that come after it. Where
-    activations are cached it is the larger of this and of computing them.
+    That counts what an update holds at once: state, temporaries, its batch and those that come after it, and resident
+    features. Where activations are cached it is the larger of this and of computing them.
     """
     frozen = freezing.parse_layers(options.frozen_layers)
     settings, rows, bucket = step_settings(options, frozen), options.batch_size, work.source.buckets[-1]
@@ -132,10 +133,12 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
     batch = sum(array.nbytes for array in empty_batch(rows, bucket, record))
     memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
-    memory += _following() * batch
+    memory += _following() * batch + (_played(rows, work.frames, work.mels) if options.augment.speed else 0)
     parts, disk = microbatches(rows, bucket.frames, options.memory.max_microbatch_frames), 0
     if layers:
         disk = activations.size(work.source.dataset, layers)
+    memory += (disk or work.source.bytes) if options.memory.resident == "on" else 0
+    if layers:
         memory = max(memory, found.argument_bytes - batch + _filling(layers, rows // parts, work))
     fixed = fixed_flops(options, work)
     gflop = ((found.flops - fixed) * work.mean_frames / bucket.frames + fixed) / 1e9
@@ -152,6 +155,16 @@ def fixed_flops(options: TrainOptions, work: Work) -> float:
 def _following() -> int:
     """Batches in memory beside the update's: the one before it, those that wait, the next one, on a CPU its copy."""
     return 1 + AHEAD + 1 + (jax.default_backend() == "cpu")
+
+
+@functools.cache
+def _played(rows: int, frames: int, mels: int) -> int:
+    """Bytes to play a batch at other speeds, which is done while the update before it runs."""
+    array = jax.ShapeDtypeStruct
+    counts, speeds = array((rows,), jnp.int32), array((rows,), jnp.float32)
+    features = array((rows, frames, mels), jnp.float16)
+    found = jax.jit(augment.change_speed).lower(features, counts, counts, speeds).compile().memory_analysis()
+    return found.temp_size_in_bytes + found.output_size_in_bytes
 
 
 def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
@@ -176,6 +189,8 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
             costs.append(_fitting(config.changed(way, {"memory.remat": True}), work, memory, report))
     if not costs:
         raise UserError(f"none of --frozen_layers={plan.frozen_layers} agrees with the other options (see above)")
+    if common.memory.resident == "auto" and jax.default_backend() != "cpu":
+        costs = [with_features(cost, work, memory) for cost in costs]
     least = min(costs, key=lambda cost: cost.memory)
     if least.memory > memory:
         raise UserError(
@@ -184,6 +199,14 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
             "leave out the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
         )
     return costs
+
+
+def with_features(cost: Cost, work: Work, memory: int) -> Cost:
+    """The cost with features, or cached activations, on the device where they fit beside the update, else without."""
+    whole = cost.memory + (cost.disk or work.source.bytes)
+    resident = "on" if whole <= memory else "off"
+    options = config.changed(cost.options, {"memory.resident": resident})
+    return dataclasses.replace(cost, options=options, memory=whole if resident == "on" else cost.memory)
 
 
 def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> Cost:

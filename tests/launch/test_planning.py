@@ -182,6 +182,27 @@ def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
     assert timing.timed(adam, shapes).seconds == 5 * 8 / 2 * 0.5
 
 
+def test_resident_features_are_counted_and_chosen_where_they_fit():
+    place = work()
+    size = 10 * 1200 * 128 * 2
+    assert place.source.bytes == size
+    bare, on = (costs.compiled(way(10, batch_size=1, resident=wanted), place)[1] for wanted in ("off", "on"))
+    assert on.memory - bare.memory == size
+    assert costs.with_features(bare, place, bare.memory + size).memory == on.memory
+    assert costs.with_features(bare, place, bare.memory + size).options == on.options
+    assert costs.with_features(bare, place, bare.memory + size - 1) == bare
+    cached = dataclasses.replace(bare, disk=7)
+    assert costs.with_features(cached, place, bare.memory + 7).memory == bare.memory + 7
+
+
+def test_playing_at_other_speeds_is_counted():
+    plain, played = (
+        costs.compiled(way(10, batch_size=2, augment=AugmentOptions(speed=speed)), work())[1] for speed in (0.0, 0.1)
+    )
+    batch = 2 * 1200 * 128
+    assert 2 * batch < played.memory - plain.memory < 20 * batch  # float16 it makes, float32 in between
+
+
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
