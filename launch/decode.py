@@ -90,7 +90,7 @@ def decode(options: Options) -> list[results.Result]:
     if Path(options.report or "report.html").is_dir():
         raise UserError(f"{options.report} is a folder; name the HTML file to write, such as --report=report.html")
     with terminal() as screen:
-        dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar)
+        dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar, screen.report)
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
         chosen = settings.resolve(run, options.lm, given, inputs.held_out(run, dataset, screen.bar), screen.report)
         if options.table and not chosen.beam_width:

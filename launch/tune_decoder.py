@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def tune(run: Run, options: Options, screen: Terminal) -> None:
     """Tunes as `options` say; writes trials, plot and `decoder.toml`, and prints what was found."""
-    dataset = inputs.open_data(run, options.data, options.unknown_characters, screen.bar)
+    dataset = inputs.open_data(run, options.data, options.unknown_characters, screen.bar, screen.report)
     held_out = inputs.held_out(run, dataset, screen.bar)
     chosen = settings.resolve(run, options.lm, {}, held_out, screen.report)
     if not chosen.lm:

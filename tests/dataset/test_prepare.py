@@ -3,6 +3,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -407,11 +408,58 @@ def test_cached(tmp_path):
     assert len(list(cache.iterdir())) == 3
 
 
+MARKED = {"a": "train", "b": "test", "c": "", "d": "dev"}
+
+
+@pytest.mark.parametrize(
+    ("marks", "split", "taken", "others"),
+    [
+        (MARKED, "train", "ac", "1 of 4 are marked test, 1 of 4 are marked dev"),
+        (MARKED, "dev", "d", "1 of 4 are marked train, 1 of 4 are marked test, 1 of 4 are marked "),
+        (MARKED, "test", "b", "1 of 4 are marked train"),
+        (MARKED, "", "abcd", ""),
+        ({"a": "train", "b": "test"}, "dev", "b", "1 of 2 are marked train"),
+        ({"a": "", "b": ""}, "train", "ab", ""),
+        ({"a": "", "b": ""}, "test", "ab", ""),
+        ({"a": "train", "b": "train"}, "test", "ab", ""),  # decoding what was trained on
+        ({"a": "test", "b": "test"}, "train", "", "2 of 2 are marked test, so nothing is for training"),
+    ],
+)
+def test_marked_utterances_are_only_taken_for_their_split(corpus, tmp_path, marks, split, taken, others):
+    rows = [
+        {"audio_filepath": str(corpus.parent / "u000.wav"), "text": "x", "id": i, "split": s} for i, s in marks.items()
+    ]
+    path = write_manifest(tmp_path / "all.jsonl", rows)
+    said = []
+    if not taken:
+        with pytest.raises(UserError, match=others):
+            open_or_prepare(path, tmp_path, split=split, workers=1)
+        return
+    dataset = open_or_prepare(path, tmp_path, split=split, workers=1, report=said.append)
+    assert "".join(entry.id for entry in dataset.entries) == taken
+    assert said == [] if not others else others in said[0] and said[0].startswith(f"{path}: ")
+    folder = next(tmp_path.glob("all-*"))  # a prepared folder is taken alike
+    assert open_or_prepare(folder, tmp_path, split=split).fingerprint == dataset.fingerprint
+
+
+def test_what_a_manifest_loses_is_reported(corpus, tmp_path):
+    rows = [json.loads(line) for line in corpus.read_text().splitlines()]
+    rows = [dict(row, audio_filepath=str(corpus.parent / row["audio_filepath"])) for row in rows]
+    path = write_manifest(tmp_path / "m.jsonl", rows)
+    with path.open("a") as file:
+        file.write("no JSON\n")
+    said = []
+    assert len(open_or_prepare(path, tmp_path, workers=1, report=said.append)) == 24
+    assert re.fullmatch(rf"{path}: 1 malformed row: skipped, listed in .*excluded\.jsonl", said[0])
+    row = json.loads(Path(said[0].split(" listed in ")[1]).read_text())
+    assert row["message"].startswith(f"{path}:25: not valid JSON")
+
+
 def test_open_or_prepare(reference, corpus, tmp_path):
     assert open_or_prepare(reference, tmp_path).fingerprint == open_dataset(reference).fingerprint
     assert open_or_prepare(corpus, tmp_path, workers=1).fingerprint == open_dataset(reference).fingerprint
     wrong = {
-        r"language=english, but here it is to be german; prepare it again with --language=german": PrepareConfig("de"),
+        r"language=english, but here it is to be german; prepare it again with language=german": PrepareConfig("de"),
         r"features\.mels=128, but here it is to be 64": PrepareConfig(features=FeatureConfig(mels=64)),
     }
     for message, config in wrong.items():

@@ -390,8 +390,24 @@ def test_a_language_without_a_preset(options, tmp_path):
     stored = config.load(TrainOptions, Path(options.run) / "config.toml")
     _, result = run(dataclasses.replace(stored, resume=True, steps=8))
     assert result.position.step == 8
-    with pytest.raises(UserError, match="unknown language 'Romulan'"):
-        run(dataclasses.replace(options, data=dataclasses.replace(options.data, language="Romulan")))
+    data = dataclasses.replace(options.data, language="Romulan")
+    with pytest.raises(UserError, match="prepared with language=klingon, but here it is to be romulan"):
+        run(dataclasses.replace(options, run=str(tmp_path / "other"), data=data))
+
+
+def test_a_manifest_in_a_language_without_a_preset(options, tmp_path):
+    """Its alphabet is that of the training texts, whether the language is named or given by its code."""
+    rows = [json.loads(line) for line in Path(options.data.train).read_text().splitlines()]
+    folder = Path(options.data.train).parent
+    changes = [{"audio_filepath": str(folder / row["audio_filepath"]), "text": f"żółw {row['text']}"} for row in rows]
+    rows = [row | change | {"lang": "pl"} for row, change in zip(rows, changes, strict=True)]
+    path = tmp_path / "pl.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for language in ("pl", "Polish"):
+        data = dataclasses.replace(options.data, train=str(path), dev="", language=language)
+        job, _ = run(dataclasses.replace(options, run=str(tmp_path / language), data=data))
+        assert set("żółw") < set(job.alphabet.characters) < set("żółw 'abcdefghijklmnopqrstuvwxyz")
+        assert Run.open(tmp_path / language).config()["data"]["language"] == "polish"
 
 
 def test_one_process_at_a_time_trains_a_run(options):

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from w2l_jax.corpora import MAX_SKIPPED, Utterance, manifest, too_many
@@ -17,9 +17,10 @@ from w2l_jax.dataset.folder import clear_away, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
 from w2l_jax.dataset.shards import Progress, Row, excluded_row, hear, plan, skipped_row, write_shards
-from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset
+from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.languages import language_name
 
 __all__ = ["PrepareConfig", "custom_characters", "open_or_prepare", "prepare", "prepare_cached", "prepare_part"]
 
@@ -152,29 +153,67 @@ def open_or_prepare(
     path: str | Path,
     cache: str | Path,
     config: PrepareConfig = PrepareConfig(),
+    split: str = "",
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Opens a prepared folder, or a manifest (JSON lines, CSV, TSV) by way of `prepare_cached`.
 
-    Raises UserError for anything else, and for a folder whose language or features differ from `config`'s.
+    Of data marked with splits only those for `split` are taken (`of_split`); `report` is told so, and what was
+    skipped. Raises UserError for anything else, and for a folder whose language or features differ from `config`'s.
     """
     path = Path(path)
     if path.is_file() and path.suffix in manifest.ENDINGS:
-        return prepare_cached(path, cache, config, workers=workers, progress=progress)
+        dataset = prepare_cached(path, cache, config, workers=workers, progress=progress)
+        if dataset.excluded:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in dataset.excluded.items())
+            report(f"{path}: {reasons}: skipped, listed in {dataset.folder / EXCLUDED}")
+    else:
+        dataset = _open_folder(path, config)
+    chosen, note = of_split(dataset, split)
+    if note:
+        report(f"{path}: {note}")
+    return chosen
+
+
+def of_split(dataset: Dataset, split: str) -> tuple[Dataset, str]:
+    """Returns what is for `split`, and a note on what is not ("" if nothing is marked otherwise).
+
+    For training, that is what is marked `train` or not at all. For dev and test it is what is marked so; else what is
+    not marked `train`, and all of it where there is nothing else. "" is all. Raises UserError if there is nothing to
+    train on.
+    """
+    marked = Counter(entry.split for entry in dataset.entries)
+    if split == "train":
+        wanted = {"train", ""} & set(marked)
+    else:
+        wanted = {split} & set(marked) or set(marked) - {"train"} or set(marked)
+    others = ", ".join(
+        f"{n:,} of {len(dataset):,} are marked {name}" for name, n in marked.items() if name not in wanted
+    )
+    if not split or not others:
+        return dataset, ""
+    if not wanted:
+        raise UserError(f"{dataset.folder}: {others}, so nothing is for training; prepare it as train (as_split)")
+    kept = dataset.select(i for i, entry in enumerate(dataset.entries) if entry.split in wanted)
+    return kept, f"{others}, so they are not taken as {split} data"
+
+
+def _open_folder(path: Path, config: PrepareConfig) -> Dataset:
     if not path.is_dir():
         what = "no such file or folder" if not path.exists() else "neither a manifest nor a prepared folder"
         raise UserError(f"{path}: {what}; data are manifests ({', '.join(manifest.ENDINGS)}) or prepared folders")
     dataset = open_dataset(path)
-    pairs = [("language", dataset.language, config.language)]
+    pairs = [("language", language_name(dataset.language), config.language)]
     for field in dataclasses.fields(FeatureConfig):
         pairs.append((f"features.{field.name}", *(getattr(c.features, field.name) for c in (dataset, config))))
     for name, found, wanted in pairs:
         if found != wanted:
             raise UserError(
                 f"{path}: prepared with {name}={found}, but here it is to be {wanted}; "
-                f"prepare it again with --{name}={wanted}, or change that option here"
+                f"prepare it again with {name}={wanted}, or change {name} here"
             )
     return dataset
 

@@ -22,7 +22,9 @@ from w2l_jax.run import Run, write_atomically
 Progress = Callable[[float, float, str], None]
 
 
-def open_data(run: Run, data: str, unknown_characters: str, progress: Progress) -> Dataset:
+def open_data(
+    run: Run, data: str, unknown_characters: str, progress: Progress, report: Callable[[str], None] = lambda line: None
+) -> Dataset:
     """Opens a manifest or prepared folder in the run's language and features; "" is the run's own dev data."""
     options = run.config()["data"]
     if not (data or options["dev"]):
@@ -34,7 +36,9 @@ def open_data(run: Run, data: str, unknown_characters: str, progress: Progress) 
         features=run.features,
         alphabet=custom_characters(run.alphabet, options["language"]),
     )
-    return open_or_prepare(data or options["dev"], Path(options["cache"]), prepare, progress=progress)
+    split = "dev" if data in ("", options["dev"]) else "test"
+    path, cache = data or options["dev"], Path(options["cache"])
+    return open_or_prepare(path, cache, prepare, split, progress=progress, report=report)
 
 
 def held_out(run: Run, dataset: Dataset, progress: Progress) -> set[str]:

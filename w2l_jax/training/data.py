@@ -5,14 +5,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-from w2l_jax import alphabet as alphabets
-from w2l_jax.alphabet import REPETITIONS, Alphabet
+from w2l_jax.alphabet import PRESETS, REPETITIONS, Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
+from w2l_jax.languages import language_name
 from w2l_jax.training.log import Report
 from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import DataOptions, TrainOptions
@@ -42,12 +42,15 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
     for path in filter(None, (options.data.dev, *olds)):
         if not Path(path).exists():
             raise UserError(f"{path}: no such manifest or prepared folder")
-    train_data = _open(options.data.train, options, progress)
+    train_data = _open(options.data.train, "train", options, report, progress)
     if options.data.train_hours:
         train_data = train_data.subset(options.data.train_hours, options.seed)
     alphabet = train_data.alphabet
-    dev_data = _open(options.data.dev, options, progress, alphabet) if options.data.dev else None
-    old_data, old_dev_data = (_open_old(path, options, progress, alphabet, report) if path else None for path in olds)
+    dev_data = _open(options.data.dev, "dev", options, report, progress, alphabet) if options.data.dev else None
+    old_data, old_dev_data = (
+        _open_old(path, split, options, report, progress, alphabet) if path else None
+        for path, split in zip(olds, ("train", "dev"), strict=True)
+    )
     overlap = ()
     for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
         if ours and theirs:
@@ -72,18 +75,25 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
 
 def language_of(data: DataOptions) -> str:
     """The language of the training data: a preset's name, or that of a prepared folder, which may have none."""
-    prepared = open_dataset(data.train).language if Path(data.train).is_dir() else ""
-    if prepared and data.language.lower().strip() in ("", prepared):
+    prepared = language_name(open_dataset(data.train).language) if Path(data.train).is_dir() else ""
+    if prepared and (not data.language or language_name(data.language) == prepared):
         return prepared
     if data.language:
-        return alphabets.language_name(data.language)
+        return language_name(data.language)
     found = {utterance.language for utterance in manifest.read(data.train)}
     if len(found) != 1 or not all(found):
         raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give data.language")
-    return alphabets.language_name(found.pop())
+    return language_name(found.pop())
 
 
-def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet | None = None) -> Dataset:
+def _open(
+    path: str,
+    split: str,
+    options: TrainOptions,
+    report: Report,
+    progress: Progress | None,
+    alphabet: Alphabet | None = None,
+) -> Dataset:
     config = PrepareConfig(
         language=options.data.language,
         max_seconds=options.data.max_seconds,
@@ -91,14 +101,20 @@ def _open(path: str, options: TrainOptions, progress: Progress | None, alphabet:
         features=options.features,
         alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
     )
+    if not (alphabet or config.language in PRESETS or Path(path).is_dir()):
+        config = config.with_alphabet_of(utterance.text for utterance in manifest.read(path))
     workers = options.data.workers or None
-    return open_or_prepare(Path(path), Path(options.data.cache), config, workers=workers, progress=progress)
+    return open_or_prepare(
+        Path(path), Path(options.data.cache), config, split, workers=workers, progress=progress, report=report
+    )
 
 
-def _open_old(path: str, options: TrainOptions, progress: Progress | None, alphabet: Alphabet, report: Report):
+def _open_old(
+    path: str, split: str, options: TrainOptions, report: Report, progress: Progress | None, alphabet: Alphabet
+) -> Dataset:
     """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
     data = dataclasses.replace(options.data, language=language_of(DataOptions(train=path)))
-    dataset = _open(path, dataclasses.replace(options, data=data), progress, alphabet)
+    dataset = _open(path, split, dataclasses.replace(options, data=data), report, progress, alphabet)
     return writable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
 
 
