@@ -18,22 +18,26 @@ FLOPs and bytes are the compiler's figures and exact. Seconds are medians of int
 ratios, and compare only what one command printed.
 
   python launch/benchmark.py --what=memory,step
+  python launch/benchmark.py --what=gpu --minutes=3
 """
 
 
 def main(argv: list[str] | None = None) -> None:
     options = cli.parse(BenchmarkOptions, argv, description=DESCRIPTION)
     cli.use_compilation_cache()
-    device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
     tables = []
     for name in options.subjects:
         for table in benchmarks.subject(name)(options, lambda line: print(line, file=sys.stderr, flush=True)):
             tables.append(table)
             print(f"{table.markdown()}\n", flush=True)
+    # Not before: a process that knows its devices has taken their memory.
+    device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
     print(f"({device})")
+    content = {"device": device, "tables": [dataclasses.asdict(table) for table in tables]}
+    if "gpu" in options.subjects:
+        print(json.dumps(content, ensure_ascii=False))
     if options.out:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        content = {"device": device, "tables": [dataclasses.asdict(table) for table in tables]}
         write_atomically(Path(options.out), json.dumps(content, indent=1, ensure_ascii=False))
 
 

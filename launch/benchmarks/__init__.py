@@ -15,7 +15,7 @@ from typing import Any
 from w2l_jax.errors import UserError
 
 Report = Callable[[str], None]
-SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode")
+SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode", "gpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,10 @@ class BenchmarkOptions:
     """Prepared folder that `decode` decodes."""
     lm: str = ""
     """Folder of a language model for `decode` (default: the run's own)."""
+    minutes: float = 3.0
+    """Time in which `gpu` ends."""
+    small: bool = False
+    """Of `gpu` only what a CPU does in this time."""
     limit: int = 100
     """Utterances that `decode` takes, evenly spaced."""
 

@@ -60,7 +60,8 @@ def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
 
 
 @functools.cache  # both subjects want the same executables
-def _compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certificate]:
+def compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certificate]:
+    """The executable of an update and what it costs."""
     config = step_config(options, variant)
     optimizer = make_optimizer(TrainOptions(), config.frozen)
     return compile_step(optimizer, config, options.batch_size, bucket(options), _ALPHABET)
@@ -69,12 +70,12 @@ def _compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certifi
 def compiled_variants(options: BenchmarkOptions, report: Report) -> Iterator[tuple[Variant, Any, Certificate]]:
     """Compiles the update of each variant in turn."""
     for variant in variants(options.plain):
-        compiled, certificate = _compiled(options, variant)
+        executable, certificate = compiled(options, variant)
         report(
             f"k = {variant.frozen}, {variant.dtype}, remat {variant.cells[2]}: "
             f"{certificate.flops / 1e9:,.1f} GFLOP, {certificate.temporary_bytes / MIB:,.1f} MiB temporary"
         )
-        yield variant, compiled, certificate
+        yield variant, executable, certificate
 
 
 def title(options: BenchmarkOptions) -> str:

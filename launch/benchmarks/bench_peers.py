@@ -94,6 +94,15 @@ def random_batch(rows: int, frames: int, labels: int, outputs: int = _OUTPUTS, m
 
 def torch_update(params: Params, config: ModelConfig, k: int, batch: Batch, compiled: bool = False) -> Update:
     """One update of Adam above `k` frozen layers in PyTorch, as a function that returns the loss before it."""
+    update = torch_step(params, config, k, batch, compiled)
+    return lambda: update().item()
+
+
+def torch_step(
+    params: Params, config: ModelConfig, k: int, batch: Batch, compiled: bool = False, bfloat16: bool = False
+) -> Callable[[], torch.Tensor]:
+    """As `torch_update`, without waiting for the loss; `bfloat16` by autocast, else TF32 where a GPU has it."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device = _device()
     network = Network(params, config).to(device)
     options = TrainOptions()
@@ -104,14 +113,36 @@ def torch_update(params: Params, config: ModelConfig, k: int, batch: Batch, comp
     tensors = Batch(*(torch.from_numpy(array).to(device) for array in batch))
     forward = torch.compile(network) if compiled else network
 
-    def update() -> float:
+    def update() -> torch.Tensor:
         optimizer.zero_grad()
-        value = loss(forward(tensors.features_BxTxM, tensors.frames_B), tensors)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits_BxSxV = forward(tensors.features_BxTxM, tensors.frames_B)
+        value = loss(logits_BxSxV.float(), tensors)
         value.backward()
         optimizer.step()
-        return value.item()
+        return value.detach()
 
     return update
+
+
+def ctc_gradient(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, lengths_B: Any) -> Callable[[], torch.Tensor]:
+    """PyTorch's CTC with its gradient by the logits, on the device that JAX has, as a function; nothing is waited for."""
+    device = _device()
+    scores = torch.tensor(np.asarray(logits_BxSxV), device=device, requires_grad=True)
+    target = [torch.tensor(np.asarray(x), dtype=torch.long, device=device) for x in (labels_BxL, frames_B, lengths_B)]
+
+    def gradient() -> torch.Tensor:
+        log_probs_SxBxV = torch.log_softmax(scores, dim=-1).transpose(0, 1)
+        total = functional.ctc_loss(log_probs_SxBxV, *target, reduction="sum")
+        return torch.autograd.grad(total, scores)[0]
+
+    return gradient
+
+
+def wait(_: Any = None) -> None:
+    """Waits for what PyTorch has sent to a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _device() -> torch.device:

@@ -34,7 +34,8 @@ def random_batch(options: BenchmarkOptions) -> Batch:
     return jax.device_put(batch)
 
 
-def _fresh_state(options: BenchmarkOptions, variant: Variant) -> TrainState:
+def fresh_state(options: BenchmarkOptions, variant: Variant) -> TrainState:
+    """The state before the first update of a variant."""
     config = memory.step_config(options, variant)
     params = model.init(jax.random.key(0), config.model, OUTPUTS)
     return init_state(params, make_optimizer(TrainOptions(), config.frozen), config.frozen)
@@ -61,7 +62,7 @@ def _peaks(options: BenchmarkOptions, compiled: _Compiled, batch: Batch) -> dict
         return peaks
     need = {v: c.temporary_bytes + c.argument_bytes for v, (_, c) in compiled.items()}
     for variant in sorted(compiled, key=need.get):
-        _updates(compiled[variant][0], _fresh_state(options, variant), batch)()
+        _updates(compiled[variant][0], fresh_state(options, variant), batch)()
         peaks[variant] = device.memory_stats()["peak_bytes_in_use"] / MIB
     return peaks
 
@@ -78,7 +79,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     rows = []
     for settings, group in itertools.groupby(compiled, key=lambda variant: variant[1:]):
         report(f"timing {settings[0]}, remat {'on' if settings[1] else 'off'}")
-        turns = {v: _updates(compiled[v][0], _fresh_state(options, v), batch) for v in group}
+        turns = {v: _updates(compiled[v][0], fresh_state(options, v), batch) for v in group}
         seconds = interleaved(turns, options.repetitions)
         first = next(iter(seconds.values()))
         for variant, value in seconds.items():

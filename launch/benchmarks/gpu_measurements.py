@@ -1,0 +1,269 @@
+"""The parts of `bench_gpu`, measured in a process of its own, each line sent as soon as it is known."""
+
+import concurrent.futures
+import dataclasses
+import os
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import BenchmarkOptions, bench_loop, bench_losses, bench_memory, bench_step
+from benchmarks.bench_input import write_corpus
+from benchmarks.bench_memory import MIB, OUTPUTS, Variant
+from w2l_jax import losses, model
+from w2l_jax.dataset.batches import prefetch
+from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
+from w2l_jax.training import feed
+from w2l_jax.training.certificate import Certificate
+from w2l_jax.training.job import Job
+from w2l_jax.training.loop import update_of
+from w2l_jax.training.optimizer import make_optimizer
+from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.step import make_step
+
+SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "width": 8, "top_width": 12}
+_VARIANTS = [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
+_KERNELS = 15
+_TRACED = 3  # updates
+
+
+@dataclasses.dataclass
+class Bench:
+    """What the parts share."""
+
+    options: BenchmarkOptions
+    folder: Path
+    ends: float
+    connection: Connection
+    products: dict[str, float] = dataclasses.field(default_factory=dict)
+    """FLOP/s of a large product, by dtype."""
+    updates: dict[Variant, tuple[Any, Certificate]] = dataclasses.field(default_factory=dict)
+    jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
+
+    def say(self, part: str, /, **row: Any) -> None:
+        """Sends a line."""
+        self.connection.send((part, row))
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.ends - time.monotonic()
+
+    def seconds(self, call: Callable[[], Any], wait: Callable[[Any], Any] = jax.block_until_ready) -> float:
+        """Median seconds of a call, many dispatched one after the other before they are waited for, as in training."""
+        budget, rounds = (0.1 if self.options.small else 0.5), []
+        for count in (1, 1, 0, 0, 0):  # compiles; shows how long one takes; three rounds
+            count = count or max(1, min(200, int(budget / rounds[1])))
+            started = time.perf_counter()
+            for _ in range(count):
+                out = call()
+            wait(out)
+            rounds.append((time.perf_counter() - started) / count)
+        return statistics.median(rounds[2:])
+
+
+def measure(options: BenchmarkOptions, folder: str, seconds: float, connection: Connection) -> None:
+    """Sends (part, row) of one part after the other; a part that fails says so, and the next one begins."""
+    bench = Bench(options, Path(folder), time.monotonic() + seconds, connection)
+    if not options.small:  # a fresh cache: seconds of compilation are true, and training finds what was compiled here
+        jax.config.update("jax_compilation_cache_dir", f"{folder}/xla")
+    for part in (ceilings, ctc, updates, pytorch, inputs, training, kernels, compilation):
+        try:
+            part(bench)
+        except Exception as error:  # such as memory: the other parts may have enough of it
+            first = (str(error).splitlines() or [""])[0]
+            bench.say("failed", part=part.__name__, error=f"{type(error).__name__}: {first[:300]}")
+    connection.close()
+
+
+def ceilings(bench: Bench) -> None:
+    """A large product in each precision, a copy within the device, and one from the host."""
+    bench.say("machine", device=jax.devices()[0].device_kind, count=jax.device_count(), jax=jax.__version__)
+    side = 256 if bench.options.small else 8192
+    for dtype, precision in (("bfloat16", "default"), ("float32", "default"), ("float32", "highest")):
+        x = jnp.ones((side, side), dtype)
+        product = jax.jit(lambda a, b, precision=precision: jnp.matmul(a, b, precision=precision))
+        seconds = bench.seconds(lambda product=product, x=x: product(x, x))
+        bench.products.setdefault(dtype, 2 * side**3 / seconds)
+        what = f"product {side}³ {dtype}" + (", highest precision" if precision == "highest" else "")
+        bench.say("ceilings", what=what, ms=1e3 * seconds, rate=2e-12 * side**3 / seconds, unit="TFLOP/s")
+    x = jnp.ones(2**20 if bench.options.small else 2**28, jnp.float32)
+    add = jax.jit(lambda x: x + 1)
+    seconds = bench.seconds(lambda: add(x))
+    bench.say("ceilings", what="copy", ms=1e3 * seconds, rate=2e-9 * x.nbytes / seconds, unit="GB/s")
+    host = np.ones(x.size // 32, np.float32)
+    seconds = bench.seconds(lambda: jax.device_put(host))
+    bench.say("ceilings", what="copy from the host", ms=1e3 * seconds, rate=1e-9 * host.nbytes / seconds, unit="GB/s")
+
+
+def ctc(bench: Bench) -> None:
+    """Loss and gradient: ours, optax's and PyTorch's."""
+    logits, *target = bench_losses.case(bench.options)
+    shape = " × ".join(map(str, logits.shape))
+    for name, loss in (("w2l_jax", losses.ctc_loss), ("optax", _optax_ctc)):
+        gradient = jax.jit(jax.value_and_grad(lambda x, *target, loss=loss: loss(x, *target).sum()))
+        started = time.perf_counter()
+        compiled = gradient.lower(logits, *target).compile()
+        took = time.perf_counter() - started
+        seconds = bench.seconds(lambda compiled=compiled: compiled(logits, *target))
+        memory = compiled.memory_analysis().temp_size_in_bytes / MIB
+        row = {"ms": 1e3 * seconds, "temporary MiB": memory, "seconds to compile": took}
+        bench.say("CTC and its gradient", library=name, logits=shape, **row)
+    if peers := _peers():
+        seconds = bench.seconds(peers.ctc_gradient(logits, *target), peers.wait)
+        bench.say("CTC and its gradient", library="PyTorch", logits=shape, ms=1e3 * seconds)
+
+
+def _optax_ctc(logits_BxSxV: jax.Array, frames_B: jax.Array, labels_BxL: jax.Array, lengths_B: jax.Array) -> jax.Array:
+    outside_BxS = jnp.arange(logits_BxSxV.shape[1]) >= frames_B[:, None]
+    outside_BxL = jnp.arange(labels_BxL.shape[1]) >= lengths_B[:, None]
+    return optax.ctc_loss(logits_BxSxV, outside_BxS.astype(float), labels_BxL, outside_BxL.astype(float))
+
+
+def updates(bench: Bench) -> None:
+    """An update at k = 0, 8, 10 in bfloat16 and float32, all compiled side by side, and what training will need."""
+    manifest = write_corpus(bench.folder, bench.options)
+    for name in bench_loop.SETTINGS:
+        count = 10 if bench.options.small else 200
+        bench.jobs[name] = bench_loop.training_job(manifest, bench.options, name, count, "bfloat16")
+    works = {f"k = {v.frozen}, {v.dtype}": lambda v=v: bench_memory.compiled(bench.options, v) for v in _VARIANTS}
+    for name, job in bench.jobs.items():
+        works[f"training, {name}"] = lambda job=job: update_of(job).compiled(job.state, feed.shapes(job)[0])
+    names = dict(zip(works, _VARIANTS, strict=False))
+    took = {}
+    threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    running = {threads.submit(_clocked, work): name for name, work in works.items()}
+    try:
+        for done in concurrent.futures.as_completed(running, timeout=max(0.75 * bench.left(), 1.0)):
+            name, (result, seconds) = running[done], done.result()
+            took[name] = seconds
+            bench.say("compilation, all at once", what=name, seconds=seconds)
+            if name in names:
+                bench.updates[names[name]] = result
+    except TimeoutError:
+        threads.shutdown(wait=False, cancel_futures=True)
+        bench.say("failed", part="updates", error=f"{len(works) - len(took)} of {len(works)} have not compiled in time")
+    batch = bench_step.random_batch(bench.options)
+    for name, variant in names.items():
+        if variant in bench.updates:
+            executable, cost = bench.updates[variant]
+            seconds = bench.seconds(_update(bench, variant, executable, batch))
+            share = cost.flops / seconds / bench.products[variant.dtype]
+            row = {"ms": 1e3 * seconds, "TFLOP/s": 1e-12 * cost.flops / seconds, "of the product's": f"{share:.0%}"}
+            row |= {"temporary MiB": cost.temporary_bytes / MIB, "seconds to compile": took[name]}
+            bench.say("an update", k=variant.frozen, dtype=variant.dtype, **row)
+
+
+def _clocked(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+def _update(bench: Bench, variant: Variant, executable: Any, batch: Any) -> Callable[[], Any]:
+    state = bench_step.fresh_state(bench.options, variant)
+
+    def update() -> Any:
+        nonlocal state
+        state, metrics = executable(state, batch)
+        return state, metrics
+
+    return update
+
+
+def pytorch(bench: Bench) -> None:
+    """The same updates in PyTorch, eager."""
+    if not (peers := _peers()):
+        bench.say("left out", part="PyTorch", reason="it is not installed")
+        return
+    config = ModelConfig(bench.options.width, bench.options.top_width)
+    params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))
+    batch = jax.device_get(bench_step.random_batch(bench.options))
+    for variant in _VARIANTS:
+        step = peers.torch_step(params, config, variant.frozen, batch, bfloat16=variant.dtype == "bfloat16")
+        seconds = bench.seconds(step, peers.wait)
+        bench.say("an update in PyTorch", k=variant.frozen, dtype=variant.dtype, ms=1e3 * seconds)
+
+
+def _peers() -> Any:
+    try:
+        from benchmarks import bench_peers
+    except UserError:
+        return None
+    return bench_peers
+
+
+def inputs(bench: Bench) -> None:
+    """Batches that the host delivers, placed on the device."""
+    count = 8 if bench.options.small else 64
+    for name, job in bench.jobs.items():
+        place = lambda step, job=job: jax.block_until_ready(job.devices.place(feed.sent(job, step)))  # noqa: E731
+        started = time.perf_counter()
+        for _ in prefetch(range(count), place):
+            pass
+        bench.say("input", features=name, batches=count, a_second=count / (time.perf_counter() - started))
+
+
+def training(bench: Bench) -> None:
+    """What a run of training reaches, files and log and all, beside its step."""
+    for name, job in bench.jobs.items():
+        bench.say("training", **dict(zip(bench_loop.COLUMNS, (name, *bench_loop.rates(job)), strict=True)))
+
+
+def kernels(bench: Bench) -> None:
+    """What takes most time in an update of every layer in bfloat16."""
+    variant = _VARIANTS[0]
+    update = _update(bench, variant, bench.updates[variant][0], bench_step.random_batch(bench.options))
+    jax.block_until_ready(update())
+    with jax.profiler.trace(str(bench.folder / "trace")):
+        for _ in range(_TRACED):
+            done = update()
+        jax.block_until_ready(done)
+    took, calls = kernel_times(next((bench.folder / "trace").rglob("*.xplane.pb")))
+    total = sum(took.values())
+    for name, seconds in took.most_common(_KERNELS):
+        row = {"ms an update": 1e3 * seconds / _TRACED, "share": f"{seconds / total:.1%}"}
+        bench.say("kernels", kernel=name[:80], **row, **{"calls an update": calls[name] / _TRACED})
+    bench.say("kernels", kernel="all", **{"ms an update": 1e3 * total / _TRACED, "share": "100%"})
+
+
+def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Seconds and calls by kernel in a trace: those on a GPU's streams, or what a CPU runs of a program."""
+    took: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
+    gpu = any(plane.name.startswith("/device:GPU") for plane in planes)
+    for plane in planes:
+        for line in plane.lines:
+            for event in line.events:
+                if gpu:
+                    counts = plane.name.startswith("/device:GPU") and line.name.startswith("Stream")
+                else:
+                    counts = any(name == "hlo_op" for name, _ in event.stats)
+                if counts:
+                    took[event.name] += event.duration_ns / 1e9
+                    calls[event.name] += 1
+    return took, calls
+
+
+def compilation(bench: Bench) -> None:
+    """How much of a compilation is choosing among algorithms, and what that choice is worth (on a GPU)."""
+    if jax.default_backend() != "gpu":
+        return
+    batch = bench_step.random_batch(bench.options)
+    for variant in (_VARIANTS[1], _VARIANTS[0]):
+        config = bench_memory.step_config(bench.options, variant)
+        step = make_step(make_optimizer(TrainOptions(), config.frozen), config)
+        lowered = step.lower(bench_step.fresh_state(bench.options, variant), batch)
+        executable, took = _clocked(lambda lowered=lowered: lowered.compile({"xla_gpu_autotune_level": 0}))
+        seconds = bench.seconds(_update(bench, variant, executable, batch))
+        what = f"k = {variant.frozen}, {variant.dtype}, first algorithm"
+        bench.say("compilation, alone", what=what, **{"seconds to compile": took, "ms an update": 1e3 * seconds})
