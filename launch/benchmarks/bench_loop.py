@@ -59,7 +59,9 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
 
 def rates(job: Job) -> tuple[float, float, float]:
     """Updates a second of the step of `job` alone and of training, and the second by the first."""
-    step, batch = update_of(job), next(feed.stream(job, 0))
+    step, stream = update_of(job), feed.stream(job, 0, lambda line: None)
+    batch = next(stream)
+    stream.close()
     seconds = _alone(job, step, batch)
     clock: dict[int, float] = {}
     fresh = dataclasses.replace(job, state=job.devices.replicate(job.state))

@@ -126,7 +126,7 @@ def torch_step(
 
 
 def ctc_gradient(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, lengths_B: Any) -> Callable[[], torch.Tensor]:
-    """PyTorch's CTC with its gradient by the logits, on the device that JAX has, as a function; nothing is waited for."""
+    """PyTorch's CTC with its gradient by the logits, on JAX's device, as a function that does not wait."""
     device = _device()
     scores = torch.tensor(np.asarray(logits_BxSxV), device=device, requires_grad=True)
     target = [torch.tensor(np.asarray(x), dtype=torch.long, device=device) for x in (labels_BxL, frames_B, lengths_B)]

@@ -1,6 +1,7 @@
 """The parts of `bench_gpu`, measured in a process of its own, each line sent as soon as it is known."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import statistics
@@ -20,7 +21,7 @@ from benchmarks import BenchmarkOptions, bench_loop, bench_losses, bench_memory,
 from benchmarks.bench_input import write_corpus
 from benchmarks.bench_memory import MIB, OUTPUTS, Variant
 from w2l_jax import losses, model
-from w2l_jax.dataset.batches import prefetch
+from w2l_jax.dataset.batches import AHEAD
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import feed
@@ -32,7 +33,7 @@ from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import make_step
 
 SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "width": 8, "top_width": 12}
-_VARIANTS = [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
+_ALL = Variant(0, "bfloat16", False)
 _KERNELS = 15
 _TRACED = 3  # updates
 
@@ -53,6 +54,13 @@ class Bench:
     def say(self, part: str, /, **row: Any) -> None:
         """Sends a line."""
         self.connection.send((part, row))
+
+    @property
+    def variants(self) -> list[Variant]:
+        """The updates to measure."""
+        if self.options.small:
+            return [_ALL, Variant(8, "float32", False)]
+        return [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
 
     def left(self) -> float:
         """Seconds."""
@@ -135,10 +143,10 @@ def updates(bench: Bench) -> None:
     for name in bench_loop.SETTINGS:
         count = 10 if bench.options.small else 200
         bench.jobs[name] = bench_loop.training_job(manifest, bench.options, name, count, "bfloat16")
-    works = {f"k = {v.frozen}, {v.dtype}": lambda v=v: bench_memory.compiled(bench.options, v) for v in _VARIANTS}
+    works = {f"k = {v.frozen}, {v.dtype}": lambda v=v: bench_memory.compiled(bench.options, v) for v in bench.variants}
     for name, job in bench.jobs.items():
         works[f"training, {name}"] = lambda job=job: update_of(job).compiled(job.state, feed.shapes(job)[0])
-    names = dict(zip(works, _VARIANTS, strict=False))
+    names = dict(zip(works, bench.variants, strict=False))
     took = {}
     threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     running = {threads.submit(_clocked, work): name for name, work in works.items()}
@@ -187,7 +195,7 @@ def pytorch(bench: Bench) -> None:
     config = ModelConfig(bench.options.width, bench.options.top_width)
     params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))
     batch = jax.device_get(bench_step.random_batch(bench.options))
-    for variant in _VARIANTS:
+    for variant in bench.variants:
         step = peers.torch_step(params, config, variant.frozen, batch, bfloat16=variant.dtype == "bfloat16")
         seconds = bench.seconds(step, peers.wait)
         bench.say("an update in PyTorch", k=variant.frozen, dtype=variant.dtype, ms=1e3 * seconds)
@@ -202,14 +210,20 @@ def _peers() -> Any:
 
 
 def inputs(bench: Bench) -> None:
-    """Batches that the host delivers, placed on the device."""
-    count = 8 if bench.options.small else 64
+    """Batches ready for the step: features from the host, and features that are on the device already."""
+    count = 8 if bench.options.small else 100
     for name, job in bench.jobs.items():
-        place = lambda step, job=job: jax.block_until_ready(job.devices.place(feed.sent(job, step)))  # noqa: E731
-        started = time.perf_counter()
-        for _ in prefetch(range(count), place):
-            pass
-        bench.say("input", features=name, batches=count, a_second=count / (time.perf_counter() - started))
+        for resident in ("off", "on"):
+            memory = dataclasses.replace(job.options.memory, resident=resident)
+            there = dataclasses.replace(job, options=dataclasses.replace(job.options, memory=memory))
+            with contextlib.closing(feed.stream(there, 0, lambda line: None)) as stream:
+                for _ in range(AHEAD + 2):  # compiled, and what was fetched before is used up
+                    next(stream)
+                started = time.perf_counter()
+                for _ in range(count):
+                    jax.block_until_ready(next(stream))
+                rate = count / (time.perf_counter() - started)
+            bench.say("input", features=name, resident=resident, **{"batches a second": rate})
 
 
 def training(bench: Bench) -> None:
@@ -220,8 +234,7 @@ def training(bench: Bench) -> None:
 
 def kernels(bench: Bench) -> None:
     """What takes most time in an update of every layer in bfloat16."""
-    variant = _VARIANTS[0]
-    update = _update(bench, variant, bench.updates[variant][0], bench_step.random_batch(bench.options))
+    update = _update(bench, _ALL, bench.updates[_ALL][0], bench_step.random_batch(bench.options))
     jax.block_until_ready(update())
     with jax.profiler.trace(str(bench.folder / "trace")):
         for _ in range(_TRACED):
@@ -259,7 +272,7 @@ def compilation(bench: Bench) -> None:
     if jax.default_backend() != "gpu":
         return
     batch = bench_step.random_batch(bench.options)
-    for variant in (_VARIANTS[1], _VARIANTS[0]):
+    for variant in (Variant(8, "bfloat16", False), _ALL):
         config = bench_memory.step_config(bench.options, variant)
         step = make_step(make_optimizer(TrainOptions(), config.frozen), config)
         lowered = step.lower(bench_step.fresh_state(bench.options, variant), batch)
