@@ -6,7 +6,7 @@ import statistics
 import string
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from w2l_jax.audio import SAMPLE_RATE
 from w2l_jax.dataset.batches import prefetch
 from w2l_jax.features import frame_count
 from w2l_jax.model import ModelConfig, output_frames
-from w2l_jax.training import feed
+from w2l_jax.training import augment, feed
 from w2l_jax.training.job import Job
 from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
 from w2l_jax.training.step import make_step
@@ -27,19 +27,19 @@ from w2l_jax.training.step import make_step
 _DEMO = ModelConfig(width=64, top_width=256)
 _BATCHES = 4  # of different utterances
 _AHEAD = 4  # steps until what was fetched before the first is used up
-_READ = 32  # batches that are read at a time
+_READ = 16  # batches that are timed together
 EVERY_AUGMENTATION = AugmentOptions(speed=0.1, frequency_masks=2, time_masks=2, room=0.5, noise=0.5, microphone=6.0)
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """Prepares random recordings, then times the host alone and how long updates wait for it."""
+    """Prepares random recordings, then times the host's part and the device's alone, and how long updates wait."""
     sizes = {"demo": _DEMO, "full": ModelConfig(options.width, options.top_width)}
     with tempfile.TemporaryDirectory() as folder:
         report(f"input: preparing {_BATCHES * options.batch_size} recordings")
         manifest = write_corpus(Path(folder), options)
         jobs = {name: _job(manifest, options, config, name, EVERY_AUGMENTATION) for name, config in sizes.items()}
         plain = _job(manifest, options, _DEMO, "plain", AugmentOptions())
-        host = _host({"as they are": plain, "every augmentation": jobs["demo"]}, options)
+        alone = _alone(plain, jobs["demo"], options)
         rows = []
         for name, job in jobs.items():
             steps = 2 * options.repetitions
@@ -53,7 +53,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     columns = ("network", "update s", "updates a second", "median wait s", "longest wait s", "share of time waiting")
     note = "Every augmentation on; an update waits while it is free and no batch lies on the device."
     return [
-        Table(f"Batches the host delivers: {shape}", ("batches", "seconds", "a second"), host, "Files in memory."),
+        Table(f"Input by itself: {shape}", ("batches", "seconds", "a second"), alone, "Files in memory."),
         Table(f"Updates waiting for batches: {shape}", columns, tuple(rows), note),
     ]
 
@@ -82,14 +82,35 @@ def _job(manifest: Path, options: BenchmarkOptions, config: ModelConfig, name: s
     return training.create(wanted, report=lambda line: None)
 
 
-def _host(jobs: dict[str, Job], options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
-    """Seconds for the host to read a batch and place it, with as many threads as training has."""
+def _alone(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
+    """Seconds a batch for what the host does, with as many threads as training has, and for what the device does."""
 
-    def read(job: Job) -> None:
-        for _ in prefetch(range(_READ), lambda step: jax.block_until_ready(job.devices.place(feed.sent(job, step)))):
+    def read(job: Job, features: bool) -> None:
+        def ready(step: int) -> None:
+            jax.block_until_ready(job.devices.place(feed.sent(job, step, features)[1]))
+
+        for _ in prefetch(range(_READ), ready):
             pass
 
-    calls = {name: functools.partial(read, job) for name, job in jobs.items()}
+    def device(job: Job, store: jax.Array | None) -> Callable[[], None]:
+        frames, item = feed.sent(job, 0, features=store is None)
+        item, make = job.devices.place(item), feed.maker(job.devices)
+        return lambda: [jax.block_until_ready(make(store, item, frames)) for _ in range(_READ)]
+
+    store = feed.load(job.train, job.devices, lambda line: None)
+    changed = jax.jit(functools.partial(augment.in_step, options=EVERY_AUGMENTATION))
+    batch = next(feed.stream(job, 0))
+    calls = {
+        "read by the host": lambda: read(plain, features=True),
+        "read by the host, with speeds": lambda: read(job, features=True),
+        "resident, with speeds: the host's part": lambda: read(job, features=False),
+        "resident: gathered by the device": device(plain, store),
+        "resident: gathered and played at other speeds by the device": device(job, store),
+        "every other augmentation, in the update": lambda: [
+            jax.block_until_ready(changed(jax.random.key(0), batch.features_BxTxM, batch.frames_B))
+            for _ in range(_READ)
+        ],
+    }
     seconds = interleaved(calls, options.repetitions)
     return tuple((name, value / _READ, _READ / value) for name, value in seconds.items())
 

@@ -64,7 +64,7 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
     )  # fmt: skip
     note = (
         "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
-        "longest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that takes "
+        "longest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that is "
         "more; not Python, JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on "
         "beside the updates."
     )

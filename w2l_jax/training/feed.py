@@ -5,7 +5,7 @@ Features that fit are put on the devices once; from then on the host sends where
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -46,11 +46,7 @@ def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
         frames, item = sent(job, step, features=store_RxC is None)
         return frames, job.devices.place(item)
 
-    @functools.partial(jax.jit, static_argnums=2)
-    def make(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
-        return job.devices.by_rows(functools.partial(_made, rows=rows))(store_RxC, item)
-
-    waiting = prefetch(range(first, job.options.steps), read)
+    make, waiting = maker(job.devices), prefetch(range(first, job.options.steps), read)
     with contextlib.closing(waiting):
         for frames, item in waiting:
             as_sent = store_RxC is None and item.speed_B is None
@@ -108,6 +104,15 @@ def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:
     for _ in prefetch(np.array_split(np.arange(count), -(-count // 64)), read):
         pass
     return devices.everywhere(store_RxC)
+
+
+def maker(devices: Devices) -> Callable[[jax.Array | None, Sent, int], Batch]:
+    """What the devices do: `(resident features, what was sent, padded rows) → batch`, jitted, each for its own rows."""
+
+    def make(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
+        return devices.by_rows(functools.partial(_made, rows=rows))(store_RxC, item)
+
+    return jax.jit(make, static_argnums=2)
 
 
 def _made(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
