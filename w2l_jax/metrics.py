@@ -1,75 +1,43 @@
-"""Letter and word error rates as the paper counts them (means of per-utterance rates) and at corpus level.
-
-NumPy only: evaluation runs beside the accelerator, where few packages are installed.
-"""
+"""Letter and word error rates as the paper counts them (means of per-utterance rates) and at corpus level."""
 
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 
 def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
     """The least number of insertions, deletions and substitutions between two sequences (Levenshtein)."""
-    (last,) = collections.deque(_distances(reference, hypothesis), maxlen=1)  # hours of text: one row at a time
-    return int(last[-1])
+    return Levenshtein.distance(reference, hypothesis)
 
 
 def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | None, int | None]]:
-    """A cheapest way from `reference` to `hypothesis`: pairs of positions, None where one side has no counterpart.
+    """A minimum-cost alignment: pairs of positions, None where one side has no counterpart.
 
-    As many pairs are unequal as `edit_distance` counts; of the ways with so few, one that leaves most items equal.
+    As many pairs are unequal as `edit_distance` counts.
     """
-    first = 0
-    while first < min(len(reference), len(hypothesis)) and reference[first] == hypothesis[first]:
-        first += 1
-    a, b = reference[first:], hypothesis[first:]
-    gap = len(a) + len(b) + 1  # all substitutions together cost less than one edit more than they did
-    costs_RxH = np.stack(list(_distances(a, b, gap, gap + 1)))
     pairs: list[tuple[int | None, int | None]] = []
-    i, j = len(a), len(b)
-    while i or j:
-        if i and j and costs_RxH[i, j] == costs_RxH[i - 1, j - 1] + (a[i - 1] != b[j - 1]) * (gap + 1):
-            i, j = i - 1, j - 1
-            pairs.append((first + i, first + j))
-        elif i and costs_RxH[i, j] == costs_RxH[i - 1, j] + gap:
-            i -= 1
-            pairs.append((first + i, None))
-        else:
-            j -= 1
-            pairs.append((None, first + j))
-    return [(k, k) for k in range(first)] + pairs[::-1]
+    for step, first, last, start, end in Levenshtein.opcodes(reference, hypothesis):
+        i = range(first, last) if step != "insert" else [None] * (end - start)
+        j = range(start, end) if step != "delete" else [None] * (last - first)
+        pairs += zip(i, j, strict=True)
+    return pairs
 
 
 def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collections.Counter[tuple[str, str]]:
-    """Counts what was said and what was heard for it, over pairs of reference and hypothesis.
+    """Counts what was said and what was decoded for it, over pairs of reference and hypothesis.
 
-    "" stands for nothing: heard, it is a deletion; said, an insertion. Strings are compared by letters, lists by words.
+    "" stands for nothing: decoded, it is a deletion; said, an insertion. Strings are compared by letters, lists by
+    words.
     """
     found: collections.Counter[tuple[str, str]] = collections.Counter()
     for said, heard in pairs:
         steps = alignment(said, heard)
         found.update(("" if i is None else said[i], "" if j is None else heard[j]) for i, j in steps)
     return found
-
-
-def _distances(reference: Sequence, hypothesis: Sequence, gap: int = 1, change: int = 1) -> Iterator[np.ndarray]:
-    """Yields, for each beginning of `reference`, what it costs to make it each beginning of `hypothesis`."""
-    ids: dict = {}
-    a = np.array([ids.setdefault(item, len(ids)) for item in reference], np.int64)
-    b = np.array([ids.setdefault(item, len(ids)) for item in hypothesis], np.int64)
-    insertions = gap * np.arange(len(b) + 1)
-    row = insertions.copy()
-    yield row
-    for i, item in enumerate(a, start=1):
-        best = np.empty_like(row)
-        best[0] = gap * i
-        np.minimum(row[1:] + gap, row[:-1] + change * (b != item), out=best[1:])
-        # Insertions run along the row: best[j] = min over j' ≤ j of best[j'] + gap · (j − j').
-        row = np.minimum.accumulate(best - insertions) + insertions
-        yield row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from rapidfuzz.distance import Indel
 
-from w2l_jax import metrics
 from w2l_jax.decoding.beam import Transcript
 
 HYPOTHESES = 100
@@ -31,12 +31,11 @@ def confidences(nbest: Sequence[Transcript], temperature: float, coverage: float
 
 
 def right(expected: str, text: str) -> list[bool]:
-    """Whether each word of `text` stands in `expected` too, as a cheapest alignment of the words pairs them."""
-    reference, words = expected.split(), text.split()
+    """Whether each word of `text` is in `expected` too, as a longest common subsequence of the words pairs them."""
+    words = text.split()
     found = [False] * len(words)
-    for i, j in metrics.alignment(reference, words):
-        if i is not None and j is not None:
-            found[j] = reference[i] == words[j]
+    for step, _, _, start, end in Indel.opcodes(expected.split(), words):
+        found[start:end] = [step == "equal"] * (end - start)
     return found
 
 
