@@ -42,6 +42,11 @@ def test_confusions_by_hand():
     assert words == {("der", "der"): 1, ("alte", ""): 1, ("hund", "hund"): 1, ("ja", ""): 1}
 
 
+def test_scripts_without_spaces_are_counted_by_character():
+    errors = metrics.utterance_errors("春 天 来 了", "春 天 了")
+    assert errors == metrics.Errors(letter_edits=1, letters=4, word_edits=1, words=4)
+
+
 def test_means_and_corpus_level_by_hand():
     pairs = [("ab", "ab"), ("abcd efgh", "abcd")]  # 0 of 2 letters; 5 of 9 letters, 1 of 2 words
     rates = metrics.rates(metrics.utterance_errors(*pair) for pair in pairs)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from w2l_jax import alphabet
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.spelling import AUDIBLE
-from w2l_jax.text import alphabet_from_data, clean, normalize, tags_in
+from w2l_jax.text import alphabet_from_data, characters, clean, joined, normalize, tags_in
 
 GERMAN = alphabet.preset("de")
 
@@ -125,3 +125,15 @@ def test_quotation_marks_are_no_apostrophes(raw, said):
 def test_cleaning_twice_changes_nothing(text):
     once = clean(text, GERMAN, "de")
     assert clean(once, GERMAN, "de") == once
+
+
+HAN = Alphabet(" '花园里的都开了ab")
+
+
+def test_a_character_of_a_script_without_spaces_is_a_word():
+    assert clean("花园里的花,都开了!", HAN) == "花 园 里 的 花 都 开 了"
+    assert clean("ab花 园a", HAN) == "ab 花 园 a"
+    assert joined("花 园 里 ab 花") == "花园里 ab 花"
+    assert characters("ก็ดี") == ["ก็", "ดี"]
+    assert normalize("ก็ดี", Alphabet(" กดี็")) == "ก็ ดี"
+    assert normalize("ラーメン", Alphabet(" ラーメン")) == "ラー メ ン"

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from w2l_jax.text import joined
+
 
 def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
     """The least number of insertions, deletions and substitutions between two sequences (Levenshtein)."""
@@ -61,9 +63,12 @@ class Errors:
 
 
 def utterance_errors(reference: str, hypothesis: str) -> Errors:
-    """Counts the errors of one transcript; white space is collapsed on both sides first."""
+    """Counts the errors of one transcript; white space is collapsed on both sides first.
+
+    In scripts without spaces a word is a character, and no spaces count.
+    """
     words, guess = reference.split(), hypothesis.split()
-    reference, hypothesis = " ".join(words), " ".join(guess)
+    reference, hypothesis = joined(" ".join(words)), joined(" ".join(guess))
     return Errors(edit_distance(reference, hypothesis), len(reference), edit_distance(words, guess), len(words))
 
 

@@ -10,6 +10,11 @@ from w2l_jax.errors import UserError
 from w2l_jax.languages import language_code
 from w2l_jax.spelling import AUDIBLE, spell_numbers
 
+_LENGTHENING = "ー々ๆໆ"
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_BETWEEN = re.compile(rf"(?<={_UNSPACED.pattern}) (?={_UNSPACED.pattern})")
 Tags = Literal["drop", "keep", "skip_utterance"]
 
 # Typographic variants that Unicode does not count as the plain apostrophe.
@@ -77,9 +82,32 @@ def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
     Lower case as the language has it, Unicode-composed, without invisible characters; every punctuation mark but the
     apostrophe and what is spoken (%, &, …) becomes a space; a letter whose accent the alphabet lacks loses the accent
     (é → e in German), a ligature is two letters; white space is collapsed. What is then still outside the alphabet
-    stays, for the caller to report (`Alphabet.unknown`): nothing is dropped here.
+    stays, for the caller to report (`Alphabet.unknown`). A character of a script without spaces
+    is a word, with spaces around it (`joined` takes them out again).
     """
-    return " ".join("".join(_written(char, alphabet) for char in _composed(text, language)).split())
+    written = "".join(_written(char, alphabet) for char in _composed(text, language))
+    return " ".join("".join(f" {char} " if unspaced(char) else char for char in characters(written)).split())
+
+
+def characters(text: str) -> list[str]:
+    """Returns the characters of a text, each with the marks that belong to it."""
+    found: list[str] = []
+    for char in text:
+        if found and (unicodedata.category(char) in ("Mn", "Mc") or char in _LENGTHENING):
+            found[-1] += char
+        else:
+            found.append(char)
+    return found
+
+
+def unspaced(char: str) -> bool:
+    """Whether a character is of a script without spaces between words: Han, kana, Thai, Lao, Burmese, Khmer."""
+    return bool(_UNSPACED.match(char))
+
+
+def joined(text: str) -> str:
+    """Returns a transcript as it is written: without spaces between characters of scripts that have none."""
+    return _BETWEEN.sub("", text)
 
 
 def _written(char: str, alphabet: Alphabet) -> str:

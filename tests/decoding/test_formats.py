@@ -1,5 +1,6 @@
 import itertools
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,24 @@ def test_a_long_segment_is_divided_at_its_longest_pause_near_the_middle():
     assert [cue.start for cue in formats.cues([segment(*words)])] == [0, 6]
     assert formats.cues([]) is not None and list(formats.cues([])) == []
     assert pytest.approx(12.0) == list(formats.cues([segment(*words)]))[-1].end + 0.1
+
+
+def columns(line):
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line)
+
+
+def test_subtitles_of_scripts_without_spaces_are_cut_by_width_and_time():
+    text = "春天来了花园里的花都开了孩子们在树下唱歌老人坐在长椅上晒太阳小狗追着蝴蝶跑来跑去大家都很高兴"
+    whole = [Word(text, 0.0, 24.0)]
+    each = [Word(char, i * 24 / len(text), (i + 1) * 24 / len(text)) for i, char in enumerate(text)]
+    for words in (whole, each):
+        found = list(formats.cues([Segment(0.0, 24.0, tuple(words))]))
+        assert "".join(cue.text.replace("\n", "") for cue in found) == text
+        assert all(columns(line) <= 42 for cue in found for line in cue.text.split("\n"))
+        assert all(1 <= cue.end - cue.start <= 7 for cue in found)
+    quick = [
+        Segment(0.0, 6.0, tuple(Word(char, i * 6 / len(text), (i + 1) * 6 / len(text)) for i, char in enumerate(text)))
+    ]
+    assert max(len(cue.text.split("\n")) for cue in formats.cues(quick)) == 2
+    assert quick[0].text == text
+    assert json.loads(next(formats.json_line("x", quick)))["segments"][0]["words"][3]["word"] == "了"

@@ -3,12 +3,13 @@
 import html
 import itertools
 import json
-import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from w2l_jax.decoding.recordings import Segment
 from w2l_jax.decoding.results import Word
+from w2l_jax.text import characters, joined, unspaced
 
 _LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it
 _LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays
@@ -40,7 +41,7 @@ def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     """Yields one JSON object: recording, text, and segments with their times, words, confidences and scores."""
     records = [_record(segment) for segment in segments]
-    text = " ".join(record["text"] for record in records)
+    text = joined(" ".join(record["text"] for record in records))
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 
@@ -58,7 +59,7 @@ def _record(segment: Segment) -> dict[str, Any]:
 
 
 def srt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
-    """Yields SubRip subtitles of at most two lines of 42 characters, which stay one to seven seconds."""
+    """Yields SubRip subtitles of at most two lines of 42 columns, which stay one to seven seconds."""
     for number, cue in enumerate(cues(segments), start=1):
         yield f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{cue.text}\n\n"
 
@@ -82,25 +83,64 @@ FORMATS: dict[str, Callable[[str, Iterable[Segment]], Iterator[str]]] = {
 
 def cues(segments: Iterable[Segment]) -> Iterator[Cue]:
     """Yields the segments as subtitles, divided at their longest pauses until each is short enough to read."""
-    found = (cue for segment in segments for cue in _divided(segment.words))
+    found = (cue for segment in segments for cue in _divided(_units(segment.words)))
     for cue, following in itertools.pairwise(itertools.chain(found, [None])):
         # A word alone would be gone before it is read.
         latest = cue.start + _SHORTEST if following is None else min(cue.start + _SHORTEST, following.start)
         yield cue._replace(end=max(cue.end, latest))
 
 
-def _divided(words: Sequence[Word]) -> Iterator[Cue]:
-    lines = textwrap.wrap(" ".join(word.word for word in words), _LINE, break_long_words=False, break_on_hyphens=False)
-    start, end = words[0].start, words[-1].end
-    if len(words) == 1 or (len(lines) <= _LINES and end - start <= _LONGEST):
+class _Unit(NamedTuple):
+    """What stays together on a line: a word, or a character of a script without spaces; `space` stands before it."""
+
+    text: str
+    start: float
+    end: float
+    space: str = " "
+
+
+def _units(words: Iterable[Word]) -> list[_Unit]:
+    """The words, those of several characters of a script without spaces cut into these, of equal lengths."""
+    units: list[_Unit] = []
+    for word in words:
+        chars = characters(word.word)
+        chars = chars if len(chars) > 1 and all(map(unspaced, chars)) else [word.word]
+        step = (word.end - word.start) / len(chars)
+        for i, char in enumerate(chars):
+            glued = units and unspaced(char) and unspaced(units[-1].text[-1])
+            end = word.end if i == len(chars) - 1 else word.start + (i + 1) * step
+            units.append(_Unit(char, word.start + i * step, end, "" if glued else " "))
+    return units
+
+
+def _divided(units: Sequence[_Unit]) -> Iterator[Cue]:
+    lines = _lines(units)
+    start, end = units[0].start, units[-1].end
+    if len(units) == 1 or (len(lines) <= _LINES and end - start <= _LONGEST):
         yield Cue(start, end, "\n".join(lines))
         return
-    # At a pause in the middle half, so that no word stands alone for want of one.
-    quarter = len(words) // 4
-    stops = range(max(1, quarter), max(2, len(words) - quarter))
-    stop = max(stops, key=lambda i: words[i].start - words[i - 1].end)
-    yield from _divided(words[:stop])
-    yield from _divided(words[stop:])
+    # At a pause in the middle half, so that no word stands alone for want of one; without a pause in the middle.
+    quarter = len(units) // 4
+    stops = range(max(1, quarter), max(2, len(units) - quarter))
+    stop = max(stops, key=lambda i: (round(units[i].start - units[i - 1].end, 3), -abs(2 * i - len(units))))
+    yield from _divided(units[:stop])
+    yield from _divided(units[stop:])
+
+
+def _lines(units: Sequence[_Unit]) -> list[str]:
+    lines = [units[0].text]
+    for unit in units[1:]:
+        longer = f"{lines[-1]}{unit.space}{unit.text}"
+        if _columns(longer) <= _LINE:
+            lines[-1] = longer
+        else:
+            lines.append(unit.text)
+    return lines
+
+
+def _columns(text: str) -> int:
+    """The width of a text: wide characters, as those of Chinese, take two columns, and marks none."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from w2l_jax import audio, features, inference, pauses
 from w2l_jax.alphabet import BLANK, Alphabet
 from w2l_jax.corpora import archives as files
+from w2l_jax.corpora.rows import lines
 from w2l_jax.dataset.filters import seconds_of
 from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
 from w2l_jax.decoding.beam import Transcript
@@ -25,7 +26,7 @@ from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 from w2l_jax.run import Run
-from w2l_jax.text import normalize
+from w2l_jax.text import clean, joined
 
 ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")
 """What is taken for a recording in a folder; a file that is named may have any ending."""
@@ -46,8 +47,8 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """The words with single spaces between them."""
-        return " ".join(word.word for word in self.words)
+        """The words with single spaces between them, but none between characters of scripts without spaces."""
+        return joined(" ".join(word.word for word in self.words))
 
 
 class Recording(NamedTuple):
@@ -183,8 +184,8 @@ def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
     Raises UserError for a file that cannot be read or says nothing, and, with the line, for other characters.
     """
     found = []
-    for place, line in files.lines(path, "transcript"):
-        text = normalize(line, alphabet)
+    for place, line in lines(path, "transcript"):
+        text = clean(line, alphabet)
         if unknown := alphabet.unknown(text):
             raise UserError(
                 f"{place}: holds {unknown!r}, which the network does not know; write it as it is said, in the letters "
