@@ -10,7 +10,7 @@ import jax
 import benchmarks
 import cli
 from benchmarks import BenchmarkOptions
-from w2l_jax.run import write_atomically
+from w2l_jax.files import write_atomically
 
 DESCRIPTION = """Measure what things cost on this machine, as Markdown tables.
 

@@ -94,12 +94,13 @@ def spelling(options: Options) -> tuple[alphabet.Alphabet, str]:
     if options.language:
         name = language_name(options.language)
         return alphabet.preset(name) if name in alphabet.PRESETS else prepared_alphabet(options, name), name
-    from w2l_jax.run import LATEST, Run  # which brings JAX along
+    import latest  # which imports JAX
+    import w2l_jax
 
-    if not options.run and not Run.exists(LATEST):
+    if not options.run and latest.choose(latest.LATEST) != latest.LATEST:
         raise UserError("give either --language (e.g. de) or --run (whose network will use the language model)")
-    run = Run.open(options.run or LATEST)
-    return run.alphabet, run.config()["data"]["language"]
+    recognizer = w2l_jax.load(options.run or latest.LATEST, lm="none")
+    return recognizer.alphabet, recognizer.language
 
 
 def prepared_alphabet(options: Options, language: str) -> alphabet.Alphabet:

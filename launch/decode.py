@@ -7,28 +7,35 @@ import os
 from pathlib import Path
 
 import cli
+import decode_data
+import latest
+import w2l_jax
 from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
-from w2l_jax.decoding import inputs, results, settings
+from w2l_jax.decoding import results, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.run import LATEST, SHIPPED, Run, write_atomically
+from w2l_jax.files import write_atomically
+from w2l_jax.recognizer import Recognizer
+from w2l_jax.run import Run
+from w2l_jax.training.options import DataOptions
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
 Without options the last trained run is decoded on its own dev data. Where there is no run at all, --data is decoded
-with the English network of models/english, and without --data the demonstration of configs/demo.toml is trained
+with the included English network, and without --data the demonstration of configs/demo.toml is trained
 first. A run without a language model gets one built from its training transcripts, the decoded utterances held out.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    run: str = LATEST
-    """Run folder (default: the last trained run, else the demonstration, or models/english where --data is given)."""
+    run: str = latest.LATEST
+    """Run folder, .safetensors file or included network (default: the last trained run; where there is none, `english`
+    with --data, and without it the demonstration)."""
     data: str = ""
     """Manifest or prepared folder (default: the run's dev data)."""
     out: str = ""
@@ -69,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     cli.use_compilation_cache()
     if options.data:
-        options = dataclasses.replace(options, run=str(Run.default(options.run)))
+        options = dataclasses.replace(options, run=latest.choose(options.run))
     elif not Run.exists(options.run) and options.run == Options.run:
         import train
 
@@ -84,22 +91,33 @@ def decode(options: Options) -> list[results.Result]:
 
     from w2l_jax.inference import predict
 
-    run = Run.open(options.run)
-    data = options.data or run.config()["data"]["dev"]
+    recognizer = w2l_jax.load(options.run, options.checkpoint, lm="none")
+    run = Run.open(options.run) if Run.exists(options.run) else None
+    own = run.config()["data"] if run else dataclasses.asdict(DataOptions())
+    data = options.data or own["dev"]
+    if not data:
+        raise UserError(f"{options.run} has no dev data of its own: give --data")
+    out = Path(options.out or latest.outputs(options.run) / "decode" / f"{Path(data).stem}.jsonl")
+    if out.is_dir():
+        raise UserError(f"--out={out}: a folder; name the JSON-lines file to write")
     recordings = _recordings(options, data)
     if Path(options.report or "report.html").is_dir():
         raise UserError(f"{options.report} is a folder; name the HTML file to write, such as --report=report.html")
     with terminal() as screen:
-        dataset = inputs.open_data(run, data, options.unknown_characters, screen.bar, screen.report)
+        dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
-        chosen = settings.resolve(run, options.lm, given, inputs.held_out(run, dataset, screen.bar), screen.report)
+        if run:
+            held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
+            chosen = settings.resolve(run, options.lm, given, held_out, screen.report)
+        else:
+            chosen = settings.override(settings.of_file(recognizer.decoder, options.lm), given)
         if options.table and not chosen.beam_width:
             raise UserError("--table compares greedy and beam search: give --lm=<folder>, or --beam_width")
-        source = Source.create(dataset, run.alphabet, run.config()["data"]["buckets"], options.batch_size)
-        params = jax.device_put(run.restore_params(options.checkpoint))
-        predictions = predict(params, source, run.model, batch_size=options.batch_size)
+        source = Source.create(dataset, recognizer.alphabet, DataOptions.buckets, options.batch_size)
+        params = jax.device_put(recognizer.params)
+        predictions = predict(params, source, recognizer.model, batch_size=options.batch_size)
         found = []
-        with _pool(run, chosen, options.workers) as pool:
+        with _pool(recognizer, chosen, options.workers) as pool:
             without_lm: dict[int, str] = {}
             if options.table and chosen.lm:
                 predictions = list(predictions)
@@ -108,19 +126,16 @@ def decode(options: Options) -> list[results.Result]:
                     screen.bar(len(without_lm), len(dataset), "decoding without language model")
             nbest = options.nbest if options.nbest or options.report else None
             details = {"nbest": nbest, "calibration": chosen.calibration}
-            for result in results.decode(predictions, source, run.alphabet, pool, without_lm, **details):
+            for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
-    # What comes along stays as it came.
-    folder = Path("runs/english") if run.folder == SHIPPED else run.folder
-    out = Path(options.out or folder / "decode" / f"{Path(data).stem}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
     rows = [
         {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]
     write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
-    facts = _facts(options, run, chosen, data)
+    facts = _facts(options, recognizer, run, chosen, data)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(results.table(found))
     if options.table:
@@ -129,9 +144,9 @@ def decode(options: Options) -> list[results.Result]:
         print(f"\nworst utterances\n{results.worst(found, options.worst)}")
     print(f"every utterance: {out}")
     if options.report:
-        examples = page.examples(found, dataset, params, run.model, options.report_utterances, options.seed)
+        examples = page.examples(found, dataset, params, recognizer.model, options.report_utterances, options.seed)
         content = page.build(
-            f"{run.folder.name} on {Path(data).stem}", facts, found, examples, run.alphabet, recordings
+            f"{Path(options.run).name} on {Path(data).stem}", facts, found, examples, recognizer.alphabet, recordings
         )
         Path(options.report).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(options.report), content)
@@ -145,21 +160,23 @@ def _recordings(options: Options, data: str) -> dict[str, Utterance]:
     return {u.id: u for u in manifest.read(path)} if options.report and path else {}
 
 
-def _pool(run: Run, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
+def _pool(recognizer: Recognizer, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
     if not chosen.beam_width:
         return contextlib.nullcontext()
-    return DecoderPool(run.alphabet, chosen.lm or None, chosen.beam, workers or os.cpu_count())
+    return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or os.cpu_count())
 
 
-def _facts(options: Options, run: Run, chosen: settings.DecoderSettings, data: str) -> dict[str, str]:
-    facts = {"run": f"{run.folder}, checkpoint {options.checkpoint} (step {run.step_of(options.checkpoint)})"}
+def _facts(
+    options: Options, recognizer: Recognizer, run: Run | None, chosen: settings.DecoderSettings, data: str
+) -> dict[str, str]:
+    facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     facts["data"] = data
     if chosen.beam_width:
         facts |= {"beam": str(chosen.beam_width), "language model": chosen.lm or "none"}
     if chosen.lm:
         facts["weights"] = f"w_lm {chosen.lm_weight:g}, w_valid_word {chosen.word_bonus:g}"
         facts["tuned on"] = chosen.tuned or "nothing (launch/tune_decoder.py)"
-    overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"]
+    overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"] if run else []
     if overlap and data == run.config()["data"]["dev"]:
         facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"
     return facts

@@ -7,8 +7,9 @@ import cli
 from introspection import weight_changes as comparison
 from introspection import weight_claims as claims
 from introspection import weight_page as page
+from latest import LATEST
 from w2l_jax.errors import UserError
-from w2l_jax.run import LATEST, SHIPPED, Run
+from w2l_jax.run import Run
 
 DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
 
@@ -16,7 +17,7 @@ Writes a page, index.html, that needs nothing else, its figures as PNG, its tabl
 precision, introspection.json:
 
   python launch/introspect.py --run=runs/german_k0
-  python launch/introspect.py --run=runs/german_k0 --base=models/english --filters=3,17 --out=german
+  python launch/introspect.py --run=runs/german_k0 --base=english --filters=3,17 --out=german
 
 For the changes early in training, train with --log.keep_steps=100 or so.
 """
@@ -44,9 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     run = Run.open(options.run)
     wanted = page.parse_filters(options.filters, run.model.width)
-    # What comes along stays as it came.
-    folder = Path("runs/english") if run.folder == SHIPPED else run.folder
-    out = Path(options.out or folder / "introspection")
+    out = Path(options.out or run.folder / "introspection")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out}: a file; name a folder")
     adaptation = comparison.read(options.run, options.base, options.checkpoint, options.base_checkpoint, options.early)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import cli
+import latest
 from terminal import terminal
 from w2l_jax import config, training
 from w2l_jax.run import Run
@@ -74,7 +75,7 @@ def train(options: TrainOptions) -> Path:
 
         job = training.create(options, screen.report, screen.bar)
         if job.devices.first:
-            job.run.mark_latest()
+            latest.mark(job.run.folder)
         result = training.train(job, screen.report, show)
     print(f"{result.reason}: {job.run.folder}", flush=True)
     return job.run.folder

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax
-import numpy as np
 import tyro
 
 import cli
+import latest
+import w2l_jax
 from terminal import terminal
 from w2l_jax.decoding import formats, recordings, settings
-from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.run import LATEST, SHIPPED, Run, write_atomically
+from w2l_jax.files import write_atomically
+from w2l_jax.recognizer import Recognizer
 
 DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono or stereo, minutes or hours.
 
@@ -34,8 +34,8 @@ standard input:  ffmpeg -i talk.m4a -f wav - | python launch/transcribe.py -
 class Options:
     files: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Recordings, folders, which are searched however deep, or - for standard input."""
-    run: str = LATEST
-    """Run folder (default: the last trained run; where there is none, the English network of models/english)."""
+    run: str = latest.LATEST
+    """Run folder, .safetensors file or included network (default: the last trained run, else `english`)."""
     checkpoint: str = "best"
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
@@ -59,26 +59,21 @@ def main(argv: list[str] | None = None) -> None:
     found = recordings.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
     cli.use_compilation_cache()
-    run = Run.open(Run.default(options.run))
-    if run.folder == SHIPPED:
-        print(f"no run here yet: using the English network {run.folder}", file=sys.stderr)
-    lines = recordings.read_lines(Path(options.align), run.alphabet) if options.align else []
+    name = latest.choose(options.run)
+    if name != options.run:
+        print(f"no run here yet: using the included {name} network", file=sys.stderr)
+    recognizer = w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
+    lines = recordings.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
     failed = 0
-    with _pool(run, options) as (pool, calibration), terminal(results=True) as screen:
-        params = jax.device_put(run.restore_params(options.checkpoint))
-        if pool:
-            search = functools.partial(recordings.beam_search, pool=pool, calibration=calibration)
-        else:
-            search = functools.partial(recordings.greedy_search, params=params, alphabet=run.alphabet)
+    with _search(recognizer, options) as search, terminal(results=True) as screen:
         for recording in found:
             try:
                 with recordings.opened(recording, sys.stdin.buffer) as path:
-                    bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
-                    logits = recordings.logits(path, run, params, bar)
                     if lines:
-                        segments = recordings.align_lines(np.concatenate(list(logits)), lines, run.alphabet)
+                        segments = recordings.align_lines(recognizer.logits(path), lines, recognizer.alphabet)
                     else:
-                        segments = recordings.transcribe(logits, run.alphabet, search)
+                        bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
+                        segments = recognizer.segments(path, progress=bar, search=search)
                     _write(recording, len(found) > 1, kind, segments, options.out)
             except (UserError, PermissionError) as error:
                 screen.report(f"error: {error}")
@@ -97,21 +92,20 @@ def _check(options: Options, kind: str, count: int) -> None:
 
 
 @contextlib.contextmanager
-def _pool(run: Run, options: Options) -> Iterator[tuple[DecoderPool | None, tuple[float, float]]]:
-    """The search with a language model, and the calibration of its confidences; none where nothing asks for it."""
-    chosen = settings.DecoderSettings()
-    if options.lm != "none":
-        chosen = settings.load(run, options.lm) or dataclasses.replace(chosen, lm=options.lm)
-    hot_words = settings.hot_words(options.hot_words, run.alphabet)
-    if options.align or options.lm == "none" or not (chosen.lm or hot_words):
+def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Search | None]:
+    """The beam search with hot words and workers; None, the recogniser's own, where neither asks for it."""
+    hot_words = settings.hot_words(options.hot_words, recognizer.alphabet)
+    if options.align or not (recognizer.decoder.lm or hot_words):
         if not options.align and options.lm != "none":
             print("no language model: decoding greedily", file=sys.stderr)
-        yield None, chosen.calibration
+        yield None
         return
-    with DecoderPool(
-        run.alphabet, chosen.lm or None, chosen.beam, options.workers or os.cpu_count(), hot_words
-    ) as pool:
-        yield pool, chosen.calibration
+    from w2l_jax.decoding.pool import DecoderPool
+
+    beam = recognizer.decoder.beam if recognizer.decoder.lm else settings.DecoderSettings().beam
+    workers = options.workers or os.cpu_count() or 1
+    with DecoderPool(recognizer.alphabet, recognizer.decoder.lm or None, beam, workers, hot_words) as pool:
+        yield functools.partial(recordings.beam_search, pool=pool, calibration=recognizer.decoder.calibration)
 
 
 def _write(

@@ -5,14 +5,18 @@ import os
 from pathlib import Path
 
 import cli
+import decode_data
+import tuning
+import w2l_jax
+from latest import LATEST
 from pages import comparison
 from pages import decoding_figures as figures
 from pages import html as report
 from terminal import Terminal, terminal
-from w2l_jax.decoding import confidence, inputs, settings, tuning
+from w2l_jax.decoding import confidence, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.run import LATEST, SHIPPED, Run
+from w2l_jax.run import Run
 
 DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
 
@@ -64,24 +68,27 @@ def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     cli.use_compilation_cache()
     run = Run.open(options.run)
-    if run.folder.resolve() == SHIPPED.resolve():
-        raise UserError(f"{run.folder} stays as it came; tune a copy: cp -r {run.folder} runs/english")
     with terminal() as screen:
         tune(run, options, screen)
 
 
 def tune(run: Run, options: Options, screen: Terminal) -> None:
     """Tunes as `options` say; writes trials, plot and `decoder.toml`, and prints what was found."""
-    dataset = inputs.open_data(run, options.data, options.unknown_characters, screen.bar, screen.report)
-    held_out = inputs.held_out(run, dataset, screen.bar)
+    recognizer, own = w2l_jax.load(run.folder, options.checkpoint, lm="none"), run.config()["data"]
+    data = options.data or own["dev"]
+    if not data:
+        raise UserError(f"{run.folder} has no dev data of its own: give --data")
+    dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
+    held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
     chosen = settings.resolve(run, options.lm, {}, held_out, screen.report)
     if not chosen.lm:
         raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
-    name = Path(options.data or run.config()["data"]["dev"]).stem
+    name = Path(data).stem
     out = Path(options.out or run.folder / "tune" / name)
     with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or os.cpu_count()) as pool:
-        params = run.restore_params(options.checkpoint)
-        content, logits = inputs.kept_logits(out / "logits.npz", run, params, dataset, options.batch_size, screen.bar)
+        content, logits = decode_data.kept_logits(
+            out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar
+        )
         used, others = tuning.split(dataset, logits, options.utterances, options.seed)
         evaluate = tuning.Trials(pool, used, out, content + settings.sha256(Path(chosen.lm)))
         found: list[tuning.Trial] = []

@@ -1,38 +1,63 @@
 """Wav2Letter with CTC, layer freezing and transfer between languages, as pure functions in JAX.
 
-`import w2l_jax` offers another JAX program these names and loads each module when it is first used; corpora, decoding
-and training are imported by name (`w2l_jax.training`, `w2l_jax.decoding.beam`, …).
+`w2l_jax.load("english").transcribe("talk.mp3").text` recognises speech; the functions below are what training and
+adaptation are made of. Modules are loaded when a name of theirs is first used, because processes that only decode
+import this package without JAX.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from w2l_jax.alphabet import Alphabet as Alphabet
+    from w2l_jax.alphabet import preset as preset
+    from w2l_jax.errors import UserError as UserError
+    from w2l_jax.features import FeatureConfig as FeatureConfig
+    from w2l_jax.freezing import freeze as freeze
+    from w2l_jax.freezing import parse_layers as parse_layers
+    from w2l_jax.freezing import partition as partition
+    from w2l_jax.freezing import reinitialize as reinitialize
+    from w2l_jax.losses import asg_loss as asg_loss
+    from w2l_jax.losses import ctc_loss as ctc_loss
+    from w2l_jax.model import ModelConfig as ModelConfig
+    from w2l_jax.model import apply as apply
+    from w2l_jax.model import init as init
+    from w2l_jax.model import output_frames as output_frames
+    from w2l_jax.recognizer import Recognizer as Recognizer
+    from w2l_jax.recognizer import Transcription as Transcription
+    from w2l_jax.recognizer import load as load
+    from w2l_jax.text import normalize as normalize
+    from w2l_jax.transfer import carry_output as carry_output
 
 _WHERE = {
     "Alphabet": "alphabet",
     "FeatureConfig": "features",
     "ModelConfig": "model",
-    "Network": "network",
-    "Run": "run",
+    "Recognizer": "recognizer",
+    "Transcription": "recognizer",
     "UserError": "errors",
     "apply": "model",
     "asg_loss": "losses",
     "carry_output": "transfer",
     "ctc_loss": "losses",
+    "freeze": "freezing",
     "init": "model",
-    "load": "network",
+    "load": "recognizer",
     "normalize": "text",
     "output_frames": "model",
     "parse_layers": "freezing",
     "partition": "freezing",
     "preset": "alphabet",
     "reinitialize": "freezing",
-    "freeze": "freezing",
 }
 __all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, because the processes that decode import this package too and have no use for JAX.
     if name not in _WHERE:
         raise AttributeError(f"module 'w2l_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(f"w2l_jax.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -56,7 +56,7 @@ def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> It
         first, stop = _span(path, start, end, file.frames, rate)
         if rate < SAMPLE_RATE:
             warnings.warn(f"{path}: recorded at {rate} Hz, so nothing above {rate // 2} Hz can be heard", stacklevel=3)
-        yield from _resampled(_mono(path, file, first, stop), rate)
+        yield from resampled(_mono(path, file, first, stop), rate)
 
 
 def _open(path: Path) -> Any:
@@ -188,7 +188,7 @@ def _nist_header(path: Path) -> dict[str, str]:
     return {"size": "".join(head[1:2]).strip(), **{field[0]: field[2].strip() for field in fields if len(field) == 3}}
 
 
-def _resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+def resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     """Yields a waveform of `rate` Hz at 16 kHz: to the bit what soxr gives for all of it, as long as librosa has it."""
     if rate == SAMPLE_RATE:
         yield from waveform

@@ -3,7 +3,6 @@
 import dataclasses
 import fcntl
 import json
-import os
 import shutil
 import tomllib
 from collections.abc import Iterable
@@ -17,21 +16,10 @@ from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 FORMAT = 1
-LATEST = "runs/latest"
-SHIPPED = Path(__file__).resolve().parents[1] / "models" / "english"
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces `path` by `content` so that a reader, or a kill, sees the old or the new one and nothing between."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def to_toml(options: Any) -> str:
@@ -93,10 +81,7 @@ class Run:
 
     def __init__(self, folder: Path):
         if folder.is_file():
-            raise UserError(
-                f"{folder}: a file, not a run folder; of a .safetensors file make one first: "
-                f"python launch/export.py --run={folder} --out=runs/{folder.stem}"
-            )
+            raise UserError(f"{folder}: a file, where a run folder is needed")
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self._pointer = self.checkpoints / "checkpoints.json"
@@ -126,22 +111,6 @@ class Run:
     def alone(self) -> TextIO:
         """Keeps other processes from training this run until the result is closed; raises UserError where one does."""
         return locked(self.folder, f"{self.folder}: another process is training this run")
-
-    def mark_latest(self) -> None:
-        """Lets `runs/latest` lead to this run, for commands that name none."""
-        latest = Path(LATEST)
-        latest.parent.mkdir(exist_ok=True)
-        if latest.is_symlink() or not latest.exists():
-            temporary = latest.with_name(".latest.tmp")
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(os.path.relpath(self.folder.resolve(), latest.parent.resolve()))
-            temporary.replace(latest)
-
-    @staticmethod
-    def default(folder: str | Path) -> Path:
-        """`folder`, but the English network that comes along where that is `runs/latest` and no run exists yet."""
-        use_shipped = str(folder) == LATEST and not Run.exists(folder) and Run.exists(SHIPPED)
-        return SHIPPED if use_shipped else Path(folder)
 
     @staticmethod
     def open(folder: str | Path) -> "Run":

@@ -41,7 +41,7 @@ class BenchmarkOptions:
     plain: bool = False
     """Of `memory` and `step` only float32 without `remat`, as in the paper."""
     run: str = ""
-    """Run whose network `decode` takes (default: the last trained one, or models/english)."""
+    """Run whose network `decode` takes (default: the last trained one, or the included English one)."""
     data: str = ""
     """Prepared folder that `decode` decodes."""
     lm: str = ""

@@ -9,15 +9,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import latest
+import w2l_jax
 from benchmarks import BenchmarkOptions, Report, Table, interleaved
 from benchmarks.first_search import Search
 from w2l_jax import inference, metrics
 from w2l_jax.dataset.store import Dataset, open_dataset
-from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.run import LATEST, Run
+from w2l_jax.recognizer import Recognizer
 from w2l_jax.workers import WorkerPool
 
 _WIDTHS = (16, 100, 500)
@@ -26,8 +27,9 @@ Logits = list[np.ndarray]
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     """Decodes the logits of a run by each search in a process of its own, then by one in one process and more."""
-    trained = Run.open(options.run or Run.default(LATEST))
-    lm = options.lm or getattr(settings.load(trained), "lm", "")
+    name = options.run or latest.choose(latest.LATEST)
+    trained = w2l_jax.load(name, lm=options.lm)
+    lm = trained.decoder.lm
     if not options.data or not lm:
         raise UserError("--what=decode: give --data (a prepared folder) and, if the run has none of its own, --lm")
     dataset = open_dataset(options.data)
@@ -41,7 +43,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         rows.append((search.name, *_measure(search, logits, dataset, options.repetitions)))
     report(f"decode: {searches[-1].name} in several processes")
     seconds = dataset.hours * 3600
-    shape = f"{len(dataset)} utterances of {Path(options.data).name}, {seconds:.0f} s, by {trained.folder}"
+    shape = f"{len(dataset)} utterances of {Path(options.data).name}, {seconds:.0f} s, by {name}"
     columns = ("search", "ms a second of speech", "× real time per core", "peak MB", "LER", "WER")
     note = f"Processor time, and the peak of a process that does nothing else. Language model: {Path(lm).name}."
     return [
@@ -50,8 +52,8 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     ]
 
 
-def _logits(trained: Run, dataset: Dataset) -> Logits:
-    params = jax.device_put(trained.restore_params("best"))
+def _logits(trained: Recognizer, dataset: Dataset) -> Logits:
+    params = jax.device_put(trained.params)
     features = dataset.features_of(range(len(dataset)))
     return [inference.logits(params, features_TxM, trained.model) for features_TxM in features]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.beam import BeamConfig, Decoder
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.greedy import greedy
 
 

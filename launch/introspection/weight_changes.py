@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+import w2l_jax
 from w2l_jax.errors import UserError
 from w2l_jax.freezing import parse_layers
 from w2l_jax.model import LAYERS, Params, layer_name
+from w2l_jax.recognizer import Recognizer
 from w2l_jax.run import Run
 
 COMPARED = range(1, LAYERS)
@@ -115,28 +117,31 @@ def read(
     origin = options.get("init", "")
     if not base and not origin:
         raise UserError(f"{run}: trained from scratch, so there is no base to compare it with; name one with --base")
-    if not base and not Run.exists(origin):
-        raise UserError(f"{run}: was adapted from {origin}, which is not here; name where it is with --base")
     if not base:
-        base_checkpoint = base_checkpoint or options.get("init_checkpoint", "best")
-    other = Run.open(base or origin)
-    _check(adapted, other)
-    step, base_step = adapted.step_of(checkpoint), other.step_of(base_checkpoint or "best")
+        base_checkpoint = base_checkpoint or options["freeze"]["init_checkpoint"]
+    try:
+        other = w2l_jax.load(base or origin, base_checkpoint or "best", lm="none")
+    except UserError as error:
+        if base:
+            raise
+        raise UserError(f"{run}: was adapted from {origin}; name where it is with --base ({error})") from None
+    _check(adapted, other, str(base or origin))
+    step = adapted.step_of(checkpoint)
     stages = tuple(
         Checkpoint(f"{adapted.folder.resolve().name}, step {s}", adapted.restore_params(str(s)))
         for s in [*_early(adapted, early, step), step]
     )
-    name = f"{other.folder.resolve().name}, step {base_step} (base)"
-    return Adaptation(Checkpoint(name, other.restore_params(str(base_step))), stages, _inherited(options))
+    name = f"{Path(base or origin).resolve().name}, step {other.step} (base)"
+    return Adaptation(Checkpoint(name, other.params), stages, _inherited(options))
 
 
-def _check(adapted: Run, base: Run) -> None:
+def _check(adapted: Run, base: Recognizer, called: str) -> None:
     pairs = {f"model.{name}": (getattr(adapted.model, name), getattr(base.model, name)) for name in _SHAPE}
     for name in (field.name for field in dataclasses.fields(adapted.features)):
         pairs[f"features.{name}"] = (getattr(adapted.features, name), getattr(base.features, name))
     if wrong := [f"{name} ({one} and {other})" for name, (one, other) in pairs.items() if one != other]:
         raise UserError(
-            f"{adapted.folder} and {base.folder} differ in {', '.join(wrong)}, so their weights do not correspond; "
+            f"{adapted.folder} and {called} differ in {', '.join(wrong)}, so their weights do not correspond; "
             "name another --base"
         )
 

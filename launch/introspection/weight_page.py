@@ -12,7 +12,7 @@ from introspection.weight_changes import SMALL, FilterNumbers, Findings
 from introspection.weight_claims import claims
 from pages import html as report
 from w2l_jax.errors import UserError
-from w2l_jax.run import write_atomically
+from w2l_jax.files import write_atomically
 
 _EXTREMES = 2  # the paper shows four filters: two that changed more, two that changed less
 _LAYER_HEADS = {

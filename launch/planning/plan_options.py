@@ -7,10 +7,11 @@ from pathlib import Path
 
 import jax
 
+import w2l_jax
+from latest import INCLUDED
 from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.model import LAYERS, ModelConfig
-from w2l_jax.run import SHIPPED, Run
 from w2l_jax.training.job import as_in
 from w2l_jax.training.options import FreezeOptions, MemoryOptions, TrainOptions
 
@@ -106,19 +107,17 @@ def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
             f"{plan.train_config}: freeze.unfreeze_after trains every layer in the end: plan without it for "
             "--frozen_layers=0, which is what that needs"
         )
-    here = str(SHIPPED.relative_to(Path.cwd()) if SHIPPED.is_relative_to(Path.cwd()) else SHIPPED)
     common = config.changed(given, {
         "config": plan.train_config, "data.train": plan.data, "data.language": plan.language or given.data.language,
         "batch_size": plan.batch_size or given.batch_size, "memory": MemoryOptions(),
-        "init": "" if plan.from_scratch else plan.init or given.init or here,
+        "init": "" if plan.from_scratch else plan.init or given.init or INCLUDED,
         "freeze.activation_dtype": FreezeOptions.activation_dtype,
         "devices.count": 1 if jax.device_count() > 1 else given.devices.count,
         "model": given.model if plan.model == ModelConfig() else plan.model,
     })  # fmt: skip
     if common.init:
-        base = Run.open(common.init)
-        base.restore_params(common.freeze.init_checkpoint)  # whole, before any work
-        common = as_in(base, common)
+        base = w2l_jax.load(common.init, common.freeze.init_checkpoint, lm="none")  # whole, before any work
+        common = as_in(base, common, common.init)
         kept = dataclasses.replace(common.model, dropout=given.model.dropout)
         given = dataclasses.replace(given, model=kept, features=common.features)
     return given, common

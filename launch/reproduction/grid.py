@@ -160,7 +160,7 @@ class Scale:
     """What these data can and cannot show, for the report's head."""
     synthesized: tuple[Corpus, ...] = ()
     """Demonstration corpora to speak first."""
-    base: str = "models/english"
+    base: str = "english"
     """Run of the language that everything starts from."""
     base_config: str = ""
     """Configuration of train.py that trains it where it is missing."""

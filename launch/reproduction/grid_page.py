@@ -16,7 +16,7 @@ from reproduction.grid_figures import Picture
 from reproduction.study import Study
 from reproduction.tables import Table
 from reproduction.tasks import lasting
-from w2l_jax.run import write_atomically
+from w2l_jax.files import write_atomically
 
 
 def write(scale: Scale) -> Path:

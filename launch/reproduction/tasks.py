@@ -10,7 +10,8 @@ from pathlib import Path
 from reproduction.grid import MEASURED, Cell, Language, Scale
 from w2l_jax import config
 from w2l_jax.errors import UserError
-from w2l_jax.run import Run, write_atomically
+from w2l_jax.files import write_atomically
+from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,8 +61,8 @@ def lasting(task: Task) -> str:
 
 
 def base(scale: Scale) -> Path:
-    """The base's run folder: here, or one that comes along."""
-    return Path(scale.base) if Run.exists(scale.base) or scale.base_config else ROOT / scale.base
+    """The base: a run folder, or the name of an included network."""
+    return Path(scale.base)
 
 
 def measurements(scale: Scale, subject: str) -> Path:

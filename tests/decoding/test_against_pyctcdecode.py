@@ -15,7 +15,9 @@ from pyctcdecode.decoder import BeamSearchDecoderCTC  # noqa: E402
 from pyctcdecode.language_model import AbstractLanguageModel  # noqa: E402
 
 from w2l_jax.alphabet import Alphabet  # noqa: E402
-from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel  # noqa: E402
+from w2l_jax.decoding.beam import BeamConfig  # noqa: E402
+from w2l_jax.decoding.decoder import Decoder  # noqa: E402
+from w2l_jax.lm.language_model import LanguageModel  # noqa: E402
 
 LOG_10 = math.log(10)
 

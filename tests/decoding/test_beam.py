@@ -11,8 +11,10 @@ import pytest
 
 from tests.decoding.conftest import log_softmax, logits_for
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.errors import UserError
+from w2l_jax.lm.language_model import LanguageModel
 
 UNBOUNDED = BeamConfig(beam_width=10**9, beam_margin=math.inf, label_margin=math.inf)
 LOG_10 = math.log(10)
@@ -192,7 +194,7 @@ def test_what_was_asked_before_does_not_matter(toy_lm, monkeypatch):
     logits = [rng.normal(size=(n, 6)) for n in (30, 5, 60, 30)]
     expected = [Decoder(Alphabet("abc '"), toy_lm).nbest(logits_SxV, 20) for logits_SxV in logits]
     for limit in (10**6, 10, 0):
-        monkeypatch.setattr("w2l_jax.decoding.beam._REMEMBERED", limit)
+        monkeypatch.setattr("w2l_jax.decoding.decoder._REMEMBERED", limit)
         decoder = Decoder(Alphabet("abc '"), toy_lm)
         assert [decoder.nbest(logits_SxV, 20) for logits_SxV in logits[::-1]] == expected[::-1]
 

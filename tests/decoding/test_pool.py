@@ -8,7 +8,8 @@ import pytest
 
 from tests.decoding.conftest import run_script
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.beam import BeamConfig, Decoder
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
 

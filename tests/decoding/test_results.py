@@ -10,8 +10,9 @@ import pytest
 from tests.decoding.conftest import logits_for
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.decoding import results, settings
-from w2l_jax.decoding.beam import Decoder, Transcript
+from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import confidences
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Result
 from w2l_jax.errors import UserError

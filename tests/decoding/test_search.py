@@ -11,7 +11,8 @@ import pytest
 from tests.decoding.conftest import log_softmax
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import search
-from w2l_jax.decoding.beam import BeamConfig, Decoder
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.lm import compiled, lexicon
 from w2l_jax.lm.language_model import LanguageModel
 

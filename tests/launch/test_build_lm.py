@@ -2,14 +2,13 @@
 
 import json
 import runpy
-import shutil
 import sys
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.decoding.conftest import ARPA
-from w2l_jax.decoding.beam import LanguageModel
+from w2l_jax.lm.language_model import LanguageModel
 
 
 @pytest.fixture
@@ -65,9 +64,7 @@ def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
 
 
 def test_a_run_gives_alphabet_and_language(launch, tmp_path):
-    (tmp_path / "runs").mkdir()
-    shutil.copytree(ROOT / "models/english", tmp_path / "runs/latest", ignore=shutil.ignore_patterns("checkpoints"))
-    for run in ([], ["--run=runs/latest"], ["--language=en"]):
+    for run in (["--run=english"], ["--language=en"]):
         code, said = launch("--text=a.txt", "--out=lm", *run)
         assert code == 0, said
     card = json.loads((tmp_path / "lm/card.json").read_text("utf-8"))
@@ -90,7 +87,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
         (["--text=a.txt", "--language=tlh"], "--language=tlh: tlh has no alphabet of its own here; give --run="),
         (["--text=a.txt"], "either --language"),
         (["--text=a.txt", "--language=de", "--run=runs/a"], "either --language"),
-        (["--text=a.txt", "--run=here"], "no run there"),
+        (["--text=a.txt", "--run=here"], "no such file or run folder"),
         (["--text=a.txt", "--language=de", "--held_out=none.jsonl"], "none.jsonl"),
         (["--text=a.txt", "--language=de", "--exclude_matching=none.jsonl"], "none.jsonl"),
         (["--text=a.txt", "--language=de", "--order=9"], "order is 9"),
@@ -105,6 +102,6 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
 )
 def test_what_is_wrong_is_said_before_any_work(options, message, launch, tmp_path):
     code, said = launch(*options, "--out=lm")
-    assert code == 1
-    assert said.startswith("error: ") and message in said
+    assert code in (1, 2)  # 2 where an option by itself makes no sense
+    assert message in said and "Traceback" not in said
     assert not (tmp_path / "lm").exists() and not list(tmp_path.glob(".lm*"))

@@ -17,7 +17,7 @@ from w2l_jax.alphabet import preset
 from w2l_jax.errors import UserError
 from w2l_jax.losses import TRANSITIONS
 from w2l_jax.run import Run
-from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.options import FreezeOptions, TrainOptions
 
 SIZE = model.ModelConfig(width=5, top_width=40)
 MELS = 16
@@ -246,7 +246,7 @@ def test_reading_takes_what_the_run_was_adapted_from(runs, monkeypatch):
     base = network(1)
     home = runs("home", {10: base, 20: network(2)}).parent
     stages = {5: moved(base, 3, lambda _: 0.001), 40: moved(base, 4, lambda _: 0.01)}
-    run = runs("adapted", stages, init=str(home / "home"), init_checkpoint="10")
+    run = runs("adapted", stages, init=str(home / "home"), freeze=FreezeOptions(init_checkpoint="10"))
     (home / "latest").symlink_to("adapted")
     found = read(home / "latest")
     assert found.base.name == "home, step 10 (base)"
@@ -276,12 +276,16 @@ def test_reading_knows_what_began_afresh_and_asg(runs):
     ("options", "arguments", "message"),
     [
         ({}, {}, "trained from scratch.*--base"),
-        ({"init": "runs/gone"}, {}, "adapted from runs/gone, which is not here.*--base"),
-        ({"init": "BASE", "init_checkpoint": "77"}, {}, "no checkpoint '77'.*10"),
+        ({"init": "runs/gone"}, {}, "adapted from runs/gone; name where it is with --base"),
+        (
+            {"init": "BASE", "freeze": FreezeOptions(init_checkpoint="77")},
+            {},
+            "no checkpoint '77'.*10",
+        ),
         ({"init": "BASE"}, {"checkpoint": "3"}, "no checkpoint '3'"),
         ({"init": "BASE"}, {"early": "3"}, "no checkpoint '3'"),
         ({"init": "BASE"}, {"early": "10"}, "step 10 is not before"),
-        ({"init": "BASE"}, {"base": "nowhere"}, "nowhere: no run there"),
+        ({"init": "BASE"}, {"base": "nowhere"}, "nowhere: no such file or run folder"),
         ({"init": "BASE", "model": model.ModelConfig(width=4, top_width=40)}, {}, r"model.width \(4 and 5\)"),
         ({"init": "BASE", "model": dataclasses.replace(SIZE, activation="elu")}, {}, r"activation \(elu and relu\)"),
         ({"init": "BASE", "features": features.FeatureConfig(mels=8)}, {}, r"features.mels \(8 and 16\)"),

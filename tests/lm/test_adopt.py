@@ -8,10 +8,10 @@ import pytest
 
 from tests.decoding.conftest import ARPA
 from w2l_jax.alphabet import preset
-from w2l_jax.decoding.beam import LanguageModel
 from w2l_jax.errors import UserError
 from w2l_jax.lm.adopt import adopt
 from w2l_jax.lm.kenlm_tools import StructureConfig
+from w2l_jax.lm.language_model import LanguageModel
 
 ENGLISH = preset("en")
 SENTENCES = ["a ba", "ab xx", "ba a ba", "", "ab ab"]

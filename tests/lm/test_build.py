@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import ROOT
 from w2l_jax import lm
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding.beam import LanguageModel
 from w2l_jax.errors import UserError
 from w2l_jax.lm import sentences as lm_text
 from w2l_jax.lm.kenlm_tools import Resources
+from w2l_jax.lm.language_model import LanguageModel
 
 GERMAN = preset("de")
 pytestmark = pytest.mark.usefixtures("kenlm_tools")

@@ -10,16 +10,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from w2l_jax.export import export, import_safetensors, to_safetensors
 
 from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
 from tests.training_options import changed
 from w2l_jax import inference, losses, training
 from w2l_jax.decoding import settings
-from w2l_jax.decoding.beam import Decoder
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
-from w2l_jax.export import export, import_safetensors, to_safetensors
 from w2l_jax.run import Run
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.feed import stream

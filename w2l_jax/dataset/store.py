@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python import array_record_module
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.splits import overlap_error
@@ -109,6 +108,8 @@ class _Shards:
             if shard not in self._open:
                 # Random access: read-ahead and the reader's own threads would only cost.
                 options = "readahead_buffer_size:0,max_parallelism:0"
+                from array_record.python import array_record_module
+
                 self._open[shard] = array_record_module.ArrayRecordReader(
                     str(path), options, file_reader_buffer_size=32768
                 )

@@ -1,6 +1,6 @@
 """Beam search over words, scored as in the paper: acoustics, a KenLM language model, a bonus for known words.
 
-The score of a sequence of words (REFERENCE §6), in natural logarithms:
+The score of a sequence of words (paper §3.4), in natural logarithms:
 
     log P(words | audio) + lm_weight · log P_KenLM(<s> words </s>) + word_bonus · (words in the model's vocabulary)
         + the boosts of hot words, one an occurrence
@@ -13,25 +13,14 @@ scores in its place, by unigrams; the word itself replaces it. A limited beam su
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
-
-import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import search
-from w2l_jax.decoding.greedy import clean
 from w2l_jax.errors import UserError
-from w2l_jax.lm import lexicon
-from w2l_jax.lm.language_model import END, LanguageModel
-
-_REMEMBERED = 2**17  # word scores kept from one utterance to the next, some 30 MB
 
 
 @dataclasses.dataclass(frozen=True)
 class BeamConfig:
-    """Options of the beam search; the defaults of the first three are the paper's (REFERENCE §6)."""
+    """Options of the beam search; the defaults of the first three are the paper's (paper §3.4)."""
 
     beam_width: int = 100
     """Hypotheses kept after every frame."""
@@ -75,133 +64,4 @@ class Transcript:
 def check_searchable(alphabet: Alphabet) -> None:
     """Refuses an alphabet of ASG (UserError): the search knows CTC's paths only."""
     if alphabet.repetitions:
-        raise UserError("the beam search is for networks trained with CTC; decode this one, of ASG, with --lm=none")
-
-
-class Decoder:
-    """Turns logits into transcripts with one alphabet, one language model (or none) and one set of options."""
-
-    def __init__(
-        self,
-        alphabet: Alphabet,
-        lm: LanguageModel | Path | str | None,
-        config: BeamConfig = BeamConfig(),
-        hot_words: Mapping[str, float] = MappingProxyType({}),
-    ):
-        """Takes a language model or its folder, and words with what each occurrence adds to the score (natural log).
-
-        Raises UserError if the model shares no word with the alphabet, for a hot word that it cannot spell, and for an
-        alphabet of ASG.
-        """
-        check_searchable(alphabet)
-        self.alphabet, self.config, self.hot_words = alphabet, config, dict(hot_words)
-        self.lm = lm if lm is None or isinstance(lm, LanguageModel) else LanguageModel(lm)
-        known = set(alphabet.characters)
-        if self.lm and not any(known.issuperset(word) for word in self.lm.words):
-            raise UserError(
-                f"no word of {self.lm.folder} can be spelled with {alphabet.characters!r}; "
-                "build the language model in the network's alphabet (launch/build_lm.py --run=… or --language=…)"
-            )
-        _check(self.hot_words, alphabet)
-        self._space = alphabet.characters.find(" ") + 1 or -1
-        self._lexicon = self._make_lexicon()
-
-    def _make_lexicon(self) -> tuple[np.ndarray, ...]:
-        """What `search` knows of words: the model's, then "" for all others, then hot words among these."""
-        names = self.lm.words if self.lm else ()
-        context_free_W = self.config.lm_weight * self.lm.unigrams_W if self.lm else np.zeros(1)
-        added = tuple(sorted(set(self.hot_words).difference(names)))
-        tree = self.lm.tree(self.alphabet, added) if self.lm else lexicon.tree(("", *added), 0, self.alphabet)
-        extra_W = np.zeros(len(names) + 1 + len(added))
-        extra_W[: len(names)] = self.config.word_bonus
-        extra_W += [self.hot_words.get(name, 0.0) for name in (*names, "", *added)]
-        score_W = extra_W + np.pad(context_free_W, (0, len(added)), "edge")
-        return *tree, lexicon.bounds(tree.first_N, tree.word_N, score_W, len(names)), extra_W
-
-    def decode(self, logits_SxV: np.ndarray) -> Transcript:
-        """Returns the best transcript of the logits [S, V] of one utterance, S its real frames.
-
-        The logits may be of any float type, normalised or not. The same logits give the same transcript in every
-        process: equal scores are decided by the text. Raises UserError on NaN or a wrong shape.
-        """
-        return self.nbest(logits_SxV, 1)[0]
-
-    def nbest(self, logits_SxV: np.ndarray, count: int) -> list[Transcript]:
-        """Returns up to `count` different transcripts, the best first, of those that the search ended with.
-
-        As `decode` otherwise, which returns the first of them.
-        """
-        if count < 1:
-            raise UserError(f"{count} transcripts asked for; there must be at least 1")
-        beams, nodes = self._search(self._log_probs(logits_SxV))
-        # "w" and "w " are one transcript.
-        outer = (beams["prefix"] == lexicon.ROOT) & (beams["node"] > 0)
-        texts_N, text_B = np.unique(np.where(outer, nodes["parent"][beams["node"]], beams["node"]), return_inverse=True)
-        acoustic_N = np.full(len(texts_N), -np.inf)
-        np.logaddexp.at(acoustic_N, text_B, beams["acoustic"])
-        score_N = acoustic_N.copy()
-        score_N[text_B] += beams["words"] + beams["end_score"]
-        enough = np.sort(score_N)[-min(count, len(score_N))]
-        found = []
-        for i in np.flatnonzero(score_N >= enough):
-            text = clean(self.alphabet.decode(search.spell(nodes, texts_N[i])))
-            found.append(self._transcript(text, float(acoustic_N[i])))
-        return sorted(found, key=lambda t: (-t.score, t.text))[:count]
-
-    def _transcript(self, text: str, acoustic: float) -> Transcript:
-        lm_score, known = self.lm.score(text) if self.lm else (0.0, 0)
-        hot = sum((self.hot_words.get(word, 0.0) for word in text.split()), 0.0)
-        score = acoustic + self.config.lm_weight * lm_score + self.config.word_bonus * known + hot
-        return Transcript(text, score, acoustic, lm_score, known, hot)
-
-    def _search(self, log_probs_SxV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the beams after the last frame, `end_score` with the end of the sentence, and the nodes."""
-        if self.lm:
-            self.lm.forget(_REMEMBERED)
-        frame, front, wanted = 0, search.begin(self._space), None
-        limits = self._space, self.config.beam_width, float(self.config.beam_margin)
-        while wanted is None or len(wanted):
-            frame, front, wanted = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
-            self._end_words(front[0], wanted)
-        beams, nodes, _ = front
-        self._end_words(beams, np.flatnonzero(beams["end_state"] < 0))
-        if self.lm:
-            ends = [self.lm.follow(state, END)[0] for state in beams["end_state"].tolist()]
-            beams["end_score"] += self.config.lm_weight * np.array(ends)
-        return beams, nodes
-
-    def _end_words(self, beams: np.ndarray, which: np.ndarray) -> None:
-        """Fills in `end_state` and `end_score` of these beams."""
-        _, _, word_N, _, extra_W = self._lexicon
-        words = word_N[beams["prefix"][which]]
-        beams["end_state"][which], beams["end_score"][which] = 0, extra_W[words]
-        if self.lm:
-            pairs = zip(beams["state"][which].tolist(), words.tolist(), strict=True)
-            answers = np.array([self.lm.follow(state, word) for state, word in pairs]).reshape(-1, 2)
-            beams["end_score"][which] += self.config.lm_weight * answers[:, 0]
-            beams["end_state"][which] = answers[:, 1]
-
-    def _log_probs(self, logits_SxV: np.ndarray) -> np.ndarray:
-        """Returns log-probabilities, -inf where they are under the margin and not the frame's best."""
-        logits_SxV = np.asarray(logits_SxV, np.float64, order="C")  # compiled for this layout
-        if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
-            raise UserError(
-                f"logits of shape {logits_SxV.shape} do not fit {self.alphabet.size} labels, blank included"
-            )
-        top_Sx1 = logits_SxV.max(axis=1, keepdims=True)
-        if not np.isfinite(top_Sx1).all():
-            frame = int(np.flatnonzero(~np.isfinite(top_Sx1))[0])
-            raise UserError(f"frame {frame} of the logits is not finite; the network diverged or its input is damaged")
-        log_probs_SxV = logits_SxV - top_Sx1
-        log_probs_SxV -= np.log(np.exp(log_probs_SxV).sum(axis=1, keepdims=True))
-        tried_SxV = log_probs_SxV >= -self.config.label_margin
-        tried_SxV[np.arange(len(logits_SxV)), logits_SxV.argmax(axis=1)] = True
-        return np.where(tried_SxV, log_probs_SxV, -np.inf)
-
-
-def _check(hot_words: Mapping[str, float], alphabet: Alphabet) -> None:
-    for word, boost in hot_words.items():
-        if not word or " " in word or alphabet.unknown(word):
-            raise UserError(f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; respell it")
-        if not math.isfinite(boost):
-            raise UserError(f"hot word {word!r} adds {boost} to the score; give a finite number")
+        raise UserError("the beam search is for networks trained with CTC; decode this one, of ASG, greedily")

@@ -7,8 +7,10 @@ from types import MappingProxyType
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.beam import BeamConfig, Decoder, LanguageModel, Transcript
+from w2l_jax.decoding.beam import BeamConfig, Transcript
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.errors import UserError
+from w2l_jax.lm.language_model import LanguageModel
 from w2l_jax.workers import WorkerDiedError, WorkerPool
 
 

@@ -8,25 +8,25 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from w2l_jax import audio, features, inference, pauses
+from w2l_jax import inference, pauses
 from w2l_jax.alphabet import BLANK, Alphabet
 from w2l_jax.corpora import archives as files
 from w2l_jax.corpora.rows import lines
-from w2l_jax.dataset.filters import seconds_of
 from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
-from w2l_jax.run import Run
 from w2l_jax.text import clean, joined
+
+if TYPE_CHECKING:
+    from w2l_jax.decoding.pool import DecoderPool
 
 ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")
 """What is taken for a recording in a folder; a file that is named may have any ending."""
@@ -103,20 +103,6 @@ def opened(recording: Recording, standard_input: BinaryIO) -> Iterator[Path]:
             raise UserError(str(error).replace(file.name, recording.name)) from None
 
 
-def logits(
-    path: Path, run: Run, params: Params, progress: Callable[[float, float], None] = lambda done, total: None
-) -> Iterator[np.ndarray]:
-    """Yields the logits [S, V] of a recording, some seconds at a time; `progress` hears of the seconds done, and all.
-
-    Raises AudioError as `audio.blocks` does.
-    """
-    done, total = 0.0, seconds_of(path)
-    for logits_SxV in inference.stream(params, features.stream(audio.blocks(path), run.features), run.model):
-        yield logits_SxV
-        done += len(logits_SxV) * OUTPUT_SECONDS
-        progress(done, total)
-
-
 class Found(NamedTuple):
     """What a search found in some seconds: the text and, of a beam search, its scores and the words' confidences."""
 
@@ -134,7 +120,7 @@ def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabe
         yield Found(greedy(inference.best_path(params, part_SxV), alphabet))
 
 
-def beam_search(parts: Iterable[np.ndarray], pool: DecoderPool, calibration: tuple[float, float]) -> Iterator[Found]:
+def beam_search(parts: Iterable[np.ndarray], pool: "DecoderPool", calibration: tuple[float, float]) -> Iterator[Found]:
     """Yields what the pool finds in each part's logits [S, V]; confidences are of `calibration` (`confidence`)."""
     for nbest in pool.nbest(parts, HYPOTHESES):
         yield Found(nbest[0].text, nbest[0], confidences(nbest, *calibration))

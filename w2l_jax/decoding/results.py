@@ -4,7 +4,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from w2l_jax.decoding.align import WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.inference import Prediction
 from w2l_jax.metrics import Errors
+
+if TYPE_CHECKING:
+    from w2l_jax.decoding.pool import DecoderPool
 
 SEARCHES = {"greedy": "greedy", "without_lm": "no LM", "beam": "beam"}
 """The ways in which an utterance may have been decoded, and what narrow tables call them."""
@@ -94,7 +96,7 @@ def decode(
     predictions: Iterable[Prediction],
     source: Source,
     alphabet: Alphabet,
-    pool: DecoderPool | None,
+    pool: "DecoderPool | None",
     without_lm: Mapping[int, str] = types.MappingProxyType({}),
     *,
     nbest: int | None = None,
@@ -134,7 +136,9 @@ def decode(
         yield result
 
 
-def _lists(pool: DecoderPool | None, logits: Iterable[np.ndarray], nbest: int | None) -> Iterator[Sequence[Transcript]]:
+def _lists(
+    pool: "DecoderPool | None", logits: Iterable[np.ndarray], nbest: int | None
+) -> Iterator[Sequence[Transcript]]:
     """Each utterance's hypotheses, best first: as many as confidences need where details are wanted."""
     if pool is None:
         return (() for _ in logits)
@@ -152,7 +156,7 @@ def _words(
     return tuple(Word(*span, a, b) for span, a, b in zip(spans, sure, raw, strict=True))
 
 
-def without_lm(predictions: Sequence[Prediction], pool: DecoderPool) -> Iterator[tuple[int, str]]:
+def without_lm(predictions: Sequence[Prediction], pool: "DecoderPool") -> Iterator[tuple[int, str]]:
     """Yields the index and the transcript of each prediction, searched with both weights at 0."""
     config = dataclasses.replace(pool.config, lm_weight=0.0, word_bonus=0.0)
     found = pool.decode((prediction.logits_SxV for prediction in predictions), config)

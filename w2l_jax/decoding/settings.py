@@ -1,4 +1,4 @@
-"""A run's `decoder.toml`: its language model and the weights of the search; the command line goes before it."""
+"""A run's `decoder.toml`: its language model and the weights of the search; options override them."""
 
 import dataclasses
 import hashlib
@@ -10,8 +10,8 @@ from typing import Any
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
-from w2l_jax.lm import LanguageModelConfig, build
-from w2l_jax.run import Run, to_toml, write_atomically
+from w2l_jax.files import write_atomically
+from w2l_jax.run import Run, to_toml
 from w2l_jax.text import normalize
 
 FILE = "decoder.toml"
@@ -32,7 +32,7 @@ class DecoderSettings:
     coverage: float = 1.0
     """Of the words' confidences."""
     tuned: str = ""
-    """What tune_decoder.py fitted the other values on; empty: it did not."""
+    """What the other values were tuned on; empty: nothing."""
 
     @property
     def beam(self) -> BeamConfig:
@@ -56,17 +56,17 @@ def load(run: Run, lm: str = "") -> DecoderSettings | None:
     try:
         settings = DecoderSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise UserError(f"{path}: damaged: {error}; delete it, and decode.py writes it anew") from None
+        raise UserError(f"{path}: damaged: {error}; delete it to build a language model again") from None
     if lm:
-        return _with_lm(settings, Path(lm))
+        return with_lm(settings, Path(lm))
     if settings.lm:
         model = _folder(run, settings.lm)
         if not (model / "lm.bin").is_file():
-            raise UserError(f"{path}: its language model {model} is gone; name another with --lm, or delete {path}")
+            raise UserError(f"{path}: its language model {model} is gone; name another one, or delete {path}")
         if settings.lm_sha256 and sha256(model) != settings.lm_sha256:
             raise UserError(
-                f"{path}: its language model {model} is not the one it was written for; name it with --lm to use "
-                "it all the same, tune it with launch/tune_decoder.py --lm=…, or delete the file"
+                f"{path}: its language model {model} is not the one it was written for; name it to use it all "
+                "the same, tune its weights again, or delete the file"
             )
         settings = dataclasses.replace(settings, lm=str(model))
     return settings
@@ -102,14 +102,34 @@ def resolve(
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
         save(run, settings)
-    if not settings.lm:
-        settings = dataclasses.replace(settings, beam_width=0)
+    return override(_greedy_without_lm(settings), given)
+
+
+def of_file(settings: DecoderSettings, lm: str) -> DecoderSettings:
+    """The settings of a network that is a file: greedy, unless `lm` names a language model's folder."""
+    return _greedy_without_lm(settings if lm in ("", "none") else with_lm(settings, Path(lm)))
+
+
+def without_building(run: Run, lm: str) -> DecoderSettings:
+    """The settings of a run as they are, with `lm` in place of its language model (`none`: greedy)."""
+    if lm == "none" or run.alphabet.repetitions:
+        return DecoderSettings(beam_width=0)
+    return _greedy_without_lm(load(run, lm) or (with_lm(DecoderSettings(), Path(lm)) if lm else DecoderSettings()))
+
+
+def _greedy_without_lm(settings: DecoderSettings) -> DecoderSettings:
+    return settings if settings.lm else dataclasses.replace(settings, beam_width=0)
+
+
+def override(settings: DecoderSettings, given: dict[str, Any]) -> DecoderSettings:
+    """Returns the settings with the `given` values that are not None, which were not tuned."""
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(settings, **changes, tuned="" if changes else settings.tuned)
 
 
-def _with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
+def with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
     """Returns the settings with another language model: what was tuned with the old one says nothing about it."""
+    settings = dataclasses.replace(settings, beam_width=settings.beam_width or DecoderSettings.beam_width)
     if settings.tuned and not (settings.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == settings.lm_sha256):
         settings = DecoderSettings()
     return dataclasses.replace(settings, lm=str(lm), lm_sha256="")
@@ -131,6 +151,8 @@ def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
 
 
 def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
+    from w2l_jax.lm.build import LanguageModelConfig, build
+
     options = run.config()["data"]
     sources = (options["lm_text"] or options["train"]).split(",")
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
@@ -148,6 +170,6 @@ def _folder(run: Run, lm: str) -> Path:
 def sha256(model: Path) -> str:
     """Of a language model's binary; `model` is its folder. Raises UserError where there is none."""
     if not (model / "lm.bin").is_file():
-        raise UserError(f"{model} is no language model: lm.bin missing; make one with launch/build_lm.py")
+        raise UserError(f"{model} is no language model: lm.bin missing; build one")
     with (model / "lm.bin").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

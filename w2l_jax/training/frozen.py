@@ -8,8 +8,8 @@ import jax
 
 from w2l_jax import freezing
 from w2l_jax.errors import UserError
+from w2l_jax.files import write_atomically
 from w2l_jax.model import Params
-from w2l_jax.run import write_atomically
 
 FROZEN_FILE = "frozen.json"
 

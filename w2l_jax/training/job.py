@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from w2l_jax import freezing, model, transfer
+from w2l_jax import freezing, model, recognizer, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import differences, load
@@ -18,8 +18,10 @@ from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import write_atomically
 from w2l_jax.model import LAYERS, ModelConfig
-from w2l_jax.run import Run, to_toml, write_atomically
+from w2l_jax.recognizer import Recognizer
+from w2l_jax.run import Run, to_toml
 from w2l_jax.training.checks import check
 from w2l_jax.training.data import Data, Progress, language_of, open_data
 from w2l_jax.training.devices import Devices
@@ -88,9 +90,11 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         options = dataclasses.replace(options, resume=False)
     devices = Devices.choose(options.devices.count, options.batch_size, report)
     devices.agreed()  # every process has looked before the first one makes the run
-    base = Run.open(options.init) if options.init and not options.resume else None
+    base = None
+    if options.init and not options.resume:
+        base = recognizer.load(options.init, options.freeze.init_checkpoint, lm="none")
     if base or options.resume:
-        options = as_in(base or Run.open(folder), options)
+        options = as_in(base or Run.open(folder), options, options.init if base else str(folder))
 
     data = open_data(options, report, progress)
     frozen, late = phase(options, Run.open(folder).position()["step"] if options.resume else 0)
@@ -117,9 +121,10 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta)
 
 
-def as_in(base: Run, options: TrainOptions) -> TrainOptions:
-    """`options` with the architecture and features of `base`; raises UserError where they ask for others."""
-    return dataclasses.replace(options, model=_same(options, base, "model"), features=_same(options, base, "features"))
+def as_in(base: Recognizer | Run, options: TrainOptions, name: str) -> TrainOptions:
+    """`options` with the architecture and features of `base`, called `name`; raises UserError for others."""
+    model, features = (_same(options, getattr(base, group), group, name) for group in ("model", "features"))
+    return dataclasses.replace(options, model=model, features=features)
 
 
 def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:
@@ -150,27 +155,28 @@ def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) 
     write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
 
 
-def _same(options: TrainOptions, base: Run, group: str) -> ModelConfig | FeatureConfig:
+def _same(
+    options: TrainOptions, there: ModelConfig | FeatureConfig, group: str, name: str
+) -> ModelConfig | FeatureConfig:
     """The base run's model or features, unless the options say otherwise, which is an error."""
-    asked, there = getattr(options, group), getattr(base, group)
+    asked = getattr(options, group)
     free = {"dropout"}  # a choice of training, not of architecture
     for field in dataclasses.fields(asked):
         value, kept = getattr(asked, field.name), getattr(there, field.name)
         if value != kept and value != field.default and field.name not in free:
             raise UserError(
-                f"{group}.{field.name}={value} contradicts {base.folder}, where it is {kept}: an adapted network "
+                f"{group}.{field.name}={value} contradicts {name}, where it is {kept}: an adapted network "
                 "keeps the architecture and features of its init"
             )
     return dataclasses.replace(there, dropout=asked.dropout) if group == "model" else there
 
 
-def _initial_params(options: TrainOptions, base: Run | None, alphabet: Alphabet, frozen: frozenset[int]):
+def _initial_params(options: TrainOptions, base: Recognizer | None, alphabet: Alphabet, frozen: frozenset[int]):
     """Order of initialisation: fresh weights; the base's where there is one; its outputs moved to the alphabet."""
     fresh = transfer.init(jax.random.key(options.seed), options.model, alphabet, options.features.mels)
     if base is None:
         return fresh, None
-    params = base.restore_params(options.freeze.init_checkpoint)
-    carried, remap = transfer.carry_output(params, base.alphabet, alphabet, options.freeze.new_characters)
+    carried, remap = transfer.carry_output(base.params, base.alphabet, alphabet, options.freeze.new_characters)
     if (remap.new or remap.criterion) and LAYERS in frozen and not options.freeze.unfreeze_after:
         what = repr(remap.new) if remap.new else f"loss={options.loss}"
         raise UserError(

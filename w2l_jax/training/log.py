@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.run import write_atomically
+from w2l_jax.files import write_atomically
 
 Report = Callable[[str], None]
 

@@ -12,8 +12,8 @@ import jax
 from w2l_jax import model
 from w2l_jax.dataset.batches import Batch, Source
 from w2l_jax.errors import UserError
+from w2l_jax.files import write_atomically
 from w2l_jax.model import Params
-from w2l_jax.run import write_atomically
 from w2l_jax.training import feed
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.devices import Devices

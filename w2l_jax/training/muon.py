@@ -38,7 +38,7 @@ def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:
 
     Five of Jordan's steps x ← a x + b x (xᵀx) + c x (xᵀx)², which bring them between 0.68 and 1.13 unless they are
     below a hundredth of the norm. Each step multiplies x by a polynomial of xᵀx, so that all of them are taken on the
-    small Gram matrix: within 1e-3 of `optax.contrib.scale_by_muon` in, at the width of models/english, a quarter of its
+    small Gram matrix: within 1e-3 of `optax.contrib.scale_by_muon` in and, for the included network, a quarter of its
     time on a CPU. Whatever JAX's default precision: rounded to bfloat16 this form would blow small values up.
     """
     product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)

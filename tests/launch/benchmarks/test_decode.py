@@ -10,7 +10,8 @@ from benchmarks.first_search import Search
 from w2l_jax import lm, model
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.prepare import prepare_cached
-from w2l_jax.decoding.beam import BeamConfig, Decoder
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import tuning
 from tests.decoding.conftest import logits_for
+from tuning import Part, Trial
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import tuning
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
-from w2l_jax.decoding.tuning import Part, Trial
 
 BEAMS = (25, 50, 100)
 

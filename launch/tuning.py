@@ -17,7 +17,7 @@ from w2l_jax import metrics
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
-from w2l_jax.run import write_atomically
+from w2l_jax.files import write_atomically
 
 _KEPT = 10
 _STEPS = {"lm_weight": 0.25, "word_bonus": 0.6}

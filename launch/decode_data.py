@@ -1,0 +1,85 @@
+"""What is decoded: data, what a language model must not have seen, and logits that are stored for tuning."""
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from w2l_jax import model
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
+from w2l_jax.dataset.store import Dataset
+from w2l_jax.files import write_atomically
+from w2l_jax.inference import predict
+from w2l_jax.recognizer import Recognizer
+
+Progress = Callable[[float, float, str], None]
+
+
+def open_data(
+    recognizer: Recognizer,
+    options: Mapping[str, Any],
+    data: str,
+    unknown_characters: str,
+    progress: Progress,
+    report: Callable[[str], None] = lambda line: None,
+) -> Dataset:
+    """Opens a manifest or prepared folder in the language and features of `recognizer`; `options` are its data's."""
+    prepare = PrepareConfig(
+        language=recognizer.language,
+        max_seconds=options["max_seconds"],
+        unknown_characters=unknown_characters,
+        features=recognizer.features,
+        alphabet=custom_characters(recognizer.alphabet, recognizer.language),
+    )
+    split = "dev" if data == options["dev"] else "test"
+    return open_or_prepare(data, Path(options["cache"]), prepare, split, progress=progress, report=report)
+
+
+def held_out(recognizer: Recognizer, options: Mapping[str, Any], dataset: Dataset, progress: Progress) -> set[str]:
+    """Ids that no language model of this run may learn from: its dev data and `dataset`; `options` are its data's."""
+    ids = {entry.id for entry in dataset.entries}
+    dev = options["dev"]
+    if dev and Path(dev).exists():
+        ids |= {entry.id for entry in open_data(recognizer, options, dev, "drop_utterance", progress).entries}
+    return ids
+
+
+def kept_logits(
+    file: Path, recognizer: Recognizer, dataset: Dataset, batch_size: int, progress: Progress
+) -> tuple[str, list[np.ndarray]]:
+    """The logits [S, V] of every utterance, read from `file` or computed and kept there, and the key of their content.
+
+    The key is of parameters, network and dataset; a file of another key is replaced.
+    """
+    lengths = [model.output_frames(entry.frames) for entry in dataset.entries]
+    key = _key(recognizer, dataset)
+    if file.is_file():
+        with np.load(file) as kept:
+            if str(kept["key"]) == key:
+                return key, np.split(kept["logits_NxV"], np.cumsum(lengths)[:-1])
+    source = Source.create(dataset, recognizer.alphabet, 6, batch_size)
+    params = jax.device_put(recognizer.params)
+    logits: list[np.ndarray] = [np.empty(0)] * len(dataset)
+    for done, prediction in enumerate(predict(params, source, recognizer.model, batch_size=batch_size)):
+        logits[prediction.index] = prediction.logits_SxV
+        progress(done + 1, len(dataset), "logits")
+    content = io.BytesIO()
+    np.savez(content, key=key, logits_NxV=np.concatenate(logits))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, content.getvalue())
+    return key, logits
+
+
+def _key(recognizer: Recognizer, dataset: Dataset) -> str:
+    digest = hashlib.sha256(json.dumps([dataset.fingerprint, dataclasses.asdict(recognizer.model)]).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(recognizer.params):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

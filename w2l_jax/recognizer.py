@@ -1,0 +1,268 @@
+"""A trained network with all that its use needs, as one value: load, transcribe, logits, decode, save."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from w2l_jax import audio, features, inference, losses, model
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.decoding import recordings, settings
+from w2l_jax.decoding.align import OUTPUT_SECONDS
+from w2l_jax.decoding.recordings import Search, Segment
+from w2l_jax.decoding.results import Word
+from w2l_jax.decoding.settings import DecoderSettings
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+from w2l_jax.files import digest, write_atomically
+from w2l_jax.model import ModelConfig, Params
+from w2l_jax.run import Run
+
+SUFFIX = ".safetensors"
+INCLUDED = {path.stem: path for path in sorted((Path(__file__).parent / "pretrained").glob(f"*{SUFFIX}"))}
+"""The networks that are included, by name."""
+FORMAT = 2
+
+Audio = str | Path | np.ndarray | Iterable[np.ndarray]
+"""A recording: a file, a mono waveform [N], or its blocks [N] as they come; float in −1…1 or int16."""
+Progress = Callable[[float, float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcription:
+    """What was recognised in a recording: segments in order, each of some seconds with words in it."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        """All words, single spaces between them."""
+        return " ".join(segment.text for segment in self.segments)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words with start and end in seconds and, after a beam search, confidences."""
+        return tuple(word for segment in self.segments for word in segment.words)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognizer:
+    """Parameters, alphabet, network and features, and how its logits are decoded: plain values, nothing hidden."""
+
+    params: Params
+    """One entry a layer, `layer_01` to `layer_11`, each with `kernel` [K, C, D] and `bias` [D]."""
+    alphabet: Alphabet
+    model: ModelConfig
+    features: FeatureConfig = FeatureConfig()
+    decoder: DecoderSettings = DecoderSettings(beam_width=0)
+    """Language model and weights of the beam search; greedy decoding without a `beam_width`."""
+    language: str = ""
+    step: int = 0
+    """Updates that it was trained for."""
+    card: str = ""
+    """Markdown: on what it was trained, how good it is, its licence."""
+
+    def __post_init__(self):
+        own = losses.own_parameters(self.alphabet)
+        if wrong := model.misfit(self.params, self.model, self.alphabet.size, self.features.mels, own):
+            raise UserError(f"params: {wrong} as model, alphabet and features say")
+
+    def transcribe(
+        self, recording: Audio, rate: int = audio.SAMPLE_RATE, progress: Progress | None = None
+    ) -> Transcription:
+        """Recognises a recording of any length, in constant memory.
+
+        `rate` (Hz) is that of a waveform or its blocks; a file says its own. `progress(done, total)` is in seconds.
+        Raises AudioError for what cannot be read, a UserError.
+        """
+        return Transcription(tuple(self.segments(recording, rate, progress)))
+
+    def segments(
+        self,
+        recording: Audio,
+        rate: int = audio.SAMPLE_RATE,
+        progress: Progress | None = None,
+        search: Search | None = None,
+    ) -> Iterator[Segment]:
+        """Yields what `transcribe` collects, at most 35 s at a time; `search` replaces this recogniser's own."""
+        pieces = self._pieces(recording, rate, progress)
+        return recordings.transcribe(pieces, self.alphabet, search or self._search)
+
+    def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE) -> np.ndarray:
+        """Returns the network's outputs [S, V] (float32), a row each 16 ms, the blank first."""
+        return np.concatenate(list(self._pieces(recording, rate, None)))
+
+    def decode(self, logits: np.ndarray | Iterable[np.ndarray]) -> Transcription:
+        """Returns what logits [S, V] of one recording say, whole or in pieces."""
+        pieces = [logits] if isinstance(logits, np.ndarray) or hasattr(logits, "shape") else logits
+        checked = (self._checked(np.asarray(piece_SxV, np.float32)) for piece_SxV in pieces)
+        return Transcription(tuple(recordings.transcribe(checked, self.alphabet, self._search)))
+
+    def save(self, path: str | Path, dtype: Literal["bfloat16", "float32"] = "bfloat16") -> None:
+        """Writes one `.safetensors` file that `load` reads, whole or not at all.
+
+        The language model is not stored. Raises UserError where `path` exists or does not end in `.safetensors`.
+        """
+        import ml_dtypes
+        import safetensors.numpy
+
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise UserError(f"path={str(path)!r}: a recogniser is saved as one {SUFFIX} file")
+        if path.exists():
+            raise UserError(f"{path}: exists already; give another name, or remove it")
+        stored = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}[dtype]
+        arrays = {
+            # The library writes an array's memory as it lies, whatever its strides.
+            f"{layer}.{leaf}": np.ascontiguousarray(array, stored)
+            for layer, leaves in self.params.items()
+            for leaf, array in leaves.items()
+        }
+        about = {
+            "format": FORMAT,
+            "digest": digest(arrays),
+            "alphabet": json.loads(self.alphabet.to_json()),
+            "model": dataclasses.asdict(self.model),
+            "features": dataclasses.asdict(self.features),
+            "decoder": dataclasses.asdict(dataclasses.replace(self.decoder, lm="", lm_sha256="")),
+            "language": self.language,
+            "step": self.step,
+        }
+        metadata = {"w2l_jax": json.dumps(about, ensure_ascii=False), "card": self.card}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, safetensors.numpy.save(arrays, metadata))
+
+    def _pieces(self, recording: Audio, rate: int, progress: Progress | None) -> Iterator[np.ndarray]:
+        """Yields the logits [S, V] of a recording, some seconds at a time."""
+        total = 0.0
+        if isinstance(recording, str | Path):
+            from w2l_jax.dataset.filters import seconds_of
+
+            total = seconds_of(Path(recording)) if progress else 0.0
+            blocks = audio.blocks(recording)
+        else:
+            blocks = audio.resampled(_waveform(recording), rate)
+        done = 0.0
+        for piece_SxV in inference.stream(self.params, features.stream(blocks, self.features), self.model):
+            yield piece_SxV
+            done += len(piece_SxV) * OUTPUT_SECONDS
+            if progress:
+                progress(done, max(total, done))
+
+    def _checked(self, logits_SxV: np.ndarray) -> np.ndarray:
+        if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
+            raise UserError(
+                f"logits have the shape {list(logits_SxV.shape)}; those of one recording are [S, {self.alphabet.size}]"
+            )
+        return logits_SxV
+
+    @functools.cached_property
+    def _search(self) -> Search:
+        if not self.decoder.beam_width:
+            return functools.partial(recordings.greedy_search, params=self.params, alphabet=self.alphabet)
+        from w2l_jax.decoding.pool import DecoderPool
+
+        pool = DecoderPool(self.alphabet, self.decoder.lm or None, self.decoder.beam)
+        return functools.partial(recordings.beam_search, pool=pool, calibration=self.decoder.calibration)
+
+
+def _waveform(recording: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields float32 blocks [N] of a waveform or of its blocks, checked."""
+    for block in [recording] if hasattr(recording, "shape") else recording:
+        block_N = np.asarray(block)
+        if block_N.ndim != 1:
+            raise UserError(f"the waveform has the shape {list(block_N.shape)}; give one channel, [N]")
+        if block_N.dtype == np.int16:
+            block_N = block_N / np.float32(32768)
+        if not np.issubdtype(block_N.dtype, np.floating):
+            raise UserError(f"the waveform is of type {block_N.dtype}; give floats in −1…1, or int16")
+        if not np.isfinite(block_N).all():
+            raise UserError("the waveform holds values that are not finite; the recording is damaged")
+        yield block_N.astype(np.float32)
+
+
+def load(name_or_path: str | Path, checkpoint: str = "best", *, lm: str | Path = "") -> Recognizer:
+    """Loads an included network by name (`english`), a run folder, or a `.safetensors` file.
+
+    Parameters are float32 NumPy arrays however stored. `checkpoint` of a run folder is `best`, `last` or a step.
+    `lm` is the folder of a language model that replaces the run's own, or `none` for greedy decoding. Raises UserError
+    for a name that is none of these, for files that are damaged, foreign or incomplete, and for weights that are not
+    those that were saved.
+    """
+    path = Path(name_or_path)
+    if Run.exists(path):
+        return _of_run(Run.open(path), checkpoint, str(lm))
+    if path.is_dir():
+        raise UserError(f"{path}: no trained network in this folder (a run folder holds run.json and checkpoints)")
+    if path.is_file():
+        return _of_file(path, str(lm))
+    if str(name_or_path) in INCLUDED:
+        return _of_file(INCLUDED[str(name_or_path)], str(lm))
+    raise UserError(
+        f"{name_or_path}: no such file or run folder, nor an included network; included: {', '.join(INCLUDED)}"
+    )
+
+
+def _of_run(run: Run, checkpoint: str, lm: str) -> Recognizer:
+    card = run.folder / "README.md"
+    return Recognizer(
+        run.restore_params(checkpoint),
+        run.alphabet,
+        run.model,
+        run.features,
+        settings.without_building(run, lm),
+        run.config()["data"]["language"],
+        run.step_of(checkpoint),
+        card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
+    )
+
+
+def _of_file(path: Path, lm: str) -> Recognizer:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "w2l_jax" not in metadata:
+                raise UserError(f"{path}: not a network of w2l_jax, whose files say so in their metadata")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged, or no {SUFFIX} file ({error}); copy or save it again") from None
+    about, beside = _about(path, metadata["w2l_jax"]), path.with_suffix(".md")
+    card = beside.read_text(encoding="utf-8") if path in INCLUDED.values() else metadata.get("card", "")
+    if digest(arrays) != about["digest"]:
+        raise UserError(f"{path}: its weights are not those that were saved (their digest differs); copy it again")
+    params: dict[str, Any] = {}
+    for name, array in arrays.items():
+        layer, _, leaf = name.partition(".")
+        params.setdefault(layer, {})[leaf] = np.asarray(array, np.float32)
+        if not np.isfinite(params[layer][leaf]).all():
+            raise UserError(f"{path}: {name} holds values that are not finite")
+    try:
+        return Recognizer(
+            params,
+            Alphabet.from_json(json.dumps(about["alphabet"])),
+            ModelConfig(**about["model"]),
+            FeatureConfig(**about["features"]),
+            settings.of_file(DecoderSettings(**about["decoder"]), lm),
+            str(about["language"]),
+            int(about["step"]),
+            card,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its metadata are damaged or of another network ({error}); save it again") from None
+
+
+def _about(path: Path, text: str) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+        written, _ = about["format"], about["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: its metadata are damaged; save it again") from None
+    if written != FORMAT:
+        raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
+    return about
