@@ -29,7 +29,7 @@ from w2l_jax.text import normalize
         ("en", "2015 times", "two thousand and fifteen times"),
         ("en", "$5.50, $1, 20 £", "five dollars and fifty cents one dollar twenty pounds"),
         ("en", "60 km/h, 1 m, 20 °C", "sixty kilometers per hour one meter twenty degrees celsius"),
-        ("en", "R&D, COVID-19", "r and d covid nineteen"),
+        ("en", "COVID-19", "covid nineteen"),
         ("fr", "1\u00a0250,5 et 80 %", "mille deux cent cinquante virgule cinq et quatre vingts pour cent"),
         ("fr", "le 1er, la 1re, le 2e", "le premier la première le deuxième"),
         ("it", "3,50", "tre virgola cinque zero"),

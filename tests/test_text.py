@@ -107,6 +107,12 @@ def test_tags_are_not_spoken(raw, said, tags):
         assert clean(raw, GERMAN, tags="keep") != said
 
 
+def test_signs_that_are_spoken_are_not_lost():
+    assert clean("R&D", GERMAN, "de") == "r und d"
+    assert clean("R&D", GERMAN) == "r&d"
+    assert clean("R&D, 5%", GERMAN, "de", numbers=True) == "r und d fünf prozent"
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [

@@ -70,8 +70,6 @@ def spell_numbers(text: str, language: str) -> str:
     if not language:
         return text
     code = language_code(language)
-    if code in _AND:
-        text = text.replace("&", f" {_AND[code]} ")
     if not re.search(r"\d", text):
         return text
     _words(0, code, "cardinal")
@@ -79,6 +77,12 @@ def spell_numbers(text: str, language: str) -> str:
         written = _HANZI if code == "zh" else code
         return _CHUNK.sub(lambda match: _spelled(match, written).replace(" ", "") or match[0], text)
     return _CHUNK.sub(lambda match: f" {words} " if (words := _spelled(match, code)) else match[0], text)
+
+
+def spell_and(text: str, language: str) -> str:
+    """Writes the sign & as a word, where the language's is known."""
+    word = _AND.get(language_code(language)) if "&" in text else None
+    return text.replace("&", f" {word} ") if word else text
 
 
 def _spelled(match: re.Match, code: str) -> str:

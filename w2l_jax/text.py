@@ -8,7 +8,7 @@ from typing import Literal
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_code
-from w2l_jax.spelling import AUDIBLE, spell_numbers
+from w2l_jax.spelling import AUDIBLE, spell_and, spell_numbers
 
 _LENGTHENING = "ー々ๆໆ"
 _UNSPACED = re.compile(
@@ -52,10 +52,10 @@ def clean(text: str, alphabet: Alphabet, language: str = "", *, numbers: bool = 
 
 
 def spoken(text: str, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
-    """Returns a text without tags (but for `keep`) and quotation marks, with `numbers` spelled on demand."""
+    """Returns a text without tags (but for `keep`) and quotation marks, with & and, on demand, `numbers` in words."""
     if tags != "keep":
         text = _TAG.sub(lambda match: " " if _is_tag(match) else match[0], text)
-    text = unquoted(text)
+    text = spell_and(unquoted(text), language)
     return spell_numbers(text, language) if numbers else text
 
 
