@@ -135,11 +135,13 @@ def test_recordings_outside_the_splits_are_noted(tmp_path):
     assert "2 recordings lie in no folder train, dev or test" in reading.notes[0]
 
 
-def test_duplicates_are_an_error(tmp_path):
+def test_of_duplicates_the_first_counts(tmp_path):
     for split in ("train", "test"):
         sentence(tmp_path / split, STAMP, "Yamaha")
+    reading = tuda.read(tmp_path)
+    assert [u.split for u in reading.utterances] == ["test"]
     with pytest.raises(UserError, match=rf"train/{STAMP}_Yamaha\.wav: the id .* is already that of .*/test/{STAMP}_Y"):
-        tuda.read(tmp_path)
+        reading.check(tmp_path, max_skipped=0)
 
 
 def test_nothing_to_read(tmp_path):

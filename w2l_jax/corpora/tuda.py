@@ -36,11 +36,11 @@ def read(source: Path, include_dev: bool = False) -> Reading:
     """Reads a delivery: every microphone's recording of a sentence is an utterance of its speaker.
 
     The folders `train`, `dev` and `test` are its official splits; `include_dev` puts dev into train, as the paper
-    does. Raises UserError if `source` is no folder, for two recordings of one id, and if no utterance can be used.
+    does. Raises UserError if `source` is no folder, and if no utterance can be used.
     """
     found, skipped = delivery.find(source, (".wav", ".flac", ".xml"))
     recordings: dict[Key, list[Path]] = {}
-    for path in delivery.by_id(path for path in found if path.suffix.lower() != ".xml").values():
+    for path in delivery.by_id((path for path in found if path.suffix.lower() != ".xml"), skipped).values():
         recordings.setdefault((path.parent, path.stem.partition("_")[0].lower()), []).append(path)
     annotations = {(path.parent, path.stem.lower()): path for path in found if path.suffix.lower() == ".xml"}
     utterances, notes = [], []
@@ -67,7 +67,7 @@ def _outcomes(
         return
     if not recordings:
         message = f"{annotation}: there is no {annotation.stem}_<microphone>.wav beside it"
-        yield Skipped(annotation, "missing audio", message, annotation.stem)
+        yield Skipped(annotation, "missing audio", message, annotation.stem, broken=True)
         return
     problem = speaker = text = ""
     try:
@@ -81,7 +81,7 @@ def _outcomes(
             message = f"{audio}: its name ends in none of the microphones {', '.join(MICROPHONES)}"
             yield Skipped(audio, "unknown microphone", message, audio.stem)
         elif problem:
-            yield Skipped(audio, "unreadable annotation", problem, audio.stem)
+            yield Skipped(audio, "unreadable annotation", problem, audio.stem, broken=True)
         elif not text:
             yield Skipped(audio, "empty text", f"{annotation}: <cleaned_sentence> is empty or missing", audio.stem)
         else:

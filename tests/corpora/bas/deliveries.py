@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from hypothesis import strategies as st
 
-from w2l_jax.corpora.bas import partitur
+from tests.corpora.bas.writers import write_partitur
 from w2l_jax.corpora.bas.annotation import Annotation, Word
 
 TONE = (0.3 * np.sin(np.arange(4000) / 5)).astype(np.float32)
@@ -29,7 +29,7 @@ def file(path: Path, content: str | bytes, encoding: str = "utf-8") -> Path:
 
 def par(text: str, **options) -> str:
     """A Partitur file with the words of `text` and nothing else."""
-    return partitur.write(Annotation(tuple(map(Word, text.split())), rate=16000, **options))
+    return write_partitur(Annotation(tuple(map(Word, text.split())), rate=16000, **options))
 
 
 def annot(text: str, **document) -> str:

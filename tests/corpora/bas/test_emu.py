@@ -5,6 +5,7 @@ from hypothesis import given
 
 from tests.corpora.bas.deliveries import annot
 from tests.corpora.bas.test_partitur import annotations
+from tests.corpora.bas.writers import write_emu
 from w2l_jax.corpora.bas import emu
 from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Word, transcript
 
@@ -141,6 +142,6 @@ def test_bad_samples(value):
 
 @given(annotations())
 def test_round_trip(annotation):
-    again = emu.read(emu.write(annotation, "a").encode(), "a")
+    again = emu.read(write_emu(annotation, "a").encode(), "a")
     assert again == annotation
     assert transcript(again) == transcript(annotation)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.corpora.bas.writers import write_item, write_partitur
 from w2l_jax.corpora.bas import partitur
 from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Transcript, Word, transcript
 from w2l_jax.corpora.bas.partitur import Item
@@ -145,9 +146,9 @@ def items(draw):
 
 @given(st.lists(items()))
 def test_items_of_every_class_round_trip(items):
-    text = "\n".join(map(partitur.write_item, items))
+    text = "\n".join(map(write_item, items))
     assert partitur.read_items(text, partitur.FIELDS, "a") == items
-    padded = [partitur.write_item(i).replace("\t", " \t ", 1 + len(partitur.FIELDS[i.tier])) for i in items]
+    padded = [write_item(i).replace("\t", " \t ", 1 + len(partitur.FIELDS[i.tier])) for i in items]
     assert partitur.read_items("\n".join(padded), partitur.FIELDS, "a") == items
 
 
@@ -162,7 +163,7 @@ def annotations(draw):
 @given(annotations(), LABEL)
 def test_round_trip(annotation, speaker):
     named = Annotation(annotation.words, annotation.rate, annotation.tr2, speaker)
-    again = read(partitur.write(named))
+    again = read(write_partitur(named))
     assert again == named
     assert transcript(again) == transcript(named)
 

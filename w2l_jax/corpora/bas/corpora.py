@@ -49,16 +49,16 @@ class BasCorpus:
     def __call__(self, source: Path) -> Reading:
         """Reads a delivery, however deep its folders.
 
-        Raises UserError if `source` is no folder, for two files of one id, and if no utterance can be used.
+        Raises UserError if `source` is no folder, and if no utterance can be used.
         """
-        found, hidden = delivery.find(source, (*_AUDIO, _EMU, _PARTITUR))
-        audio = delivery.by_id(path for path in found if path.suffix.lower() in _AUDIO)
+        found, skipped = delivery.find(source, (*_AUDIO, _EMU, _PARTITUR))
+        audio = delivery.by_id((path for path in found if path.suffix.lower() in _AUDIO), skipped)
         annotations: dict[str, list[Path]] = {}
         for ending in (_EMU, _PARTITUR):  # an EMU annotation is preferred to a Partitur file
             paths = (path for path in found if path.name.lower().endswith(ending))
-            for key, path in delivery.by_id(paths, ending).items():
+            for key, path in delivery.by_id(paths, skipped, ending).items():
                 annotations.setdefault(key, []).append(path)
-        utterances, skipped, notes = [], hidden, []
+        utterances, notes = [], []
         for key in sorted(audio.keys() | annotations.keys()):
             for outcome in self._outcomes(key, audio.get(key), annotations, notes):
                 (utterances if isinstance(outcome, Utterance) else skipped).append(outcome)
@@ -78,7 +78,7 @@ class BasCorpus:
                 yield Skipped(path, "not German", f"{path}: by its name no German turn of {self.name}", key)
         elif audio is None:
             for path in own:
-                yield Skipped(path, "missing audio", f"{path}: there is no recording of that name", key)
+                yield Skipped(path, "missing audio", f"{path}: there is no recording of that name", key, broken=True)
         elif key in self.known_bad:
             yield Skipped(
                 audio, "known bad", f"{audio}: its annotation in {self.name} is known to be wrong", audio.stem
@@ -100,7 +100,7 @@ class BasCorpus:
         try:
             spoken, named, remarks = _spoken(paths)
         except AnnotationError as error:
-            return Skipped(audio, "unreadable annotation", str(error), audio.stem)
+            return Skipped(audio, "unreadable annotation", str(error), audio.stem, broken=True)
         if twin == key:
             notes += remarks
         if not spoken.words:

@@ -37,33 +37,6 @@ def read(content: bytes, place: str) -> Annotation:
     )
 
 
-def write(annotation: Annotation, name: str) -> str:
-    """Returns an EMU annotation of the recording `name` with the levels ORT (and TR2 labels) and MAU."""
-    count = len(annotation.words)
-    words = [{"id": i + 1, "labels": [{"name": "ORT", "value": w.label}]} for i, w in enumerate(annotation.words)]
-    tr2 = [{"id": 2 * count + i + 1, "labels": [{"name": "TR2", "value": t}]} for i, t in enumerate(annotation.tr2)]
-    segments, links = [], []
-    for i, word in enumerate(annotation.words):
-        if word.span:
-            start, end = word.span
-            labels = [{"name": "MAU", "value": "a"}]
-            segments.append({"id": count + i + 1, "sampleStart": start, "sampleDur": end - start - 1, "labels": labels})
-            links.append({"fromID": i + 1, "toID": count + i + 1})
-    levels = [
-        {"name": "ORT", "type": "ITEM", "items": words},
-        {"name": "TR2", "type": "ITEM", "items": tr2},
-        {"name": "MAU", "type": "SEGMENT", "items": segments},
-    ]
-    document = {
-        "name": name,
-        "annotates": f"{name}.wav",
-        "sampleRate": annotation.rate,
-        "levels": levels,
-        "links": links,
-    }
-    return json.dumps(document, ensure_ascii=False)
-
-
 def _document(content: bytes, place: str) -> Json:
     try:
         document = json.loads(decode(content))

@@ -58,11 +58,6 @@ def read_items(text: str, tiers: Collection[str], place: str) -> list[Item]:
     return [_item(key, rest, f"{place}:{number}") for number, key, rest in _lines(text) if key in tiers]
 
 
-def write_item(item: Item) -> str:
-    """Returns the line of an item, which `read_items` reads back if its label has no line breaks and blank ends."""
-    return "\t".join([f"{item.tier}:", *(str(getattr(item, field)) for field in FIELDS[item.tier]), item.label])
-
-
 def read(content: bytes, place: str) -> Annotation:
     """Reads a Partitur file: words from ORT in the order of their links, times from MAU (else MAS, PHO), TR2, SPN.
 
@@ -88,18 +83,6 @@ def read(content: bytes, place: str) -> Annotation:
         speaker=header.get("SPN", ""),
         problem=problem,
     )
-
-
-def write(annotation: Annotation) -> str:
-    """Returns a Partitur file of `annotation` with the tiers ORT, TR2 and MAU."""
-    header = ["LHD: Partitur 1.3", f"SAM: {annotation.rate}", f"SPN: {annotation.speaker}", "LBD:"]
-    items = [Item("ORT", word.label, str(i)) for i, word in enumerate(annotation.words)]
-    items += [Item("TR2", label, str(i)) for i, label in enumerate(annotation.tr2)]
-    for i, word in enumerate(annotation.words):
-        if word.span:
-            start, end = word.span
-            items.append(Item("MAU", "a", str(i), start, end - start - 1))
-    return "\n".join([*header, *map(write_item, items), ""])
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, str]]:
