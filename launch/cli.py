@@ -16,7 +16,7 @@ T = TypeVar("T")
 _OUT_OF_MEMORY = (
     "out of device memory: lower --memory.max_microbatch_frames (the update stays the same, cut into smaller pieces) "
     "or give --memory.remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the "
-    "activations, and frozen layers need none"
+    "activations, and frozen layers need none; --memory.resident=off leaves the training features in their files"
 )
 
 
