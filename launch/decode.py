@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cli
 import decode_data
+import demo_corpus
 import latest
 import w2l_jax
 from pages import comparison
@@ -44,6 +45,8 @@ class Options:
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
     """Folder of a language model, or none: greedy only, unless --beam_width is given (default: the run's own)."""
+    text: str = ""
+    """Text that this language model is built from where the run has none (default: its training transcripts)."""
     beam_width: int | None = None
     """Hypotheses kept; 0: greedy only (default: the run's decoder.toml, or the paper's 100)."""
     lm_weight: float | None = None
@@ -108,7 +111,8 @@ def decode(options: Options) -> list[results.Result]:
         given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
         if run:
             held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
-            chosen = settings.resolve(run, options.lm, given, held_out, screen.report)
+            text = options.text or demo_corpus.text_beside(own["train"])
+            chosen = settings.resolve(run, options.lm, given, held_out, screen.report, text)
         else:
             chosen = settings.override(settings.of_file(recognizer.decoder, options.lm), given)
         if options.table and not chosen.beam_width:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import sys
 import time
 import warnings
 from collections import Counter
@@ -17,7 +16,6 @@ import tyro
 
 import cli
 from preparing import preview
-from w2l_jax import config
 from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance, catalog
 from w2l_jax.dataset import filters, pieces, store, summary
 from w2l_jax.dataset.collect import Collection, CorpusSource, check_out, collect, write_excluded
@@ -29,7 +27,7 @@ DESCRIPTION = """Prepare speech for training and evaluation: check and filter it
 
   python launch/prepare.py --manifest=de.jsonl --out=data/de --language=de           one dataset of a manifest
   python launch/prepare.py --corpus=alc --source=<folder> --out=data/alc             data/alc/train, dev and test
-  python launch/prepare.py --config=configs/german.toml --source=<folder> --out=…    the corpora of a list, mixed
+  python launch/prepare.py --config=configs/prepare_german.toml --source=<folder> --out=…   the corpora of a list, mixed
   python launch/prepare.py --manifest=de.jsonl --language=de --preview               texts and transcripts side by side
 
 An interrupted preparation resumes, a finished one of the same input stays. The corpora: {}.
@@ -40,8 +38,10 @@ An interrupted preparation resumes, a finished one of the same input stays. The 
 class Options(PrepareConfig, CorpusSource):
     manifest: Path | None = None
     """JSON lines or a table: audio_filepath (relative to it), text, optional id, speaker, offset and duration, …"""
-    toml: Annotated[str, tyro.conf.arg(name="config")] = ""
-    """TOML file with a list of corpora (configs/german.toml); their folders lie in --source."""
+    config: str = ""
+    """TOML file with options and a list of corpora (configs/prepare_german.toml), whose folders are in --source."""
+    corpora: tuple[CorpusSource, ...] = ()
+    """These corpora, mixed; a list of tables in the file."""
     out: Path | None = None
     """Folder to write; an interrupted one is resumed, a finished one of the same input stays."""
     as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
@@ -98,11 +98,11 @@ def as_options(message: str) -> str:
 
 def prepare() -> None:
     argv = ["--preview=20" if argument == "--preview" else argument for argument in sys.argv[1:]]
-    options, corpora = with_file(cli.parse(Options, argv, description=DESCRIPTION))
+    options = cli.parse(Options, argv, description=DESCRIPTION)
     part, wanted = part_of(options.shard), wanted_splits(options)
     if options.out is None and not (options.dry_run or options.preview):
         raise UserError("give --out, the folder to write (or --dry_run or --preview, which write none)")
-    collection = read(options, corpora)
+    collection = read(options, wanted_corpora(options))
     for note in collection.notes:
         print(f"note: {as_options(note)}")
     settings = configured(options, collection)
@@ -130,19 +130,11 @@ def prepare() -> None:
         show(summary.of_datasets(datasets, () if options.manifest else collection.skipped), options)
 
 
-def with_file(options: Options) -> tuple[Options, list[CorpusSource]]:
-    """The options, completed from the TOML file by what the command line does not give, and the corpora to read."""
-    corpora = [CorpusSource(**{f.name: getattr(options, f.name) for f in dataclasses.fields(CorpusSource)})]
-    if options.toml:
-        from w2l_jax.training.options import TrainOptions  # which brings JAX along
-
-        file, given = config.load(TrainOptions, options.toml), {n.split(".")[0] for n in cli.given(sys.argv[1:])}
-        values = {name: getattr(file.data, name) for name in ("language", "max_seconds", "unknown_characters")}
-        values |= {"dev_fraction": file.data.dev_fraction, "features": file.features}
-        options = dataclasses.replace(options, **{name: value for name, value in values.items() if name not in given})
-        if not options.corpus:
-            corpora = [dataclasses.replace(c, source=str(Path(options.source, c.source))) for c in file.data.corpora]
-    return options, corpora
+def wanted_corpora(options: Options) -> list[CorpusSource]:
+    """The one of --corpus, or those of the file, in --source."""
+    if options.corpus or not options.corpora:
+        return [CorpusSource(**{f.name: getattr(options, f.name) for f in dataclasses.fields(CorpusSource)})]
+    return [dataclasses.replace(corpus, source=str(Path(options.source, corpus.source))) for corpus in options.corpora]
 
 
 def wanted_splits(options: Options) -> list[str]:
@@ -165,7 +157,7 @@ def read(options: Options, corpora: list[CorpusSource]) -> Collection:
     if not all(c.corpus and c.source for c in corpora) or not corpora:
         raise UserError(
             "nothing to prepare: give --manifest=<file>, --corpus=<name> --source=<folder>, or a --config with a list "
-            f"data.corpora; the corpora are {', '.join(catalog.CORPORA)}"
+            f"corpora; the corpora are {', '.join(catalog.CORPORA)}"
         )
     if options.out is not None:
         check_out(options.out)

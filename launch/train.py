@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import cli
+import demo_corpus
 import latest
 from terminal import terminal
 from w2l_jax import config, training
@@ -14,27 +15,27 @@ from w2l_jax.training.loop import Position
 from w2l_jax.training.options import FreezeOptions, TrainOptions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+ENGLISH = "runs/demo_english"
 ADAPTING = {
     "init": "", "frozen_layers": "0", "reinitialize": False,
     **{f"freeze.{field.name}": field.default for field in dataclasses.fields(FreezeOptions)},
 }  # fmt: skip
 DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
 
-With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is spoken and its
+With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is synthesised and its
 English network trained first, where they are missing. With your own recordings:
 
-  python launch/train.py --config=configs/english.toml --data.train=en.jsonl --data.dev=en_dev.jsonl
-  python launch/train.py --config=configs/german.toml --init=runs/english_scratch --frozen_layers=8
-      --data.train=de.jsonl --data.dev=de_dev.jsonl
+  python launch/train.py --data.train=en.jsonl --data.dev=en_dev.jsonl
+  python launch/train.py --init=runs/english_scratch --frozen_layers=8 --data.train=de.jsonl --data.dev=de_dev.jsonl
 
-An interrupted run goes on with: python launch/train.py --run=<folder> --resume
+To resume an interrupted run: python launch/train.py --run=<folder> --resume
 """
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Parses options, makes what the configuration says may be made, trains; returns the run folder."""
+    """Parses options, makes what the demonstration lacks, trains; returns the run folder."""
     given = cli.given(sys.argv[1:] if argv is None else argv)
-    options = cli.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback(given))
+    options = cli.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback)
     if options.from_scratch:  # on the command line it overrides what a configuration file adapts
         options = config.changed(options, {name: value for name, value in ADAPTING.items() if name not in given})
     if not options.devices.distributed:
@@ -43,29 +44,31 @@ def main(argv: list[str] | None = None) -> Path:
         return train(config.changed(options, {"devices.distributed": ""}))
 
 
-def _fallback(given: dict[str, str]) -> str:
+def _fallback(options: TrainOptions) -> str:
     """The configuration used without --config: a resumed run's own, or the demonstration's."""
-    own = Path(given.get("run", "")) / "config.toml"
-    if "resume" in given and own.is_file():
-        return str(own)
-    return "" if "data.train" in given else str(CONFIGS / "demo.toml")
+    if options.resume and options.run:
+        own = Path(options.run) / "config.toml"
+        return str(own) if own.is_file() else ""
+    if options.data.train:
+        return ""
+    demonstration = CONFIGS / "demo.toml"
+    print(f"neither data nor a configuration given: this is the demonstration, {demonstration}", flush=True)
+    return str(demonstration)
 
 
 def train(options: TrainOptions) -> Path:
-    """Trains with `options`, and first the network that they adapt where it is missing and can be made."""
+    """Trains with `options`, and first what the demonstration needs and lacks."""
     training.check(options)
     cli.use_compilation_cache()
-    if options.data.synthesize and not Path(options.data.train).exists():
-        import demo_corpus as demo
-
-        print(f"speaking the demonstration corpus into {options.data.synthesize}", flush=True)
+    if Path(options.data.train).is_relative_to(demo_corpus.FOLDER) and not Path(options.data.train).exists():
+        print(f"synthesising the demonstration corpus into {demo_corpus.FOLDER}", flush=True)
         with terminal() as screen:
-            demo.make_corpus(options.data.synthesize, progress=screen.bar)
-    if options.init_config and options.init and not options.resume and not Run.complete(options.init):
-        resume = Run.exists(options.init)
-        print(f"{options.init} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
-        base = config.load(TrainOptions, CONFIGS.parent / options.init_config)
-        train(dataclasses.replace(base, run=options.init, resume=resume))
+            demo_corpus.make_corpus(demo_corpus.FOLDER, progress=screen.bar)
+    if options.init == ENGLISH and not options.resume and not Run.complete(ENGLISH):
+        resume = Run.exists(ENGLISH)
+        print(f"{ENGLISH} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
+        english = config.load(TrainOptions, CONFIGS / "demo_english.toml")
+        train(config.changed(english, {"run": ENGLISH, "resume": resume}))
 
     with terminal() as screen:
 

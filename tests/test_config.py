@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import prepare
 from reproduction.grid import Scale
 from tests.conftest import ROOT
 from w2l_jax import config
 from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
-from w2l_jax.run import to_toml
 from w2l_jax.training.options import DataOptions, TrainOptions
+from w2l_jax.training.resolve import complete
 
 
 def test_the_papers_values_are_the_defaults():
@@ -18,12 +19,15 @@ def test_the_papers_values_are_the_defaults():
     adam = options.optimizer
     assert (adam.name, options.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == ("adam", 1e-4, 0.9, 0.999, 1e-8)
     assert (options.batch_size, options.compute_dtype, options.data.max_seconds) == (64, "float32", 35.0)
-    assert (options.model.width, options.model.top_width, options.model.initializer) == (250, 2000, "xavier_uniform")
+    whole = complete(options, None)
+    network, features = whole.model, whole.features
+    assert (network.width, network.top_width, network.initializer) == (250, 2000, "xavier_uniform")
+    assert (features.mels, features.order) == (128, "mel_of_db")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
 def test_every_preset_is_valid(path):
-    options = Scale if path.name.startswith("reproduce_") else TrainOptions
+    options = {"reproduce": Scale, "prepare": prepare.Options}.get(path.name.split("_")[0], TrainOptions)
     assert config.load(options, path) != options()
 
 
@@ -57,11 +61,14 @@ def test_missing_configuration():
 @given(st.text(), st.floats(1e-9, 1e9), st.booleans(), st.integers(1, 10**9))
 def test_toml_round_trip(tmp_path_factory, text, number, flag, steps):
     corpora = (CorpusSource(corpus="alc", source=text, include_dev=flag), CorpusSource(corpus="kaldi"))
-    data = DataOptions(train=text, corpora=corpora)
-    options = TrainOptions(run=text, learning_rate=number, resume=flag, steps=steps, data=data)
-    path = tmp_path_factory.mktemp("toml") / "o.toml"
-    path.write_text(to_toml(options), encoding="utf-8")
-    assert config.load(TrainOptions, path) == options
+    data = DataOptions(train=text)
+    for options in (
+        TrainOptions(run=text, learning_rate=number, resume=flag, steps=steps, data=data),
+        prepare.Options(corpora=corpora, config=text, dev_fraction=number),
+    ):
+        path = tmp_path_factory.mktemp("toml") / "o.toml"
+        path.write_text(config.to_toml(options), encoding="utf-8")
+        assert config.load(type(options), path) == options
 
 
 def test_one_option_changed_by_its_dotted_name():

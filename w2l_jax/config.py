@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomli_w
+
 from w2l_jax.errors import UserError
 
 T = TypeVar("T")
@@ -42,7 +44,7 @@ def load(cls: type[T], path: str | Path) -> T:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration; those that come along are in configs/") from None
+        raise UserError(f"{path}: no such configuration") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     return from_table(cls, table, str(path))
@@ -61,6 +63,22 @@ def from_table(cls: type[T], table: dict[str, Any], where: str) -> T:
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(hints)}"
         raise UserError(f"{where}: unknown option {unknown[0]!r}; {hint}")
     return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def to_toml(options: Any) -> str:
+    """Returns a dataclass's options as TOML text that `load` reads back to an equal value; None is omitted."""
+    return tomli_w.dumps(_table(options))
+
+
+def _table(options: Any) -> dict[str, Any]:
+    values = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
+    return {name: _plain(value) for name, value in values if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _table(value) if dataclasses.is_dataclass(value) else value
 
 
 def renamed(cls: type, prefix: str = "") -> dict[str, str]:
@@ -96,6 +114,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
     if hint is float and type(value) is int:
         return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if type(value) is not hint:
         raise UserError(f"{where} must be of type {hint.__name__}, not {value!r}")
     return value

@@ -1,6 +1,5 @@
 """Run folders: configuration, alphabet and Orbax checkpoints, written so that a kill at any moment loses nothing."""
 
-import dataclasses
 import fcntl
 import json
 import shutil
@@ -14,40 +13,13 @@ import numpy as np
 
 from w2l_jax import losses, model
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.config import to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.files import write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 FORMAT = 1
-
-
-def to_toml(options: Any) -> str:
-    """Returns a dataclass's options as TOML text that `config.load` reads back to an equal value."""
-    lines, tables = [], []
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if dataclasses.is_dataclass(value):
-            tables.append(f"\n[{field.name}]\n{to_toml(value)}")
-        elif value is not None:
-            lines.append(f"{field.name} = {_toml_value(value)}\n")
-    return "".join(lines + tables)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if dataclasses.is_dataclass(value):
-        items = (f"{f.name} = {_toml_value(getattr(value, f.name))}" for f in dataclasses.fields(value))
-        return "{" + ", ".join(items) + "}"
-    escaped = "".join(
-        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else "\\" + c if c in '"\\' else c for c in str(value)
-    )
-    return f'"{escaped}"'
 
 
 def locked(folder: Path, refusal: str) -> TextIO:

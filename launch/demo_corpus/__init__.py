@@ -15,6 +15,9 @@ from w2l_jax.errors import UserError
 VERSION = 1
 """Of the content: to be raised whenever the same configuration gives another corpus."""
 
+FOLDER = Path("data/demo")
+"""Of the demonstration."""
+
 _MARKER = "corpus.json"
 _LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "zh": "mandarin"}
 
@@ -65,6 +68,12 @@ def make_corpus(
         raise UserError(
             f"cannot make the demo corpus in {folder}: {error}; free some space or choose another folder"
         ) from error
+
+
+def text_beside(train: str) -> str:
+    """What a language model of the demonstration learns from, for its training manifest; "" for any other data."""
+    text = Path(train.removesuffix("_train.jsonl") + "_text.txt")
+    return f"{text},{train}" if (text.parent / _MARKER).is_file() and text.is_file() else ""
 
 
 def _make(folder: Path, config: DemoConfig, workers: int, progress: Callable[[int, int, str], None]) -> None:

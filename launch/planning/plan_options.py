@@ -11,9 +11,9 @@ import w2l_jax
 from latest import INCLUDED
 from w2l_jax import config
 from w2l_jax.errors import UserError
-from w2l_jax.model import LAYERS, ModelConfig
-from w2l_jax.training.job import as_in
-from w2l_jax.training.options import FreezeOptions, MemoryOptions, TrainOptions
+from w2l_jax.model import LAYERS
+from w2l_jax.training.options import FreezeOptions, MemoryOptions, ModelOptions, TrainOptions
+from w2l_jax.training.resolve import complete
 
 GB = 1e9
 
@@ -44,7 +44,7 @@ class PlanOptions:
     """Precisions to compare (default: float32,bfloat16; on a CPU, which emulates bfloat16, float32 alone)."""
     epochs: float = 10.0
     """Recommended is the lowest k that sees all data this often within the hours."""
-    model: ModelConfig = ModelConfig()
+    model: ModelOptions = ModelOptions()
 
     def __post_init__(self):
         if not self.data:
@@ -113,11 +113,11 @@ def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
         "init": "" if plan.from_scratch else plan.init or given.init or INCLUDED,
         "freeze.activation_dtype": FreezeOptions.activation_dtype,
         "devices.count": 1 if jax.device_count() > 1 else given.devices.count,
-        "model": given.model if plan.model == ModelConfig() else plan.model,
+        "model": given.model if plan.model == ModelOptions() else plan.model,
     })  # fmt: skip
     if common.init:
         base = w2l_jax.load(common.init, common.freeze.init_checkpoint, lm="none")  # whole, before any work
-        common = as_in(base, common, common.init)
+        common = complete(common, base)
         kept = dataclasses.replace(common.model, dropout=given.model.dropout)
-        given = dataclasses.replace(given, model=kept, features=common.features)
-    return given, common
+        return dataclasses.replace(given, model=kept, features=common.features), common
+    return complete(given, None), complete(common, None)

@@ -163,13 +163,13 @@ class Scale:
     base: str = "english"
     """Run of the language that everything starts from."""
     base_config: str = ""
-    """Configuration of train.py that trains it where it is missing."""
+    """Configuration of train.py that trains it where it is missing; without one the paper's settings."""
     base_train: str = ""
-    """Its training data, where the configuration does not name them."""
+    """Training data for that, where the configuration does not name them."""
     base_data: str = ""
     """Data of its language: what it knows before, and has forgotten after."""
     train_config: str = "configs/adapt.toml"
-    """Configuration of train.py for every network."""
+    """Configuration of train.py for every network; "" for the paper's settings."""
     scratch_arguments: tuple[str, ...] = ()
     """Options of train.py for networks from scratch, which have no run to take the architecture from."""
     timing: Timing = Timing()
@@ -191,6 +191,11 @@ class Scale:
         if wrong := [name for name in asked if name not in EXPERIMENTS]:
             raise UserError(f"--only={wrong[0]}: there are {', '.join(EXPERIMENTS)}")
         return asked or EXPERIMENTS
+
+    @property
+    def trains_base(self) -> bool:
+        """Whether the base is trained where it is missing."""
+        return bool(self.base_config or self.base_train)
 
     def cells(self) -> list["Cell"]:
         """Every network that the chosen experiments need, once; those of seed 0 of all languages come first."""

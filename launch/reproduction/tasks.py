@@ -36,7 +36,7 @@ def tasks(scale: Scale) -> list[Task]:
     """Everything the chosen experiments need, in an order in which each finds what it needs."""
     cells = scale.cells()
     languages = list(dict.fromkeys(cell.language for cell in cells))
-    out = [_base(scale)] if scale.base_config else []
+    out = [_base(scale)] if scale.trains_base else []
     out += [_decode_base(scale)] if scale.base_data else []
     out += [_measure(scale, subject) for subject in _subjects(scale)]
     out += [_language_model(scale, language) for language in languages]
@@ -80,9 +80,13 @@ def _base(scale: Scale) -> Task:
         data = [f"--data.train={scale.find(scale.base_train)}"] if scale.base_train else []
         data += [f"--data.dev={scale.find(scale.base_data)}"] if scale.base_train and scale.base_data else []
         resume = ["--resume"] if Run.exists(scale.base) else []
-        return ("train.py", f"--config={ROOT / scale.base_config}", f"--run={scale.base}", *data, *resume)
+        return ("train.py", *_config(scale.base_config), f"--run={scale.base}", *data, *resume)
 
     return Task("base", command, lambda: Run.complete(scale.base), "base")
+
+
+def _config(name: str) -> list[str]:
+    return [f"--config={ROOT / name}"] if name else []
 
 
 def _decode_base(scale: Scale) -> Task:
@@ -148,7 +152,7 @@ def _train(scale: Scale, cell: Cell) -> Task:
         # Figure 7 asks for an early network.
         course += [f"--log.keep_steps={language.eval_every}"] if variant.frozen_layers == 0 else []
         return (
-            "train.py", f"--config={ROOT / scale.train_config}", f"--run={run}", f"--data.language={language.name}",
+            "train.py", *_config(scale.train_config), f"--run={run}", f"--data.language={language.name}",
             *data, *start, *course, *language.arguments, *(["--resume"] if Run.exists(run) else []),
         )  # fmt: skip
 
@@ -164,7 +168,8 @@ def _decode(scale: Scale, cell: Cell, name: str) -> Task:
     def command():
         data = f"--data={scale.find(name)}"
         # The last checkpoint, so that all are compared after as many updates; the same utterances as in training.
-        unknown = config.load(TrainOptions, ROOT / scale.train_config).data.unknown_characters
+        training = config.load(TrainOptions, ROOT / scale.train_config) if scale.train_config else TrainOptions()
+        unknown = training.data.unknown_characters
         options = ("--checkpoint=last", f"--lm={lm}", f"--unknown_characters={unknown}", "--table", "--worst=0")
         return ("decode.py", f"--run={run}", data, *options, f"--out={out}")
 

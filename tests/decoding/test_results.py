@@ -132,7 +132,7 @@ def test_searching_without_the_language_model(toy_lm):
 def run(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("der hund bellt\ndie katze schläft\n" * 4, encoding="utf-8")
-    return Run.create(tmp_path / "run", TrainOptions(data=DataOptions(lm_text=str(text))), preset("de"))
+    return Run.create(tmp_path / "run", TrainOptions(data=DataOptions(train=str(text))), preset("de"))
 
 
 def test_command_line_before_file_before_defaults(run):

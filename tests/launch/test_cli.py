@@ -4,6 +4,7 @@ import jax
 import pytest
 
 import cli
+import prepare
 from tests.conftest import ROOT
 from w2l_jax import config
 from w2l_jax.errors import UserError
@@ -33,13 +34,13 @@ def test_given_reads_a_command_line():
 
 
 def test_lists_of_tables_belong_to_files(capsys):
-    path = str(ROOT / "configs" / "german.toml")
-    options = cli.parse(TrainOptions, [f"--config={path}", "--data.train=x", "--seed=7"])
-    assert options.data.corpora == config.load(TrainOptions, path).data.corpora and len(options.data.corpora) == 10
-    assert (options.seed, options.data.train, options.data.language) == (7, "x", "german")
+    path = str(ROOT / "configs" / "prepare_german.toml")
+    options = cli.parse(prepare.Options, [f"--config={path}", "--examples=7"])
+    assert options.corpora == config.load(prepare.Options, path).corpora and len(options.corpora) == 10
+    assert (options.examples, options.language, options.config) == (7, "german", path)
     with pytest.raises(SystemExit):
-        cli.parse(TrainOptions, [f"--config={path}", "--help"])
-    assert "corpora" not in capsys.readouterr().out
+        cli.parse(prepare.Options, [f"--config={path}", "--help"])
+    assert "corpora." not in capsys.readouterr().out
 
 
 def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):

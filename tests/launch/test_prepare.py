@@ -89,9 +89,9 @@ def test_corpora_of_a_file_are_mixed(launch, tmp_path):
     write(tmp_path / "data" / "x", "a")
     write(tmp_path / "data" / "y", "b", start=30)
     (tmp_path / "two.toml").write_text(
-        'steps = 9\n[data]\nlanguage = "german"\ndev_fraction = 0.0\nmax_seconds = 0.45\n'
-        '[[data.corpora]]\ncorpus = "manifest"\nsource = "x/a.jsonl"\n'
-        '[[data.corpora]]\ncorpus = "manifest"\nsource = "y/b.jsonl"\n[features]\nmels = 40\n'
+        'language = "german"\ndev_fraction = 0.0\nmax_seconds = 0.45\n'
+        '[[corpora]]\ncorpus = "manifest"\nsource = "x/a.jsonl"\n'
+        '[[corpora]]\ncorpus = "manifest"\nsource = "y/b.jsonl"\n[features]\nmels = 40\n'
     )
     code, said = launch("--config=two.toml", "--source=data", "--out=out", "--max_seconds=0.5")
     assert code == 0, said

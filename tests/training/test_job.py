@@ -23,7 +23,7 @@ from w2l_jax.run import Run
 from w2l_jax.training import feed, loop
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.old_language import writable
-from w2l_jax.training.options import AugmentOptions, DataOptions, TrainOptions
+from w2l_jax.training.options import AugmentOptions, DataOptions, FeatureOptions, ModelOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
 
@@ -51,7 +51,7 @@ def run(options, report=lambda line: None):
 def german(options, base, **changes):
     folder = Path(options.data.train).parent
     data = dataclasses.replace(options.data, train=str(folder / "german.jsonl"), dev=str(folder / "german_dev.jsonl"))
-    return changed(options, init=base, run=options.run + "_de", data=data, model=ModelConfig(), **changes)
+    return changed(options, init=base, run=options.run + "_de", data=data, model=ModelOptions(), **changes)
 
 
 def equal(a, b):
@@ -86,7 +86,7 @@ def test_run_folder_is_complete(options):
     certificate = json.loads((folder / "certificate.json").read_text())
     assert certificate["trained_parameters"] == sum(x.size for x in jax.tree.leaves(job.run.restore_params("last")))
     assert any("GFLOP" in line for line in said)
-    assert config.load(TrainOptions, folder / "config.toml").model == TINY
+    assert config.load(TrainOptions, folder / "config.toml").model == ModelOptions(**dataclasses.asdict(TINY))
     assert Run.open(folder).alphabet.size == 29 and Run.complete(folder)
     assert list((folder / "tensorboard").iterdir())
     with pytest.raises(UserError, match="resume it"):
@@ -433,7 +433,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(options, tmp_pat
     training.create(options, lambda line: None)  # and killed
     said = []
     again, _ = run(dataclasses.replace(options, resume=True), said.append)
-    assert any("begins again" in line for line in said)
+    assert any("starts again" in line for line in said)
     plain, _ = run(dataclasses.replace(options, run=str(tmp_path / "plain")))
     assert equal(again.run.restore_params("last"), plain.run.restore_params("last"))
 
@@ -500,9 +500,17 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 
 def test_other_architecture_than_the_base(options):
     run(options)
-    other = dataclasses.replace(german(options, options.run), model=ModelConfig(width=99))
-    with pytest.raises(UserError, match=r"width=99 contradicts"):
-        training.create(other)
+    # The paper's own values, too: what was given must hold.
+    for given, message in {
+        ModelOptions(width=99): "model.width=99 contradicts init=.*, where it is 16",
+        ModelOptions(width=250): "model.width=250 contradicts init=.*, where it is 16",
+        ModelOptions(activation="relu"): "model.activation=relu contradicts",
+        ModelConfig(): "model.width=250 contradicts",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            training.create(changed(german(options, options.run), model=given))
+    with pytest.raises(UserError, match="features.mels=40 contradicts init=.*, where it is 128"):
+        training.create(changed(german(options, options.run), features=FeatureOptions(mels=40)))
 
 
 def test_speaker_on_both_sides(options):

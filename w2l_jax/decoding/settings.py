@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.config import to_toml
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
-from w2l_jax.run import Run, to_toml
+from w2l_jax.run import Run
 from w2l_jax.text import normalize
 
 FILE = "decoder.toml"
@@ -85,12 +86,17 @@ def save(run: Run, settings: DecoderSettings) -> None:
 
 
 def resolve(
-    run: Run, lm: str, given: dict[str, Any], held_out_ids: Collection[str], report: Callable[[str], None] = print
+    run: Run,
+    lm: str,
+    given: dict[str, Any],
+    held_out_ids: Collection[str],
+    report: Callable[[str], None] = print,
+    text: str = "",
 ) -> DecoderSettings:
     """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
 
-    `lm` names a language model's folder, `none` or, empty, the run's own, which is built from its training
-    transcripts (or its configuration's `data.lm_text`) without `held_out_ids` where it is missing. Without a language
+    `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
+    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas). Without a language
     model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
     of ASG is decoded greedily; to ask for a search is an error (UserError).
     """
@@ -100,7 +106,7 @@ def resolve(
         return DecoderSettings(beam_width=0)
     settings = load(run, lm) if lm != "none" else DecoderSettings()
     if settings is None:
-        settings = DecoderSettings(lm=lm or _build(run, held_out_ids, report))
+        settings = DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
         save(run, settings)
     return override(_greedy_without_lm(settings), given)
 
@@ -150,14 +156,14 @@ def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
     return found
 
 
-def _build(run: Run, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
+def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
     from w2l_jax.lm.build import LanguageModelConfig, build
 
-    options = run.config()["data"]
-    sources = (options["lm_text"] or options["train"]).split(",")
+    data = run.config()["data"]
+    sources = (text or data["train"]).split(",")
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
-    language = options["language"]
-    card = build(sources, run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids, language=language)
+    options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
+    card = build(sources, *options, language=data["language"])
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
     report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
     return str(run.folder / "lm")

@@ -10,25 +10,24 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from w2l_jax import freezing, model, recognizer, transfer
+from w2l_jax import freezing, model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.config import differences, load
+from w2l_jax.config import differences, load, to_toml
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
-from w2l_jax.features import FeatureConfig
 from w2l_jax.files import write_atomically
-from w2l_jax.model import LAYERS, ModelConfig
+from w2l_jax.model import LAYERS
 from w2l_jax.recognizer import Recognizer
-from w2l_jax.run import Run, to_toml
-from w2l_jax.training.checks import check
-from w2l_jax.training.data import Data, Progress, language_of, open_data
+from w2l_jax.run import Run
+from w2l_jax.training.data import Data, Progress, open_data
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.log import Report
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.resolve import resolve
 from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatches, resumed, to_resume, unfrozen
 
 
@@ -55,16 +54,15 @@ class Job:
     meta: dict[str, Any]
 
 
-def phase(options: TrainOptions, step: int) -> tuple[frozenset[int], frozenset[int]]:
+def phase(chosen: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
     """The frozen and the late layers of the state after `step` updates; that of `unfreeze_after` itself is the last
     one without moments of the frozen layers."""
-    chosen, nobody = freezing.parse_layers(options.frozen_layers), frozenset()
-    return (nobody, chosen) if 0 < options.freeze.unfreeze_after < step else (chosen, nobody)
+    return (frozenset(), chosen) if 0 < unfreeze_after < step else (chosen, frozenset())
 
 
 def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
     """The job and the state of its last frozen update, as they are for the next one, with every layer trained."""
-    frozen, late = phase(job.options, job.options.freeze.unfreeze_after + 1)
+    frozen, late = frozenset(), job.frozen
     optimizer = make_optimizer(job.options, frozen, late)
     config = dataclasses.replace(job.step_config, frozen=frozen)
     job = dataclasses.replace(job, frozen=frozen, late=late, optimizer=optimizer, step_config=config)
@@ -77,27 +75,12 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     `report` takes lines for the user, `progress(done, total, description)` that of preparation. Raises UserError for
     anything that does not fit together.
     """
-    check(options)
-    options = dataclasses.replace(options, data=dataclasses.replace(options.data, language=language_of(options.data)))
-    folder = options.run or f"runs/{options.data.language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
-    options = dataclasses.replace(options, run=str(folder))
-    if Run.exists(folder) and not options.resume:
-        raise UserError(f"{folder}: a run exists already; resume it, or name another folder")
-    if options.resume and not Run.exists(folder):
-        raise UserError(f"{folder}: no run to resume; start it without resume")
-    if options.resume and not Run.open(folder).pointers():
-        report(f"{folder}: stopped before its first checkpoint, so it begins again")
-        options = dataclasses.replace(options, resume=False)
+    options, chosen, base = resolve(options, report)
     devices = Devices.choose(options.devices.count, options.batch_size, report)
     devices.agreed()  # every process has looked before the first one makes the run
-    base = None
-    if options.init and not options.resume:
-        base = recognizer.load(options.init, options.freeze.init_checkpoint, lm="none")
-    if base or options.resume:
-        options = as_in(base or Run.open(folder), options, options.init if base else str(folder))
-
     data = open_data(options, report, progress)
-    frozen, late = phase(options, Run.open(folder).position()["step"] if options.resume else 0)
+    step = Run.open(options.run).position()["step"] if options.resume else 0
+    frozen, late = phase(chosen, options.freeze.unfreeze_after, step)
     optimizer = make_optimizer(options, frozen, late)
     step_config = step_settings(options, frozen, devices.mesh)
     if options.resume:
@@ -113,18 +96,12 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         if devices.first:
             _write_run(options, data, remap)
             if options.freeze.verify:
-                remember(Path(folder), params, frozen)
+                remember(Path(options.run), params, frozen)
         devices.agreed()
-        run, meta = Run.open(folder), {}
+        run, meta = Run.open(options.run), {}
     state = devices.replicate(state)
     sources = (data.train, data.dev, data.old_dev, data.order)
     return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta)
-
-
-def as_in(base: Recognizer | Run, options: TrainOptions, name: str) -> TrainOptions:
-    """`options` with the architecture and features of `base`, called `name`; raises UserError for others."""
-    model, features = (_same(options, getattr(base, group), group, name) for group in ("model", "features"))
-    return dataclasses.replace(options, model=model, features=features)
 
 
 def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:
@@ -153,22 +130,6 @@ def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) 
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
     write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
-
-
-def _same(
-    options: TrainOptions, there: ModelConfig | FeatureConfig, group: str, name: str
-) -> ModelConfig | FeatureConfig:
-    """The base run's model or features, unless the options say otherwise, which is an error."""
-    asked = getattr(options, group)
-    free = {"dropout"}  # a choice of training, not of architecture
-    for field in dataclasses.fields(asked):
-        value, kept = getattr(asked, field.name), getattr(there, field.name)
-        if value != kept and value != field.default and field.name not in free:
-            raise UserError(
-                f"{group}.{field.name}={value} contradicts {name}, where it is {kept}: an adapted network "
-                "keeps the architecture and features of its init"
-            )
-    return dataclasses.replace(there, dropout=asked.dropout) if group == "model" else there
 
 
 def _initial_params(options: TrainOptions, base: Recognizer | None, alphabet: Alphabet, frozen: frozenset[int]):

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, Literal
 
-from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
@@ -18,6 +17,12 @@ def _free(default: Any) -> Any:
 def _was(name: str, default: Any, **metadata: Any) -> Any:
     """A field that was called `name` before."""
     return dataclasses.field(default=default, metadata={"was": name, **metadata})
+
+
+def given(options: Any) -> dict[str, Any]:
+    """The options of a group that are not None."""
+    values = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
+    return {name: value for name, value in values if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,20 +55,45 @@ class DataOptions:
     """Padded shapes; each costs one compilation."""
     sorted_first_epoch: bool = False
     """Take the first epoch in order of length, short utterances first."""
-    synthesize: str = _free("")
-    """Folder of the demonstration corpus, spoken with espeak-ng where it is missing."""
     workers: int = _free(0)
     """Processes for preparing data (0: one per core)."""
-    lm_text: str = _free("")
-    """Text for the language model that decode.py builds for this run (default: its training transcripts)."""
-    corpora: tuple[CorpusSource, ...] = _free(())
-    """The corpora that launch/prepare.py makes training, dev and test data of; training reads what that wrote."""
-    dev_fraction: float = _free(0.05)
-    """Share of their speakers that launch/prepare.py sets aside for dev, where a corpus leaves it open."""
 
     def __post_init__(self):
         if not 0 < self.old_share < 1:
             raise UserError(f"data.old_share is a share of every batch, between 0 and 1, not {self.old_share}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The network, as far as it is chosen here: an adapted one has init's architecture."""
+
+    width: int | None = None
+    """Channels of layers 1 to 8 (default: init's, or the paper's 250)."""
+    top_width: int | None = None
+    """Channels of layers 9 and 10 (default: init's, or the paper's 2000)."""
+    activation: Literal["relu", "elu"] | None = None
+    """Non-linearity of layers 1 to 10 (default: init's, or the paper's relu)."""
+    initializer: Literal["xavier_uniform", "he_uniform"] | None = None
+    """Fresh kernels (default: init's, or the paper's xavier_uniform, which halves the variance at every ReLU layer)."""
+    dropout: float = 0.0
+    """Share of activations dropped before each of layers 1 to 8 in training (the authors' option; 0 is off)."""
+
+    def __post_init__(self):
+        ModelConfig(**given(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """What one column of features is, as far as it is chosen here: an adapted network has init's features."""
+
+    mels: int | None = None
+    """Mel filters (default: init's, or the paper's 128: with 257, 25 of them are empty)."""
+    order: Literal["mel_of_db", "db_of_mel"] | None = None
+    """`mel_of_db` filters the decibel values as the paper's program did; `db_of_mel` is the usual convention
+    (default: init's, or mel_of_db)."""
+
+    def __post_init__(self):
+        FeatureConfig(**given(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +268,6 @@ class TrainOptions:
     """Resume from the run's last checkpoint."""
     init: str = _free("")
     """Run folder whose network is adapted."""
-    init_config: str = _free("")
-    """Configuration that trains `init` where it is missing."""
     frozen_layers: str = "0"
     """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
     from_scratch: bool = False
@@ -265,8 +293,8 @@ class TrainOptions:
     devices: DeviceOptions = DeviceOptions()
     log: LogOptions = LogOptions()
     data: DataOptions = DataOptions()
-    model: ModelConfig = ModelConfig()
-    features: FeatureConfig = FeatureConfig()
+    model: ModelOptions = ModelOptions()
+    features: FeatureOptions = FeatureOptions()
     augment: AugmentOptions = AugmentOptions()
 
     def __post_init__(self):

@@ -1,0 +1,78 @@
+"""What the options of a training job come to, decided once: nothing is unsaid, and text has become values."""
+
+import dataclasses
+from typing import NamedTuple, TypeVar
+
+from w2l_jax import config, freezing, recognizer
+from w2l_jax.errors import UserError
+from w2l_jax.features import FeatureConfig
+from w2l_jax.model import ModelConfig
+from w2l_jax.recognizer import Recognizer
+from w2l_jax.run import Run
+from w2l_jax.training.checks import check
+from w2l_jax.training.data import language_of
+from w2l_jax.training.log import Report
+from w2l_jax.training.options import TrainOptions, given
+
+T = TypeVar("T", ModelConfig, FeatureConfig)
+
+
+class Resolved(NamedTuple):
+    """What the rest of a job receives."""
+
+    options: TrainOptions
+    """With run folder, language, a ModelConfig and a FeatureConfig."""
+    frozen: frozenset[int]
+    """The layers of `frozen_layers`."""
+    base: Recognizer | None
+    """The network to adapt; None from scratch, and where a run is resumed."""
+
+
+def resolve(options: TrainOptions, report: Report) -> Resolved:
+    """Checks the options and looks at the data's language, the run folder and `init`; raises UserError."""
+    check(options)
+    language = language_of(options.data)
+    folder = options.run or f"runs/{language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
+    resume = _resumes(folder, options.resume, report)
+    options = config.changed(options, {"data.language": language, "run": folder, "resume": resume})
+    base = None
+    if options.init and not resume:
+        base = recognizer.load(options.init, options.freeze.init_checkpoint, lm="none")
+    frozen = freezing.parse_layers(options.frozen_layers)
+    return Resolved(complete(options, Run.open(folder) if resume else base), frozen, base)
+
+
+def complete(options: TrainOptions, base: Recognizer | Run | None) -> TrainOptions:
+    """`options` with architecture and features of `base`, without one the paper's where none are given.
+
+    Raises UserError where they are given and `base` has others: an adapted network keeps them. Dropout is free.
+    """
+    groups = {"model": ModelConfig, "features": FeatureConfig}
+    return dataclasses.replace(options, **{name: _completed(name, options, cls, base) for name, cls in groups.items()})
+
+
+def _completed(group: str, options: TrainOptions, cls: type[T], base: Recognizer | Run | None) -> T:
+    chosen = given(getattr(options, group))
+    if base is None:
+        return cls(**chosen)
+    there = getattr(base, group)
+    for name, value in chosen.items():
+        if name != "dropout" and value != getattr(there, name):
+            origin = options.run if options.resume else f"init={options.init}"
+            raise UserError(
+                f"{group}.{name}={value} contradicts {origin}, where it is {getattr(there, name)}: an adapted network "
+                "keeps its architecture and features; omit it, or train from_scratch"
+            )
+    return dataclasses.replace(there, **chosen)
+
+
+def _resumes(folder: str, asked: bool, report: Report) -> bool:
+    """Whether there is a checkpoint to resume from."""
+    if Run.exists(folder) and not asked:
+        raise UserError(f"{folder}: a run exists already; resume it, or name another run folder")
+    if asked and not Run.exists(folder):
+        raise UserError(f"{folder}: no run to resume; start it without resume")
+    if asked and not Run.open(folder).pointers():
+        report(f"{folder}: stopped before its first checkpoint, so it starts again")
+        return False
+    return asked
