@@ -9,6 +9,7 @@ import demo_corpus
 import latest
 from terminal import terminal
 from w2l_jax import config, training
+from w2l_jax.errors import UserError
 from w2l_jax.run import Run
 from w2l_jax.training import devices
 from w2l_jax.training.loop import Position
@@ -48,7 +49,9 @@ def _fallback(options: TrainOptions) -> str:
     """The configuration used without --config: a resumed run's own, or the demonstration's."""
     if options.resume and options.run:
         own = Path(options.run) / "config.toml"
-        return str(own) if own.is_file() else ""
+        if not own.is_file():
+            raise UserError(f"--run={options.run}: no run to resume; start it without --resume")
+        return str(own)
     if options.data.train:
         return ""
     demonstration = CONFIGS / "demo.toml"

@@ -26,7 +26,8 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import muon
 from w2l_jax.training.optimizer import make_optimizer
-from w2l_jax.training.options import AugmentOptions, TrainOptions
+from w2l_jax.training.options import AugmentOptions, ModelOptions, TrainOptions
+from w2l_jax.training.resolve import complete
 from w2l_jax.training.step import init_state
 
 SMALL = ModelConfig(width=64, top_width=512)
@@ -104,11 +105,13 @@ def test_recommended_is_the_lowest_k_that_comes_round_often_enough():
 
 
 def test_the_command_line_says_what_differs():
-    way = dataclasses.replace(
-        train_options(init="a b", frozen_layers="9", cache_activations=True, batch_size=8), model=ModelConfig(width=3)
+    way = train_options(
+        init="a b", frozen_layers="9", cache_activations=True, batch_size=8, model=ModelOptions(width=3)
     )
-    given = train_options(remat=True, batch_size=8)
-    found = choice.command(Cost(way, 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py")
+    given = complete(train_options(remat=True, batch_size=8), None)
+    found = choice.command(
+        Cost(complete(way, None), 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py"
+    )
     assert found == (
         "python train.py '--init=a b' --frozen_layers=9 --steps=1800 --freeze.cache_activations --stop.max_hours=0.9 "
         "--memory.no_remat --model.width=3"

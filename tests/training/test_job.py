@@ -509,7 +509,7 @@ def test_other_architecture_than_the_base(options):
     }.items():
         with pytest.raises(UserError, match=message):
             training.create(changed(german(options, options.run), model=given))
-    with pytest.raises(UserError, match="features.mels=40 contradicts init=.*, where it is 128"):
+    with pytest.raises(UserError, match=r"features\.mels=40 contradicts init=.*, where it is 128"):
         training.create(changed(german(options, options.run), features=FeatureOptions(mels=40)))
 
 

@@ -126,7 +126,7 @@ def ran(scale, monkeypatch, capsys):
             return contextlib.nullcontext(types.SimpleNamespace(wait=lambda: 3 if failed else 0))
 
         options = dataclasses.replace(scale, only="figure2", dry_run="--dry_run" in arguments)
-        monkeypatch.setattr(reproduce.config, "parse", lambda *_, **__: options)
+        monkeypatch.setattr(reproduce.cli, "parse", lambda *_, **__: options)
         monkeypatch.setattr(reproduce.subprocess, "Popen", call)
         try:
             reproduce.main(list(arguments))
