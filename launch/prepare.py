@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 import time
 import warnings
 from collections import Counter
