@@ -481,7 +481,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"from_scratch": True, "frozen_layers": "8"}, "every layer"),
         ({"reinitialize": True}, "frozen_layers"),
         ({"frozen_layers": "eight", "init": "x"}, "frozen.layers"),
-        ({"init": "nowhere"}, "nowhere: no run there"),
+        ({"init": "nowhere"}, "nowhere: no such file or run folder"),
         ({"data": DataOptions()}, "data.train"),
         ({"old_share": 0.5}, "give both or none"),
         ({"verify": True}, "nothing to check"),
