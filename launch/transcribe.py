@@ -40,9 +40,10 @@ class Options:
     """Which checkpoint: best, last or a kept step."""
     lm: str = ""
     """Folder of a language model, or none for greedy decoding (default: the run's own)."""
-    format: Literal["", "txt", "json", "srt", "vtt", "tsv"] = ""
+    format: Literal["", "txt", "json", "srt", "vtt", "tsv", "manifest"] = ""
     """txt, a line for each half minute; json, an object a recording with times and confidences of words; subtitles
-    as srt or vtt; or tsv, start and end in seconds and text (default: txt; tsv for --align)."""
+    as srt or vtt; tsv, start and end in seconds and text; or a manifest of pieces, to train on (default: txt; tsv
+    for --align)."""
     out: str = ""
     """Folder for a file per recording, whatever is there replaced (default: standard output)."""
     align: str = ""
@@ -87,7 +88,7 @@ def _check(options: Options, kind: str, count: int) -> None:
         raise UserError("name at least one recording: python launch/transcribe.py a.wav")
     if count > 1 and options.align:
         raise UserError(f"--align takes one recording, not {count}: each has a transcript of its own")
-    if count > 1 and not options.out and kind not in ("txt", "json"):
+    if count > 1 and not options.out and kind not in ("txt", "json", "manifest"):
         raise UserError(f"{count} recordings as {kind} need a file each: give --out=<folder>")
 
 
@@ -111,13 +112,15 @@ def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Sea
 def _write(
     recording: recordings.Recording, several: bool, kind: str, segments: Iterable[recordings.Segment], out: str
 ) -> None:
+    name = recording.name if kind == "json" or (several and not out) else ""
+    if kind == "manifest":
+        name = str(recording.path.absolute())
     if not out:
-        name = recording.name if several or kind == "json" else ""
         for part in formats.FORMATS[kind](name, segments):
             print(part, end="", flush=True)
         return
-    path = Path(out) / f"{recording.output}.{kind}"
-    content = "".join(formats.FORMATS[kind](recording.name if kind == "json" else "", segments))
+    path = Path(out) / f"{recording.output}.{'jsonl' if kind == 'manifest' else kind}"
+    content = "".join(formats.FORMATS[kind](name, segments))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
 

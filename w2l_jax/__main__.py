@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--format", default="txt", choices=tuple(formats.FORMATS), help="(default: %(default)s)")
     options = parser.parse_args(argv)
-    if len(options.recordings) > 1 and options.format not in ("txt", "json"):
+    if len(options.recordings) > 1 and options.format not in ("txt", "json", "manifest"):
         parser.error(f"{options.format} is a format for one recording")
     try:
         recognizer = load(options.model)
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     failed = 0
     for path in options.recordings:
-        name = path if len(options.recordings) > 1 or options.format == "json" else ""
+        name = path if len(options.recordings) > 1 or options.format in ("json", "manifest") else ""
         try:
             for part in formats.FORMATS[options.format](name, recognizer.segments(path)):
                 print(part, end="", flush=True)

@@ -65,6 +65,53 @@ def test_many_books_as_in_m_ailabs(tmp_path):
     assert not reading.skipped
 
 
+TEXTS = ["Das ist gut.", "Wir gehen jetzt.", "Kommst du mit?", "Ja gern."]
+SAME = [f"{text} 3|{text} drei" for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts", "speakers"),
+    [
+        ([f"{text}|{len(text)}" for text in TEXTS], TEXTS, [""] * 4),  # as mimic-recording-studio writes
+        ([f"{text}|{len(text) / 9:.2f}" for text in TEXTS], TEXTS, [""] * 4),
+        ([f"s{i % 2}|{text}" for i, text in enumerate(TEXTS)], TEXTS, ["s0", "s1", "s0", "s1"]),  # as Piper takes it
+        ([f"{text}|{'happy' if i % 2 else 'sad'}" for i, text in enumerate(TEXTS)], TEXTS, [""] * 4),
+        (SAME, [f"{text} drei" for text in TEXTS], [""] * 4),
+        ([*SAME[:3], "Ja gern."], [*(f"{text} drei" for text in TEXTS[:3]), "Ja gern."], [""] * 4),
+    ],
+)
+def test_the_third_column_is_told_by_its_content(tmp_path, rows, texts, speakers):
+    write(tmp_path / "metadata.csv", "".join(f"{i}|{row}\n" for i, row in enumerate(rows)))
+    record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(4)))
+    found = ljspeech.read(tmp_path).utterances
+    assert [u.text for u in found] == texts
+    assert [u.speaker for u in found] == speakers
+
+
+@pytest.mark.parametrize(
+    ("columns", "texts"), [("id,text,-", ["12", "13"]), ("id,text,normalized", ["zwölf", "dreizehn"])]
+)
+def test_columns_that_cannot_be_told_are_refused_unless_given(tmp_path, columns, texts):
+    write(tmp_path / "metadata.csv", "0|12|zwölf\n1|13|dreizehn\n")
+    record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(2)))
+    with pytest.raises(UserError, match=r"'zwölf' is neither the text '12' again .*columns=id,text,normalized or"):
+        ljspeech.read(tmp_path)
+    assert [u.text for u in ljspeech.read(tmp_path, columns=columns).utterances] == texts
+    with pytest.raises(UserError, match=r"columns='text,id': give names of .*, id first"):
+        ljspeech.read(tmp_path, columns="text,id")
+
+
+def test_equal_names_in_two_books(tmp_path):
+    for book in ("emma", "pride"):
+        write(tmp_path / book / "metadata.csv", f"1|{book}")
+        record(tmp_path / book / "wavs" / "1.wav")
+    found = ljspeech.read(tmp_path).utterances
+    assert [(u.id, u.text, u.audio.parts[-3]) for u in found] == [
+        ("emma/1", "emma", "emma"),
+        ("pride/1", "pride", "pride"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -99,6 +99,17 @@ def test_a_long_segment_is_divided_at_its_longest_pause_near_the_middle():
     assert pytest.approx(12.0) == list(formats.cues([segment(*words)]))[-1].end + 0.1
 
 
+def test_a_manifest_is_read_back_as_pieces(tmp_path):
+    from w2l_jax.corpora import manifest
+
+    (tmp_path / "m.jsonl").write_text(rendered("manifest", name=str(tmp_path / "talk.wav")), "utf-8")
+    found = manifest.read(tmp_path / "m.jsonl")
+    assert [(u.id, u.audio.name, u.start, u.end, u.text) for u in found] == [
+        ("talk-0000160", "talk.wav", 0.16, 0.8, "good day"),
+        ("talk-3725600", "talk.wav", 3725.6, 3725.696, "bye"),
+    ]
+
+
 def columns(line):
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in line)
 

@@ -170,6 +170,61 @@ def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
     assert code == 1 and "c/index.txt:1: not an id, a speaker and words" in said
 
 
+def texts(folder, rows, **fields):
+    """A manifest of texts, each said in one recording."""
+    soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 48000), 16000)
+    lines = [{"audio_filepath": "a.wav", "id": f"u{i}", "text": text} | fields for i, text in enumerate(rows)]
+    (folder / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "m.jsonl"
+
+
+def test_a_preview_writes_nothing(launch, tmp_path):
+    source = texts(tmp_path, ["[noise] So we went.", "Café «so»", "№ 9", "(laughs)", *["and so on"] * 30])
+    before = sorted(tmp_path.iterdir())
+    code, said = launch(f"--manifest={source}", "--language=en", "--preview", "--unknown_characters=drop_utterance")
+    assert code == 0, said
+    assert sorted(tmp_path.iterdir()) == before
+    assert len(re.findall("^    transcript  ", said, re.MULTILINE)) == 20
+    code, said = launch(f"--manifest={source}", "--language=en", "--preview=100")
+    assert code == 0, said
+    assert "    text        [noise] So we went.\n    transcript  so we went\n" in said
+    assert "    text        Café «so»\n    transcript  cafe so\n" in said
+    assert "    '№' in 1 texts, outside the alphabet, such as u2: № 9" in said
+    assert "skipped: 2 of 34" in said and "1 unknown characters, the first u2: '9№' in '№ 9'" in said
+    assert "1 empty text, the first u3: nothing is left of the text '(laughs)'" in said
+
+
+def test_one_broken_row_is_listed_and_skipped_unless_strict(launch, tmp_path):
+    source = texts(tmp_path, ["yes"] * 9)
+    source.write_text(source.read_text().replace('"text": "yes"', '"text": null', 1))
+    code, said = launch(f"--manifest={source}", "--out=strict", "--strict")
+    assert code == 1 and "m.jsonl:1: 'text' is missing" in said and "(--max_skipped)" in said
+    code, said = launch(f"--manifest={source}", "--out=out")
+    assert code == 0 and "kept 8 utterances" in said and "skipped 1" in said, said
+    (row,) = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
+    assert (row["reason"], row["message"].split(": ")[0]) == ("malformed row", f"{source}:1")
+    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=corpus")
+    assert code == 0, said
+    assert [json.loads(line)["reason"] for line in (tmp_path / "corpus/excluded.jsonl").open()] == ["malformed row"]
+    assert len(open_dataset(tmp_path / "corpus/test")) == 8
+
+
+def test_all_of_a_source_as_one_split(launch, tmp_path):
+    source = texts(tmp_path, ["yes", "no", "so"], split="train")
+    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
+    assert code == 0, said
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["excluded.jsonl", "test"]
+    assert {entry.split for entry in open_dataset(tmp_path / "out/test").entries} == {"test"}
+
+
+def test_tags_are_kept_on_demand(launch, tmp_path):
+    source = texts(tmp_path, ["[noise] so", "yes"])
+    for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
+        code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
+        assert code == 0, said
+        assert [entry.transcript for entry in open_dataset(tmp_path / tags).entries] == transcripts
+
+
 def test_bad_commands(launch, tmp_path):
     source = write(tmp_path / "c", "a", count=2)
     corpus = ["--corpus=manifest", f"--source={source}", "--out=out"]

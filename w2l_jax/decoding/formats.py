@@ -45,6 +45,13 @@ def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 
+def manifest(name: str, segments: Iterable[Segment]) -> Iterator[str]:
+    """Yields a line a segment as manifests have it: the recording, which piece of it, and what is said there."""
+    for segment in segments:
+        seconds = {"offset": round(segment.start, 3), "duration": round(segment.end - segment.start, 3)}
+        yield json.dumps({"audio_filepath": name, **seconds, "text": segment.text}, ensure_ascii=False) + "\n"
+
+
 def _record(segment: Segment) -> dict[str, Any]:
     record = {"start": segment.start, "end": segment.end, "text": segment.text}
     if found := segment.transcript:
@@ -78,6 +85,7 @@ FORMATS: dict[str, Callable[[str, Iterable[Segment]], Iterator[str]]] = {
     "srt": srt,
     "vtt": vtt,
     "tsv": tsv,
+    "manifest": manifest,
 }
 
 
