@@ -251,7 +251,7 @@ def peak(k, rows, cached):
 def test_updates_take_the_memory_that_was_forecast(setting):
     code = f"from tests.launch.test_planning import peak; peak{setting}"
     # Every large block is the system's to give and take: in glibc's own heaps those below 32 MB leave holes.
-    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "PYTHONPATH": f"{ROOT}/launch"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=env)
     forecast, measured = json.loads(done.stdout)
     assert forecast > 300e6  # much more than what a process gains and loses by chance
