@@ -10,7 +10,6 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from w2l_jax.export import export, import_safetensors, to_safetensors
 
 from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
@@ -20,6 +19,7 @@ from w2l_jax.decoding import settings
 from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
+from w2l_jax.recognizer import load
 from w2l_jax.run import Run
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.feed import stream
@@ -72,15 +72,14 @@ def test_it_passes_through_files(base, tmp_path):
     trained = Run.open(base.run)
     params = trained.restore_params("last")
     assert trained.alphabet.size == 30 and scores(params).shape == (30, 30) and scores(params).any()
-    to_safetensors(trained, tmp_path / "a.safetensors", "last", "float32")
-    again = import_safetensors(tmp_path / "a.safetensors", tmp_path / "again")
-    assert equal(again.restore_params("last"), params) and again.alphabet == trained.alphabet
-    rounded = export(trained, tmp_path / "small", "last")
-    np.testing.assert_allclose(scores(rounded.restore_params("last")), scores(params), rtol=2**-8)
-    path = rounded.folder / "alphabet.json"
-    path.write_text(path.read_text().replace('"repetitions": 2', '"repetitions": 1'))
-    with pytest.raises(UserError, match="do not belong together"):
-        rounded.restore_params("last")
+    held = load(base.run, "last")
+    held.save(tmp_path / "a.safetensors", "float32")
+    held.save(tmp_path / "small.safetensors")
+    again, rounded = load(tmp_path / "a.safetensors"), load(tmp_path / "small.safetensors")
+    assert equal(again.params, params) and again.alphabet == trained.alphabet
+    np.testing.assert_allclose(scores(rounded.params), scores(params), rtol=2**-8)
+    with pytest.raises(UserError, match="as model, alphabet and features say"):
+        dataclasses.replace(again, alphabet=dataclasses.replace(again.alphabet, repetitions=1))
 
 
 def test_interrupted_and_resumed_is_bit_identical(base, tmp_path):
