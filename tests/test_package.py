@@ -1,4 +1,6 @@
 import ast
+import os
+import shutil
 import subprocess
 import sys
 
@@ -72,3 +74,34 @@ def test_every_public_function_says_what_it_does():
                     untyped = [a.arg for a in node.args.args + node.args.kwonlyargs if a.annotation is None]
                     bare += [f"{path.name}: {node.name}({name})" for name in untyped]
     assert not bare
+
+
+@pytest.mark.slow
+def test_the_wheel_works_outside_of_a_clone(tmp_path, tones):
+    """In an environment that has the dependencies but not this project."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "data", "tools", "*.egg-info", "build"))
+    pip = [sys.executable, "-m", "pip", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "dist", source], check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True, capture_output=True)
+    assert {path.name for path in site.iterdir() if "dist-info" not in path.name} == {"w2l_jax"}
+    assert (site / "w2l_jax" / "py.typed").is_file()
+    recording = next((tones / "dev").glob("*.wav"))
+    environment = {**os.environ, "PYTHONPATH": str(site), "W2L_JAX_KENLM_BIN": ""}
+    code = (
+        f"import w2l_jax; assert w2l_jax.__file__.startswith({str(site)!r}), w2l_jax.__file__\n"
+        f"print(w2l_jax.load('english').transcribe({str(recording)!r}).text)\n"
+        "from w2l_jax.lm.kenlm_tools import tool\n"
+        "try: tool('lmplz-none')\n"
+        "except ValueError as error: print(error)"
+    )
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", code], **run)
+    assert done.returncode == 0, done.stderr
+    text, advice = done.stdout.splitlines()
+    assert text and "make" not in advice and "site" not in advice
+    done = subprocess.run([sys.executable, "-m", "w2l_jax", str(recording), "--format=srt"], **run)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1\n00:00:0") and text.split()[0] in done.stdout
