@@ -6,6 +6,7 @@ import io
 import json
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -403,3 +404,32 @@ def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache
     assert [r["step"] for r in records if r["kind"] == "old_dev"] == [10, 20, 25]
     certificate = json.loads((place / "runs" / "both" / "certificate.json").read_text())
     assert certificate["frozen_layers"] == [] and certificate["before_unfreezing"]["frozen_layers"] == [1, 2, 3, 9]
+
+
+def test_the_readmes_language_without_a_preset(tmp_path, cache):
+    """README's four commands for Polish: prepare, train, language model, decode."""
+    pytest.importorskip("num2words")
+    rows = []
+    for i, text in enumerate(["mam 12 lat", "zażółć gęślą jaźń", "dobry wieczór"] * 2):
+        soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).uniform(-0.5, 0.5, 48000), 16000)
+        rows.append(json.dumps({"audio_filepath": f"{i}.wav", "text": text, "speaker": f"s{i}"}))
+    (tmp_path / "pl.jsonl").write_text("\n".join(rows))
+    (tmp_path / "pl.txt").write_text("Mam 12 lat. Dobry wieczór!\n")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    commands = readme.split("Any other takes its letters from the data:")[1].split("```")[1].strip().splitlines()
+    small = {
+        "train.py": [*SMALL[:4], "--from_scratch", "--steps=2", f"--data.cache={cache}"],
+        "prepare.py": ["--workers=1"],
+    }
+    said = {}
+    for command in commands:
+        script, *options = shlex.split(command.removeprefix("python launch/"))
+        done = launch(script, *options, *small.get(script, []), cwd=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
+        said[script] = done.stdout
+    assert list(said) == ["prepare.py", "train.py", "build_lm.py", "decode.py"]
+    assert "kept 6 utterances" in said["prepare.py"]
+    assert Run.open(tmp_path / "runs/pl").config()["data"]["language"] == "polish"
+    assert "vocabulary           8 words" in said["build_lm.py"]
+    decoded = [json.loads(line) for line in (tmp_path / "runs/pl/decode/pl.jsonl").read_text("utf-8").splitlines()]
+    assert {row["expected"] for row in decoded} == {"mam dwanaście lat", "zażółć gęślą jaźń", "dobry wieczór"}
