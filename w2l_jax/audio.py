@@ -1,23 +1,30 @@
 """Any audio file to 16 kHz mono float32.
 
-Host side only. soundfile and soxr are imported where they are used: training on prepared data needs neither.
+Host side only. The readers and soxr are imported where they are used: training on prepared data needs neither.
 """
 
+import contextlib
 import math
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
+from w2l_jax import audio_headers, audio_readers
+from w2l_jax.audio_headers import Link
+from w2l_jax.audio_readers import Pyav, Reader
 from w2l_jax.errors import UserError
 
 SAMPLE_RATE = 16_000
-_UNKNOWN = 2**60  # libsndfile's length of a stream without one is larger
-_SEEKABLE = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW")  # FLAC's subtypes are PCM too
 _BLOCK = 2**20
+_OPPOSITE = 1e-3  # of the louder channel's power in the mean: 30 dB
+_ROUNDING = 0.1  # seconds by which the end of a piece may lie behind the file's, as lists of segments round
+_CUT = "truncated, its header promises more audio than it holds"
+
+Truncated = Literal["error", "read"]
+"""What to do about a file that is cut or damaged: raise AudioError, or read what there is, with an AudioWarning."""
 
 
 class AudioError(UserError):
@@ -28,18 +35,25 @@ class AudioError(UserError):
         self.reason = reason
 
 
-def load(path: str | Path, start: float = 0.0, end: float | None = None) -> np.ndarray:
+class AudioWarning(UserWarning):
+    """Something to know about a recording that is used."""
+
+
+def load(path: str | Path, start: float = 0.0, end: float | None = None, truncated: Truncated = "error") -> np.ndarray:
     """Reads a recording as mono float32 [N] at 16 kHz, in −1…1 for integer formats.
 
     Channels are averaged, other rates resampled (soxr, high quality). A rate below 16 kHz works, with a warning:
     the bands above half of it stay empty. `start` and `end` (exclusive; None: the file's) are seconds, rounded to
-    the file's samples: exactly these are read. Raises AudioError for a missing, unreadable, truncated or empty file,
-    for a piece that is not in it, and for samples that are not finite.
+    the file's samples: exactly these are read, without decoding from the beginning. Raises AudioError for a missing,
+    unreadable, truncated (unless they are `read`) or empty file, for a piece that is not in it, and for samples that
+    are not finite.
     """
-    return np.concatenate(list(blocks(path, start, end)))
+    return np.concatenate(list(blocks(path, start, end, truncated)))
 
 
-def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> Iterator[np.ndarray]:
+def blocks(
+    path: str | Path, start: float = 0.0, end: float | None = None, truncated: Truncated = "error"
+) -> Iterator[np.ndarray]:
     """Yields what `load` returns in blocks of about a million samples of the file, so that hours need no more memory.
 
     Raises AudioError as `load` does; damage deep in a file shows when its block is reached.
@@ -49,143 +63,144 @@ def blocks(path: str | Path, start: float = 0.0, end: float | None = None) -> It
         raise AudioError(f"{path}: no such audio file", "missing audio")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)", "empty audio")
-    with _open(path) as file:
-        rate = file.samplerate
-        if file.frames > _UNKNOWN:
-            raise AudioError(f"{path}: does not say how long it is; convert it to a new file", "unreadable audio")
-        first, stop = _span(path, start, end, file.frames, rate)
-        if rate < SAMPLE_RATE:
-            warnings.warn(f"{path}: recorded at {rate} Hz, so nothing above {rate // 2} Hz can be heard", stacklevel=3)
-        yield from resampled(_mono(path, file, first, stop), rate)
-
-
-def _open(path: Path) -> Any:
-    """A soundfile.SoundFile of what libsndfile reads, or else what the operating system decodes."""
-    import soundfile
-
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        if decoded := _decoded(path):
-            return decoded
-        reason = str(error).removeprefix(f"Error opening {str(path)!r}: ")
-        raise AudioError(f"{path}: not readable as audio ({reason}){_nist_advice(path)}", "unreadable audio") from None
-
-
-def _decoded(path: Path) -> Any:
-    """The same of a temporary file, written by a decoder that audioread finds (Core Audio, GStreamer, MAD), or None."""
-    import audioread
-    import soundfile
-
-    # The first reads less than libsndfile. ffmpeg hides damage, and would make a dataset depend on the machine.
-    others = ("RawAudioFile", "FFmpegAudioFile")
-    backends = [backend for backend in audioread.available_backends() if backend.__name__ not in others]
-    try:
-        with audioread.audio_open(str(path), backends) as source:
-            file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the SoundFile that is returned)
-            shape = {"samplerate": source.samplerate, "channels": source.channels, "subtype": "PCM_16"}
-            with soundfile.SoundFile(file, "w", format="W64", **shape) as copy:
-                for samples in source:
-                    copy.buffer_write(samples, dtype="int16")
-    except (audioread.DecodeError, OSError):
-        return None
-    file.seek(0)
-    return soundfile.SoundFile(file)
-
-
-def _span(path: Path, start: float, end: float | None, frames: int, rate: int) -> tuple[int, int]:
-    """The samples of a piece; an end up to 0.1 s behind the file's is the file's, as lists of segments round."""
-    if start == 0.0 and end is None:
-        return 0, frames
-    first, stop = round(start * rate), frames if end is None else round(end * rate)
-    if not 0 <= first < stop <= frames + rate // 10 or first >= frames:
-        raise AudioError(
-            f"{path}: has no piece from {start:g} s to {'its end' if end is None else f'{end:g} s'}, it lasts "
-            f"{frames / rate:.3f} s",
-            "outside the recording",
-        )
-    return first, min(stop, frames)
-
-
-def _go_to(file: Any, first: int) -> None:
-    """Moves to sample `first`; what lossy codecs decode depends on what went before, so they are read up to it."""
-    if file.subtype.startswith(_SEEKABLE):
-        file.seek(first)
+    links = audio_headers.links(path)
+    if len(links) == 1:
+        yield from _link(path, links[0], start, end, truncated)
         return
-    while first > 0:
-        first -= len(file.read(min(first, _BLOCK), dtype="float32", always_2d=True)) or first
+    begin = 0.0
+    found = False
+    for link in links:
+        length = math.inf if start == 0.0 and end is None else _seconds(path, link)
+        if start < begin + length and (end is None or begin < end):
+            found = True
+            inner_end = None if end is None or end >= begin + length else end - begin
+            yield from _link(path, link, max(0.0, start - begin), inner_end, truncated)
+        begin += length
+    if not found or (end is not None and end > begin + _ROUNDING):
+        raise _no_piece(path, start, end, begin)
 
 
-def _mono(path: Path, file: Any, first: int, stop: int) -> Iterator[np.ndarray]:
-    """Yields samples `first` to `stop` of an open file, its channels averaged."""
-    cut = AudioError(f"{path}: truncated, its header promises more audio than it holds", "truncated audio")
-    if _wav_is_cut(path) or _nist_is_cut(path):
-        raise cut
-    if first == stop:
-        raise AudioError(f"{path}: holds no samples", "empty audio")
-    _read(path, _go_to, file, first)
-    while first < stop:
-        samples_NxC = _read(path, file.read, min(_BLOCK, stop - first), dtype="float32", always_2d=True)
-        if not len(samples_NxC):
-            raise cut
-        first += len(samples_NxC)
-        waveform_N = samples_NxC.mean(axis=1, dtype=np.float32)
+def seconds(path: str | Path) -> float:
+    """The length of a recording as its header promises it; 0 where it does not say or is unreadable."""
+    try:
+        lengths = [_seconds(Path(path), link) for link in audio_headers.links(Path(path))]
+    except (AudioError, OSError):
+        return 0.0  # `load` says what is wrong with it
+    return sum(lengths) if all(lengths) else 0.0
+
+
+def _seconds(path: Path, link: Link) -> float:
+    with contextlib.closing(_open(path, link)) as reader:
+        return (reader.frames or 0) / reader.rate
+
+
+def _open(path: Path, link: Link) -> Reader:
+    try:
+        return audio_readers.open_link(path, link)
+    except RuntimeError as error:
+        message = f"{path}: not readable as audio ({error}){audio_headers.nist_advice(path)}"
+        raise AudioError(message, "unreadable audio") from None
+
+
+def _link(path: Path, link: Link, start: float, end: float | None, truncated: Truncated) -> Iterator[np.ndarray]:
+    """Yields what `blocks` does of one of the links of a file."""
+    with contextlib.closing(_open(path, link)) as reader:
+        first, stop = _span(path, reader, start, end)
+        if reader.rate < SAMPLE_RATE:
+            _warn(f"{path}: recorded at {reader.rate} Hz, so nothing above {reader.rate // 2} Hz can be heard")
+        samples = _samples(path, link, reader, first, stop, truncated)
+        yield from resampled(_mono(path, samples), reader.rate)
+
+
+def _span(path: Path, reader: Reader, start: float, end: float | None) -> tuple[int, int | None]:
+    """The samples of a piece, up to the end for None; an end up to 0.1 s behind the file's is the file's."""
+    rate, frames = reader.rate, reader.frames
+    if start == 0.0 and end is None:
+        return 0, None if reader.slack else frames
+    first, stop = round(start * rate), None if end is None else round(end * rate)
+    held = math.inf if frames is None else frames + reader.slack
+    if not 0 <= first < held or (stop is not None and not first < stop <= held + _ROUNDING * rate):
+        raise _no_piece(path, start, end, (frames or 0) / rate)
+    if reader.slack:
+        return first, stop
+    return first, frames if stop is None else min(stop, frames)
+
+
+def _no_piece(path: Path, start: float, end: float | None, length: float) -> AudioError:
+    stop = "its end" if end is None else f"{end:g} s"
+    return AudioError(
+        f"{path}: has no piece from {start:g} s to {stop}" + (f", it lasts {length:.3f} s" if length else ""),
+        "outside the recording",
+    )
+
+
+def _mono(path: Path, samples: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields blocks [N, C] with their channels made one."""
+    told = False
+    for samples_NxC in samples:
+        waveform_N, is_opposite = _mixed(samples_NxC)
         if not np.isfinite(waveform_N).all():
             raise AudioError(f"{path}: holds samples that are NaN or infinite", "non-finite audio")
+        if is_opposite and not told:
+            _warn(f"{path}: its channels cancel each other (opposite phase), so only the louder one is used")
+            told = True
         yield waveform_N
 
 
-def _read(path: Path, how: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    import soundfile
+def _mixed(samples_NxC: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The mean of the channels; or the louder one, and True, where the mean is 30 dB below it.
 
-    try:
-        return how(*arguments, **options)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{path}: truncated or damaged ({error})", "truncated audio") from None
-
-
-def _wav_is_cut(path: Path) -> bool:
-    """libsndfile quietly shortens a WAV whose data chunk is cut off; its header still tells."""
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return False
-        size = path.stat().st_size
-        while len(chunk := file.read(8)) == 8:
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                # 0xFFFFFFFF and 0 are what streaming writers leave when they cannot seek back.
-                return length not in (0, 0xFFFFFFFF, 0x7FFFFFFF) and file.tell() + length > size
-            file.seek(length + length % 2, 1)
-    return False
+    Not their difference: the louder channel was recorded as it is, at its own level, however many there are. Of
+    channels as loud (to 3 dB) it is the first, so that the choice is the same from block to block.
+    """
+    waveform_N = samples_NxC.mean(axis=1, dtype=np.float32)
+    if samples_NxC.shape[1] > 1:
+        power_C = np.square(samples_NxC).mean(axis=0, dtype=np.float64)
+        if np.square(waveform_N).mean(dtype=np.float64) < _OPPOSITE * power_C.max():
+            return samples_NxC[:, np.argmax(power_C >= power_C.max() / 2)], True
+    return waveform_N, False
 
 
-def _nist_is_cut(path: Path) -> bool:
-    """libsndfile takes the length of a NIST sphere file from its size; only the header tells how long it was."""
-    header = _nist_header(path)
-    try:
-        size, *factors = (int(header[name]) for name in ("size", "sample_count", "channel_count", "sample_n_bytes"))
-    except (KeyError, ValueError):
-        return False
-    return size + math.prod(factors) > path.stat().st_size
+def _samples(
+    path: Path, link: Link, reader: Reader, first: int, stop: int | None, truncated: Truncated
+) -> Iterator[np.ndarray]:
+    """Yields samples `first` to `stop` (None: to the end) of an open link as [N, C]."""
+    position, damage = first, _CUT if audio_headers.is_cut(path, link) else ""
+    if not damage or truncated == "read":
+        try:
+            for samples_NxC in _between(reader, first, stop):
+                position += len(samples_NxC)
+                yield samples_NxC
+        except RuntimeError as error:
+            damage = f"truncated or damaged ({error})"
+        missing = (stop or reader.frames or 0) - position
+        if missing > reader.slack + (stop is not None and reader.slack and _ROUNDING * reader.rate):
+            if reader.frames is None:
+                raise _no_piece(path, first / reader.rate, stop and stop / reader.rate, position / reader.rate)
+            damage = damage or _CUT
+    if damage and truncated == "error":
+        raise AudioError(f"{path}: {damage}", "truncated audio")
+    if damage:
+        with contextlib.suppress(RuntimeError), contextlib.closing(Pyav(path, link, lenient=True)) as other:
+            for samples_NxC in _between(other, position, stop):  # ffmpeg decodes what is whole around the damage
+                position += len(samples_NxC)
+                yield samples_NxC
+        _warn(f"{path}: {damage}; read up to {position / reader.rate:.1f} s")
+    if position == first:
+        if first:
+            raise _no_piece(path, first / reader.rate, stop and stop / reader.rate, position / reader.rate)
+        raise AudioError(f"{path}: " + (damage or "holds no samples"), "truncated audio" if damage else "empty audio")
 
 
-def _nist_advice(path: Path) -> str:
-    header = _nist_header(path)
-    if not header:
-        return ""
-    what = "it is compressed with shorten" if "shorten" in header.get("sample_coding", "") else "its header is wrong"
-    return f"; a NIST sphere file, and {what}: convert it, e.g. `sph2pipe -f wav in.nis out.wav`, or fetch it again"
+def _between(reader: Reader, first: int, stop: int | None) -> Iterator[np.ndarray]:
+    reader.seek(first)
+    while len(samples_NxC := reader.read(_BLOCK if stop is None else min(_BLOCK, stop - first))):
+        first += len(samples_NxC)
+        yield samples_NxC
 
 
-def _nist_header(path: Path) -> dict[str, str]:
-    """The fields of a NIST sphere file's header, and its `size` in bytes; {} for any other file."""
-    with path.open("rb") as file:
-        head = file.read(4096).partition(b"end_head")[0].decode("latin-1").splitlines()
-    if not head or head[0] != "NIST_1A":
-        return {}
-    fields = [line.split(None, 2) for line in head[2:]]  # name, type, value
-    return {"size": "".join(head[1:2]).strip(), **{field[0]: field[2].strip() for field in fields if len(field) == 3}}
+def _warn(message: str) -> None:
+    warnings.warn(message, AudioWarning, stacklevel=2)
 
 
 def resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,215 @@
+"""What the headers of audio files say about how much sound follows, and when not to believe them."""
+
+import functools
+import math
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+_TO_THE_END = 2**63 - 1
+# Writers that cannot seek back leave 0, 2^31 or 2^32 less a header, a block or a page in the size.
+_PLACEHOLDERS = (range(0x7F000000, 0x7F001000), range(0x7FFFE000, 0x80001000), range(0xFFFFE000, 2**32))
+_HEADER = 44  # bytes of the plainest WAV header, which some writers count as sound, whole or in part
+
+
+class Link(NamedTuple):
+    """The bytes `begin` to `end` of a file: one complete recording of several written one behind the other."""
+
+    begin: int
+    end: int
+
+
+class Wave(NamedTuple):
+    """Where the sound of a WAV file begins, how many bytes its header promises, and how many follow."""
+
+    offset: int
+    promised: int
+    held: int
+    trusted: bool
+    """What follows the promised bytes is nothing, or chunks in good order to the end of the file."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Sound is missing: more was promised, and the promise is not a placeholder."""
+        return self.promised > self.held and not self._is_placeholder and self.promised - self.held not in self._off
+
+    @property
+    def is_short(self) -> bool:
+        """More sound follows than was promised: the header was never finalised, or counts wrongly."""
+        return self.promised < self.held and not self.trusted
+
+    @property
+    def _is_placeholder(self) -> bool:
+        return self.promised >= 2**32 or any(self.promised in numbers for numbers in _PLACEHOLDERS)
+
+    @property
+    def _off(self) -> tuple[int, ...]:
+        return (8, _HEADER - 8, _HEADER, self.offset - 8, self.offset)
+
+
+def wave(path: Path, link: Link) -> Wave | None:
+    """What the header of a WAV file (RIFF or RF64) says about its sound; None for any other file."""
+    with path.open("rb") as file:
+        file.seek(link.begin)
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
+            return None
+        long_size = None
+        for name, length, offset in _chunks(file, link.begin + 12):
+            if name == b"ds64":
+                long_size = int.from_bytes(file.read(16)[8:], "little")
+            elif name == b"data":
+                promised = long_size if long_size is not None and length == 0xFFFFFFFF else length
+                in_order = _in_order(file, offset + promised, link.end)
+                return Wave(offset - link.begin, promised, link.end - offset, in_order)
+    return None
+
+
+def _chunks(file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yields name, length and offset of the chunks from `offset` on; the file stands at each one's content."""
+    file.seek(offset)
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[4:], "little")
+        yield head[:4], length, file.tell()
+        offset += 8 + length + length % 2
+        if offset > 2**62:
+            return
+        file.seek(offset)
+
+
+def _in_order(file: BinaryIO, offset: int, size: int) -> bool:
+    """Whether nothing but a padding byte, or chunks that end with the file, come after `offset`.
+
+    Sound that follows a wrong length hardly looks like this. Tags of other kinds begin with letters, too.
+    """
+    if not 0 <= offset <= size:
+        return offset > size
+    end = offset + offset % 2
+    if end >= size:
+        return True
+    for name, length, start in _chunks(file, end):
+        if not all(32 <= byte < 127 for byte in name):
+            return False
+        end = start + length
+    return end > offset + 8
+
+
+def links(path: Path) -> tuple[Link, ...]:
+    """The complete recordings in a file: several in a chained Ogg (internet radio, `cat`), FLAC or WAV; else one."""
+    stat = path.stat()
+    return _links(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)  # for the pieces of a long recording
+def _links(path: Path, size: int, changed: int) -> tuple[Link, ...]:
+    starts = [0]
+    with path.open("rb") as file:
+        head = file.read(4)
+        if find := {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _wave_starts}.get(head):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                starts += find(content)
+    return tuple(Link(begin, end) for begin, end in zip(starts, [*starts[1:], size], strict=True))
+
+
+def _found(content: mmap.mmap, mark: bytes) -> list[int]:
+    """Where `mark` stands in a file, behind its beginning."""
+    places, place = [], content.find(mark, 1)
+    while place >= 0:
+        places.append(place)
+        place = content.find(mark, place + 1)
+    return places
+
+
+def _ogg_starts(content: mmap.mmap) -> list[int]:
+    """Where a beginning of stream follows the pages of others; streams side by side begin one right after another."""
+    starts, end = [], _page_end(content, 0)
+    for place in _found(content, b"OggS\0\2"):
+        if place != end:
+            starts.append(place)
+        end = _page_end(content, place)
+    return starts
+
+
+def _flac_starts(content: mmap.mmap) -> list[int]:
+    return _found(content, b"fLaC\0\0\0\x22")  # the name, and the first block's kind and length
+
+
+def _wave_starts(content: mmap.mmap) -> list[int]:
+    starts, end = [], 0
+    while content[end : end + 4] == b"RIFF" and content[end + 8 : end + 12] == b"WAVE":
+        starts.append(end)
+        end += 8 + int.from_bytes(content[end + 4 : end + 8], "little")
+    return starts[1:]
+
+
+def _page_end(content: mmap.mmap, place: int) -> int:
+    lengths = content[place + 27 : place + 27 + content[place + 26]] if place + 27 <= len(content) else b""
+    return place + 27 + len(lengths) + sum(lengths)
+
+
+def is_mpeg(path: Path) -> bool:
+    """Whether a file begins as MP3 (or raw AAC) does, of which libsndfile may read a part or guess the length."""
+    with path.open("rb") as file:
+        head = file.read(3)
+    return head == b"ID3" or (len(head) == 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
+
+
+def mp3_frames(path: Path) -> int | None:
+    """How many MPEG frames an MP3's Xing or Info header promises; None without one."""
+    with path.open("rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":  # its size is in four bytes of seven bits
+            file.seek(10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False)))
+        else:
+            file.seek(0)
+        frame = file.read(256)
+    place = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if place < 0 or not frame[place + 7 : place + 8] or not frame[place + 7] & 1:
+        return None
+    return int.from_bytes(frame[place + 8 : place + 12], "big")
+
+
+def is_cut(path: Path, link: Link) -> bool:
+    """Whether a header promises more than the file holds, where libsndfile would shorten it quietly."""
+    found = wave(path, link)
+    return bool(found and found.is_cut) or _nist_is_cut(path) or _ogg_is_cut(path)
+
+
+def _ogg_is_cut(path: Path) -> bool:
+    """Whether the last page is incomplete. (An end of stream is missing from every recorded broadcast.)"""
+    with path.open("rb") as file:
+        if file.read(4) != b"OggS":
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.rfind(b"OggS\0")
+            return _page_end(content, place) > len(content) if place + 27 <= len(content) else True
+
+
+def _nist_is_cut(path: Path) -> bool:
+    """Whether a NIST sphere file is shorter than its header says."""
+    header = _nist_header(path)
+    try:
+        size, *factors = (int(header[name]) for name in ("size", "sample_count", "channel_count", "sample_n_bytes"))
+    except (KeyError, ValueError):
+        return False
+    return size + math.prod(factors) > path.stat().st_size
+
+
+def nist_advice(path: Path) -> str:
+    """What to do about a NIST sphere file that cannot be read; "" for any other file."""
+    header = _nist_header(path)
+    if not header:
+        return ""
+    what = "it is compressed with shorten" if "shorten" in header.get("sample_coding", "") else "its header is wrong"
+    return f"; a NIST sphere file, and {what}: convert it, e.g. `sph2pipe -f wav in.nis out.wav`, or fetch it again"
+
+
+def _nist_header(path: Path) -> dict[str, str]:
+    """The fields of a NIST sphere file's header, and its `size` in bytes; {} for any other file."""
+    with path.open("rb") as file:
+        head = file.read(4096).partition(b"end_head")[0].decode("latin-1").splitlines()
+    if not head or head[0] != "NIST_1A":
+        return {}
+    fields = [line.split(None, 2) for line in head[2:]]  # name, type, value
+    return {"size": "".join(head[1:2]).strip(), **{field[0]: field[2].strip() for field in fields if len(field) == 3}}

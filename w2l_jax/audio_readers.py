@@ -1,0 +1,242 @@
+"""Two readers of audio files with one interface: libsndfile, and ffmpeg's decoders in PyAV for all that it cannot."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from w2l_jax import audio_headers
+from w2l_jax.audio_headers import Link
+
+_WARM_UP = 1.0  # seconds decoded before a piece: what a lossy codec gives depends on what came before
+# Only formats that hold sound: ffmpeg would follow playlists to other files and into the network.
+_FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,"
+    "tta,w64,wav,wv"
+)
+_NONE = np.zeros((0, 1), np.float32)
+_STORES_LENGTH = ("asf", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # others' are guessed
+
+
+class Reader(Protocol):
+    """An open recording of `rate` Hz; raises RuntimeError or ValueError for what it cannot read."""
+
+    rate: int
+    frames: int | None
+    """The samples that it holds; None if it does not say."""
+    slack: int
+    """By how many samples `frames` may be off."""
+
+    def seek(self, first: int) -> None:
+        """Moves to a sample."""
+
+    def read(self, count: int) -> np.ndarray:
+        """Up to `count` further samples as float32 [N, C]; none at the end."""
+
+    def close(self) -> None:
+        """Closes the file."""
+
+
+def open_link(path: Path, link: Link) -> Reader:
+    """Opens one of a file's `audio_headers.links` with the first reader that reads it whole and right.
+
+    Raises RuntimeError, saying why, if there is none.
+    """
+    wave = audio_headers.wave(path, link)
+    if audio_headers.is_mpeg(path) or (wave and wave.is_short):
+        return Pyav(path, link)
+    try:
+        reader = Soundfile(path, link)
+    except RuntimeError as error:
+        try:
+            return Pyav(path, link)
+        except RuntimeError:
+            raise RuntimeError(str(error)) from None
+    if reader.frames is None:
+        reader.close()
+        return Pyav(path, link)
+    return reader
+
+
+class Soundfile:
+    """What libsndfile reads; lengths are exact."""
+
+    slack = 0
+
+    def __init__(self, path: Path, link: Link):
+        import soundfile
+
+        # libsndfile would want to be told what a name in .raw holds.
+        plain = link == (0, path.stat().st_size) and path.suffix.lower() != ".raw"
+        try:
+            # As bytes: a name need not be valid in the encoding of the locale.
+            self._file = soundfile.SoundFile(os.fsencode(path) if plain else _Slice(path, link))
+        except soundfile.LibsndfileError as error:
+            raise RuntimeError(error.error_string) from None
+        self.rate = self._file.samplerate
+        # A FLAC from a pipe does not know its length, which libsndfile gives as 2^63 − 1.
+        self.frames = self._file.frames if self._file.frames < 2**60 else None
+
+    def seek(self, first: int) -> None:
+        """Moves to a sample; through all before it in the few formats that cannot seek (GSM)."""
+        if self._file.seekable():
+            self._file.seek(first)
+            return
+        while first > 0:
+            first -= len(self.read(min(first, 2**20))) or first
+
+    def read(self, count: int) -> np.ndarray:
+        """Up to `count` further samples as float32 [N, C]; none at the end."""
+        return self._file.read(count, dtype="float32", always_2d=True)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Pyav:
+    """What ffmpeg decodes, packet by packet; lengths are known to a few hundredths of a second, or not at all.
+
+    Samples are found by their times, which WebM, Matroska and WMA round to a millisecond. A packet that cannot be
+    decoded ends it, unless `lenient`, which continues with the next.
+    """
+
+    def __init__(self, path: Path, link: Link, lenient: bool = False):
+        import av
+
+        self._av_error, self._bad_data = av.error.FFmpegError, av.error.InvalidDataError
+        wave = audio_headers.wave(path, link)
+        options = {"format_whitelist": _FORMATS, "ignore_length": str(int(bool(wave and wave.is_short)))}
+        try:
+            # As a file: a name may look like a protocol's (10:30.m4a).
+            self._container = av.open(_Slice(path, link), options=options, metadata_errors="replace")
+        except (self._av_error, ValueError) as error:
+            raise RuntimeError(getattr(error, "strerror", "") or str(error)) from None
+        self._stream = self._container.streams.best("audio")
+        if self._stream is None or not self._stream.codec_context.sample_rate:
+            self._container.close()
+            raise RuntimeError("there is no sound in it")
+        self.rate = self._stream.codec_context.sample_rate
+        self.slack = self.rate // 4
+        self.frames = self._promised(path)
+        # MP3 is made to be joined into: at a tag amid it, or the seam of two, a packet is none.
+        self._lenient = lenient or self._container.format.name == "mp3"
+        self._begin = self._stream.start_time or 0  # of the first frame, once one is decoded
+        self._start(0, 0)
+
+    def _promised(self, path: Path) -> int | None:
+        name, stream = self._container.format.name, self._stream
+        if name == "mp3":
+            count = audio_headers.mp3_frames(path)
+            return count and count * (1152 if self.rate >= 32000 else 576)
+        if name not in _STORES_LENGTH:
+            return None
+        if stream.duration:
+            return round(stream.duration * stream.time_base * self.rate)
+        return round(self._container.duration * self.rate / 10**6) if self._container.duration else None
+
+    def seek(self, first: int) -> None:
+        """Moves to a sample, of a reader that has read nothing yet."""
+        back = int((first / self.rate - _WARM_UP) / self._stream.time_base)
+        if back <= 0:
+            self._start(first, 0)
+            return
+        self.read(1)  # the time of the first frame is where times begin
+        self._container.seek(self._begin + back, stream=self._stream)
+        self._start(first, None)
+
+    def _start(self, first: int, position: int | None) -> None:
+        self._blocks, self._rest_NxC = self._decoded(first, position), _NONE
+        self._failure: RuntimeError | None = None
+
+    def _decoded(self, first: int, position: int | None) -> Iterator[np.ndarray]:
+        """Yields samples [N, C] from `first` on; the container stands at `position` (None: its timestamps tell)."""
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except self._bad_data:
+                if not self._lenient:
+                    raise
+                continue
+            for frame in frames:
+                if frame.sample_rate != self.rate:
+                    raise RuntimeError(f"its rate changes from {self.rate} to {frame.sample_rate} Hz")
+                if position == 0 and frame.pts is not None:
+                    self._begin = frame.pts
+                if position is None:
+                    position = round((frame.pts - self._begin) * frame.time_base * self.rate)
+                samples_NxC = _floats(frame)[max(0, first - position) :]
+                position += frame.samples
+                if len(samples_NxC):
+                    yield samples_NxC
+
+    def read(self, count: int) -> np.ndarray:
+        """Up to `count` further samples as float32 [N, C]; none at the end."""
+        parts, rest_NxC = [], self._rest_NxC
+        while count > 0 and (not parts or rest_NxC.shape[1] == parts[0].shape[1]):  # AAC may turn to stereo
+            if len(rest_NxC):
+                parts.append(rest_NxC[:count])
+                count -= len(parts[-1])
+                rest_NxC = rest_NxC[len(parts[-1]) :]
+            if not len(rest_NxC) and (rest_NxC := self._next()) is None:
+                break
+        self._rest_NxC = _NONE if rest_NxC is None else rest_NxC
+        if not parts and self._failure:
+            raise self._failure
+        return np.concatenate(parts) if parts else _NONE
+
+    def _next(self) -> np.ndarray | None:
+        """The next block; None at the end, and at damage, which is raised once all before it has been read."""
+        try:
+            return next(self._blocks, None)
+        except (self._av_error, RuntimeError) as error:
+            self._failure = RuntimeError(getattr(error, "strerror", "") or str(error))
+            return None
+
+    def close(self) -> None:
+        """Closes the container."""
+        self._container.close()
+
+
+def _floats(frame: Any) -> np.ndarray:
+    """A frame's samples as float32 [N, C], integers scaled to −1…1."""
+    samples = frame.to_ndarray()
+    samples_NxC = samples.T if frame.format.is_planar else samples.reshape(-1, len(frame.layout.channels))
+    if samples.dtype.kind == "f":
+        return samples_NxC.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return (samples_NxC.astype(np.float32) - 128) / 128
+    return samples_NxC.astype(np.float32) / np.float32(2.0 ** (8 * samples.dtype.itemsize - 1))
+
+
+class _Slice(io.RawIOBase):
+    """The bytes of a link as a file of their own."""
+
+    def __init__(self, path: Path, link: Link):
+        self._file, self._link = path.open("rb"), link
+        self._file.seek(link.begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell() - self._link.begin
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._link.begin, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._link.end}[whence]
+        return self._file.seek(base + offset) - self._link.begin
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(min(len(buffer), max(0, self._link.end - self._file.tell())))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
