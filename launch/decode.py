@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import cli
@@ -23,6 +22,7 @@ from w2l_jax.files import write_atomically
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.run import Run
 from w2l_jax.training.options import DataOptions
+from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
@@ -167,7 +167,7 @@ def _recordings(options: Options, data: str) -> dict[str, Utterance]:
 def _pool(recognizer: Recognizer, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
     if not chosen.beam_width:
         return contextlib.nullcontext()
-    return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or os.cpu_count())
+    return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or usable_cores())
 
 
 def _facts(

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from w2l_jax.decoding import formats, recordings, settings
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.recognizer import Recognizer
+from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono or stereo, minutes or hours.
 
@@ -104,7 +104,7 @@ def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Sea
     from w2l_jax.decoding.pool import DecoderPool
 
     beam = recognizer.decoder.beam if recognizer.decoder.lm else settings.DecoderSettings().beam
-    workers = options.workers or os.cpu_count() or 1
+    workers = options.workers or usable_cores()
     with DecoderPool(recognizer.alphabet, recognizer.decoder.lm or None, beam, workers, hot_words) as pool:
         yield functools.partial(recordings.beam_search, pool=pool, calibration=recognizer.decoder.calibration)
 

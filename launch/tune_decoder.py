@@ -1,7 +1,6 @@
 """Find the weights of a run's language model by local search, as the paper did."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import cli
@@ -17,6 +16,7 @@ from w2l_jax.decoding import confidence, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
 from w2l_jax.run import Run
+from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
 
@@ -85,7 +85,7 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
         raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
     name = Path(data).stem
     out = Path(options.out or run.folder / "tune" / name)
-    with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or os.cpu_count()) as pool:
+    with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or usable_cores()) as pool:
         content, logits = decode_data.kept_logits(
             out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar
         )

@@ -84,7 +84,7 @@ def seconds(path: str | Path) -> float:
     """The length of a recording as its header promises it; 0 where it does not say or is unreadable."""
     try:
         lengths = [_seconds(Path(path), link) for link in audio_headers.links(Path(path))]
-    except (AudioError, OSError):
+    except (AudioError, OSError, ValueError):  # ValueError: a name with a NUL
         return 0.0  # `load` says what is wrong with it
     return sum(lengths) if all(lengths) else 0.0
 

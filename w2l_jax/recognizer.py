@@ -140,9 +140,7 @@ class Recognizer:
         """Yields the logits [S, V] of a recording, some seconds at a time."""
         total = 0.0
         if isinstance(recording, str | Path):
-            from w2l_jax.dataset.filters import seconds_of
-
-            total = seconds_of(Path(recording)) if progress else 0.0
+            total = audio.seconds(recording) if progress else 0.0
             blocks = audio.blocks(recording)
         else:
             blocks = audio.resampled(_waveform(recording), rate)

@@ -11,7 +11,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_cores() -> int:
+    """How many processors this process may use: its affinity, and no more than its container's share of the time."""
+    # macOS has no affinity.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = _CGROUP.read_text().split()  # "max 100000" without a limit
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
 
 
 class WorkerDiedError(Exception):

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
 from w2l_jax.recognizer import Recognizer
-from w2l_jax.workers import WorkerPool
+from w2l_jax.workers import WorkerPool, usable_cores
 
 _WIDTHS = (16, 100, 500)
 Logits = list[np.ndarray]
@@ -70,7 +69,7 @@ def _measure(
 
 
 def _scaling(search: Search, logits: Logits, seconds: float, repetitions: int) -> Table:
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     config = BeamConfig(beam_width=search.width)
     with contextlib.ExitStack() as stack:
         pools = {

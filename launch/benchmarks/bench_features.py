@@ -1,6 +1,5 @@
 """Hours of speech whose features are computed in an hour: librosa's path and the one in JAX."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from benchmarks import BenchmarkOptions, Report, Table, interleaved
 from w2l_jax import features
 from w2l_jax.audio import SAMPLE_RATE
 from w2l_jax.features_jax import spectrograms
+from w2l_jax.workers import usable_cores
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
@@ -36,7 +36,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     # The first measurement of each is that of its compilation.
     table_rows = [(name, wall[name], speech / wall[name], speech / statistics.median(cpu[name][1:])) for name in calls]
     columns = ("path", "seconds", "hours per hour", "hours per hour per core")
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     note = f"{cores} cores to use; per core: by processor time. librosa works through them one by one, JAX as a batch."
     return [Table(f"Features of {rows} × {options.seconds} s", columns, tuple(table_rows), note)]
 

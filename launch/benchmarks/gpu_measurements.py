@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import os
 import statistics
 import time
 from collections import Counter
@@ -31,6 +30,7 @@ from w2l_jax.training.loop import update_of
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import make_step
+from w2l_jax.workers import usable_cores
 
 SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "width": 8, "top_width": 12}
 _ALL = Variant(0, "bfloat16", False)
@@ -148,7 +148,7 @@ def updates(bench: Bench) -> None:
         works[f"training, {name}"] = lambda job=job: update_of(job).compiled(job.state, feed.shapes(job)[0])
     names = dict(zip(works, bench.variants, strict=False))
     took = {}
-    threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    threads = concurrent.futures.ThreadPoolExecutor(usable_cores())
     running = {threads.submit(_clocked, work): name for name, work in works.items()}
     try:
         for done in concurrent.futures.as_completed(running, timeout=max(0.75 * bench.left(), 1.0)):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from w2l_jax.errors import UserError
+from w2l_jax.workers import usable_cores
 
 VERSION = 1
 """Of the content: to be raised whenever the same configuration gives another corpus."""
@@ -62,7 +63,7 @@ def make_corpus(
         if _is_complete(folder, config):
             return
         _write(folder / _MARKER, _marker(config, complete=False))
-        _make(folder, config, workers or os.cpu_count() or 1, progress or (lambda done, total, description: None))
+        _make(folder, config, workers or usable_cores(), progress or (lambda done, total, description: None))
         _write(folder / _MARKER, _marker(config, complete=True))
     except OSError as error:
         raise UserError(

@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,12 +13,13 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.order import CHUNK
 from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
+from w2l_jax.workers import usable_cores
 
 Made = TypeVar("Made")
 _FRAME_STEP, _LABEL_STEP = 16, 8
 # Batches that are ready for the step or being read, and the threads that read them.
 AHEAD = 3
-_READERS = min(AHEAD, len(os.sched_getaffinity(0)))
+_READERS = min(AHEAD, usable_cores())
 
 
 class Batch(NamedTuple):

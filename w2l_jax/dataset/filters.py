@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from w2l_jax.corpora import MAX_SKIPPED, Utterance, too_many
 from w2l_jax.errors import UserError
 from w2l_jax.languages import NAMES, language_name
 from w2l_jax.text import Tags, clean, tags_in
-from w2l_jax.workers import WorkerDiedError, WorkerPool
+from w2l_jax.workers import WorkerDiedError, WorkerPool, usable_cores
 
 EMPTY_TEXT = "empty text"
 TAGS = "tags in the text"
@@ -144,7 +143,7 @@ def listen(
 ) -> Heard | Exclusion:
     """Reads a recording, or a piece of one, and computes its features, or says why `transcript` cannot go with it."""
     try:
-        promised = (seconds_of(path) if end is None else end) - start
+        promised = (audio.seconds(path) if end is None else end) - start
         if promised > 10 * max_seconds:
             # Not decoded, hours of audio would need gigabytes; headers may be inexact, hence the wide margin.
             return _too_long(path, promised, max_seconds)
@@ -184,18 +183,6 @@ def _sha256(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seconds_of(path: Path) -> float:
-    """The length of a recording as its header promises it, in seconds; 0 where it does not say or is unreadable."""
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except (RuntimeError, OSError, ValueError):
-        return 0.0  # audio.load says what is wrong with it
-    # A streamed FLAC does not know its length, which libsndfile gives as 2^63 − 1.
-    return info.frames / info.samplerate if info.frames < 2**62 else 0.0
-
-
 def _too_long(path: Path, seconds: float, max_seconds: float) -> Exclusion:
     return Exclusion(TOO_LONG, f"{path}: {seconds:.1f} s, the limit is {max_seconds:g} s")
 
@@ -220,7 +207,7 @@ def listen_all(
     tasks = iter(tasks)
     chunks = iter(lambda: tuple(itertools.islice(tasks, _CHUNK)), ())
     work = functools.partial(_listen_chunk, max_seconds=max_seconds, config=config)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cores()
     if workers < 0:
         raise UserError(f"the number of workers must not be negative, as {workers} is")
     if workers == 1:

@@ -7,8 +7,8 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from w2l_jax import audio
 from w2l_jax.corpora import Utterance
-from w2l_jax.dataset import filters
 
 _PAUSE = 0.05  # seconds; less than this between two words is no pause to cut in
 _SILENCE = 0.5  # seconds of a long pause, or of silence at either end, that stay before and after the words
@@ -41,7 +41,7 @@ def split_long(
 
 def recorded_seconds(utterance: Utterance) -> float:
     """Returns the length of an utterance in seconds as the header of its audio promises it, 0 if that does not say."""
-    end = filters.seconds_of(utterance.audio) if utterance.end is None else utterance.end
+    end = audio.seconds(utterance.audio) if utterance.end is None else utterance.end
     return max(end - utterance.start, 0.0)
 
 

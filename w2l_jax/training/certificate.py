@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from w2l_jax.dataset.batches import Batch, Bucket
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
 from w2l_jax.training.log import Report
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
+from w2l_jax.workers import usable_cores
 
 
 def predicted_flops(
@@ -179,7 +179,7 @@ class CompiledStep:
         count, started = len(batches), time.perf_counter()
         what = "the update" if count == 1 else f"the update for {count} padded shapes, the longest first"
         report(f"compiling {what}: up to minutes the first time, then it is read from a cache")
-        with ThreadPoolExecutor(min(count, os.cpu_count() or 1), "compile") as threads:
+        with ThreadPoolExecutor(min(count, usable_cores()), "compile") as threads:
             # Tracing keeps Python to itself, so it is done here, one shape at a time; XLA's work is not Python's.
             running = [threads.submit(self._step.lower(state, batch).compile) for batch in batches]
             for done, (batch, compiling) in enumerate(zip(batches, running, strict=True), start=1):
