@@ -103,7 +103,7 @@ def torch_step(
 ) -> Callable[[], torch.Tensor]:
     """As `torch_update`, without waiting for the loss; `bfloat16` by autocast, else TF32 where a GPU has it."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    device = _device()
+    device = torch_device()
     network = Network(params, config).to(device)
     options = TrainOptions()
     betas = (options.optimizer.beta1, options.optimizer.beta2)
@@ -127,7 +127,7 @@ def torch_step(
 
 def ctc_gradient(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, lengths_B: Any) -> Callable[[], torch.Tensor]:
     """PyTorch's CTC with its gradient by the logits, on JAX's device, as a function that does not wait."""
-    device = _device()
+    device = torch_device()
     scores = torch.tensor(np.asarray(logits_BxSxV), device=device, requires_grad=True)
     target = [torch.tensor(np.asarray(x), dtype=torch.long, device=device) for x in (labels_BxL, frames_B, lengths_B)]
 
@@ -145,8 +145,8 @@ def wait(_: Any = None) -> None:
         torch.cuda.synchronize()
 
 
-def _device() -> torch.device:
-    """Where JAX computes, too."""
+def torch_device() -> torch.device:
+    """Where JAX computes, too; raises UserError where PyTorch cannot."""
     if jax.default_backend() == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -205,7 +205,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 def _products() -> dict[str, Callable[[], Any]]:
     """A large matrix product, waited for, in JAX and in PyTorch."""
     ours = jnp.ones((_SIDE, _SIDE), jnp.float32)
-    theirs = torch.ones((_SIDE, _SIDE), device=_device())
+    theirs = torch.ones((_SIDE, _SIDE), device=torch_device())
     product = jax.jit(jnp.dot)
     return {"JAX": lambda: product(ours, ours).block_until_ready(), "torch": lambda: (theirs @ theirs)[0, 0].item()}
 

@@ -190,7 +190,7 @@ def _update(bench: Bench, variant: Variant, executable: Any, batch: Any) -> Call
 def pytorch(bench: Bench) -> None:
     """The same updates in PyTorch, eager."""
     if not (peers := _peers()):
-        bench.say("left out", part="PyTorch", reason="it is not installed")
+        bench.say("left out", part="PyTorch", reason="it is not installed, or has no GPU")
         return
     config = ModelConfig(bench.options.width, bench.options.top_width)
     params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))
@@ -204,6 +204,8 @@ def pytorch(bench: Bench) -> None:
 def _peers() -> Any:
     try:
         from benchmarks import bench_peers
+
+        bench_peers.torch_device()
     except UserError:
         return None
     return bench_peers

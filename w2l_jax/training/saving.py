@@ -4,7 +4,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-import numpy as np
 
 from w2l_jax.model import Params
 from w2l_jax.run import Run
@@ -30,11 +29,11 @@ class Saver:
             self.check()
 
     def save(self, step: int, params: Params, opt_state: Any, meta: dict[str, Any], **settings: Any) -> None:
-        """Copies the arrays to the host, once the checkpoint before is written, and returns; else as `Run.save`."""
+        """Brings the arrays to the host, once the checkpoint before is written, and returns; else as `Run.save`."""
         if self._writing:
             self._writing.result()
-        # On a CPU what comes from the device is a view of buffers that the next update overwrites.
-        arrays = jax.tree.map(np.array, jax.device_get((params, opt_state)))
+        # On a CPU these are views, which the next update leaves alone: arrays that somebody looks at are not donated.
+        arrays = jax.device_get((params, opt_state))
         self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **settings)
 
     def check(self) -> None:
