@@ -107,7 +107,7 @@ def predict(
     """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`.
 
     While the caller works on one batch, the device computes the next. Layers whose output the source's store holds
-    are not run. Without `with_logits` they stay on the device: paths are a hundredth of their size.
+    are not run. Without `with_logits` they stay on the device.
     """
     first = source.dataset.record.layer + 1
     groups = source.in_order_of_length(batch_size)
