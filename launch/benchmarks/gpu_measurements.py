@@ -31,7 +31,6 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import make_step
 from w2l_jax.workers import usable_cores
-from w2l_jax.workers import usable_cores
 
 SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "width": 8, "top_width": 12}
 _ALL = Variant(0, "bfloat16", False)

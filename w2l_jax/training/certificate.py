@@ -18,7 +18,6 @@ from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
 from w2l_jax.training.log import Report
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
 from w2l_jax.workers import usable_cores
-from w2l_jax.workers import usable_cores
 
 
 def predicted_flops(
