@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from w2l_jax import config
 from w2l_jax.errors import UserError
 
 T = TypeVar("T")
+
+_NAMES: set[str] = set()  # of all options that this process has parsed
 
 _OUT_OF_MEMORY = (
     "out of device memory: lower --memory.max_microbatch_frames (the update stays the same, cut into smaller pieces) "
@@ -36,6 +39,7 @@ def parse(
     import tyro
 
     argv = list(sys.argv[1:] if argv is None else argv)
+    _NAMES.update(config.names(cls))
     former = config.renamed(cls)
     for name in given(argv):
         if now := former.get(name.removeprefix("no_")):
@@ -66,6 +70,15 @@ def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
     return dataclasses.replace(options, **values)
 
 
+def as_options(message: str) -> str:
+    """A message of the library, in which the names of arguments are options: `init=x` is `--init=x`.
+
+    Names of one word are only those before a `=`.
+    """
+    own = [f"{name}=" if name.isalpha() else rf"{re.escape(name)}\b(?!\.)" for name in _NAMES]
+    return re.sub(rf"(?<![\w./-])(?={'|'.join(own)})", "--", message) if own else message
+
+
 def given(argv: Sequence[str]) -> dict[str, str]:
     """Returns the options that stand on a command line, without values checked: {"config": "a.toml", "resume": ""}."""
     found: dict[str, str] = {}
@@ -82,7 +95,7 @@ def run(main: Callable[[], Any]) -> None:
     try:
         main()
     except UserError as error:
-        _stop(str(error))
+        _stop(as_options(str(error)))
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it can (training: with --resume)", file=sys.stderr)
         sys.exit(130)

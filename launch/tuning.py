@@ -1,4 +1,4 @@
-"""The weights of the beam search by local search on dev data, as the paper found them (REFERENCE §6).
+"""The weights of the beam search by local search on dev data, as the paper found them (§6).
 
 What is minimised is LER + WER, both means over utterances as in the paper. First a coarse grid, then, until all
 trials are made: one of the ten best is drawn and each of its values takes a Gaussian step.

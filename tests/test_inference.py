@@ -24,7 +24,7 @@ APPLY = jax.jit(model.apply, static_argnums=3)
 )
 @settings(max_examples=40)
 def test_long_equals_short(frames, window, cuts, seed):
-    """DESIGN's bound, 1e-5 · max(1, max|logit|); windows may be shorter than the context, recordings than either."""
+    """Within 1e-5 · max(1, max|logit|); windows may be shorter than the context, recordings than either."""
     features_TxM = (3 * np.random.default_rng(seed).standard_normal((frames, 10))).astype(np.float16)
     pieces = np.split(features_TxM, sorted(cut for cut in cuts if cut < frames))
     with jax.default_matmul_precision("highest"):

@@ -55,7 +55,7 @@ def test_receptive_field_is_194_frames_and_real():
 )
 @settings(max_examples=20, deadline=None)
 def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate):
-    """DESIGN's bound, on log-probabilities: 1e-5 · max(1, max|logit|) at highest precision."""
+    """The bound on padding, on log-probabilities: 1e-5 · max(1, max|logit|) at highest precision."""
     rng = np.random.default_rng(seed)
     utterances = [rng.standard_normal((n, 10)).astype(np.float32) * 3 for n in lengths]
     if long_mate:

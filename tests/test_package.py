@@ -1,5 +1,6 @@
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,16 @@ def test_imports_point_down(path):
             names = [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
             for name in names:
                 assert LEVEL[name] <= LEVEL[parts[0]], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_library_knows_no_command_line(path):
+    """No text names a launch script or an --option; one that is nothing else is for another program, such as lmplz."""
+    scripts = "|".join(p.name.replace(".", r"\.") for p in (ROOT / "launch").glob("*.py"))
+    command = re.compile(rf"(?<![\w-])--[a-z]|\blaunch/|\b({scripts})\b")
+    texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+    found = [t for t in texts if isinstance(t, str) and command.search(t) and not re.fullmatch(r"--[a-z_]+", t)]
+    assert not found
 
 
 def test_every_public_function_says_what_it_does():

@@ -81,6 +81,16 @@ def _plain(value: Any) -> Any:
     return _table(value) if dataclasses.is_dataclass(value) else value
 
 
+def names(cls: type, prefix: str = "") -> Iterator[str]:
+    """Yields the dotted names of all options."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from names(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
 def renamed(cls: type, prefix: str = "") -> dict[str, str]:
     """Former names of options: what the metadata of a field, `was`, says, and plain names of those in groups now."""
     found: dict[str, str] = {}

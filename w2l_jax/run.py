@@ -73,7 +73,7 @@ class Run:
         """Makes the folder with the options (a dataclass) and the alphabet; an existing run is an error."""
         run = Run(Path(folder))
         if Run.exists(folder):
-            raise UserError(f"{folder}: a run is there already; go on with --resume, or name another with --run")
+            raise UserError(f"{folder}: a run exists already; resume it, or name another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_atomically(run.folder / "config.toml", to_toml(options))
         write_atomically(run.folder / "alphabet.json", alphabet.to_json())
@@ -181,9 +181,7 @@ class Run:
         """The step that `which` (`last`, `best` or a number) means; raises UserError with the choices."""
         there = self.steps()
         if not there:
-            raise UserError(
-                f"{self.folder}: no checkpoint yet; train it, or go on with train.py --run={self.folder} --resume"
-            )
+            raise UserError(f"{self.folder}: no checkpoint yet; train it, or resume its training")
         step = self.pointers().get(which) if which in ("last", "best") else int(which) if which.isdigit() else None
         if step not in there:
             raise UserError(
@@ -205,7 +203,7 @@ class Run:
         """The optimizer state of a checkpoint in the structure of `like`."""
         path = self.checkpoints / f"step_{self.step_of(which):08d}" / "optimizer"
         if not path.exists():
-            raise UserError(f"{path}: missing, as in an exported run; adapt it with --init={self.folder} instead")
+            raise UserError(f"{path}: missing, as in an exported run; adapt it (init={self.folder}) instead")
         leaves, structure = jax.tree.flatten(like)
         stored = _restore(path)
         restored = [stored.get(f"{i:05d}") for i in range(len(leaves))] if isinstance(stored, dict) else []
@@ -242,6 +240,4 @@ def _restore(path: Path) -> Any:
             return jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path}: damaged or incomplete checkpoint ({first}); use another one (--checkpoint=…)"
-        ) from None
+        raise UserError(f"{path}: damaged or incomplete checkpoint ({first}); use another one") from None

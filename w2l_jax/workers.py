@@ -143,7 +143,7 @@ _CHILD_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def _plain_children() -> Iterator[None]:
-    """Processes spawned within do not import the caller's script again (train.py would bring JAX along)."""
+    """Processes spawned within do not import the caller's script again, which may bring JAX along."""
     main, saved = sys.modules["__main__"], {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
     spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
     main.__spec__ = None

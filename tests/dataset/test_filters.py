@@ -221,7 +221,7 @@ def test_a_killed_worker_is_noticed(tmp_path):
     next(heard)
     time.sleep(1.5)  # the workers have finished the next results, and nobody takes them
     multiprocessing.active_children()[-1].kill()
-    with pytest.raises(UserError, match=r"worker process died.*--workers"):
+    with pytest.raises(UserError, match=r"worker process died.*fewer workers"):
         list(heard)
     assert not multiprocessing.active_children()
 

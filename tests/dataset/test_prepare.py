@@ -323,7 +323,7 @@ def test_a_finished_one_stays(utterances, tmp_path):
     assert not counts
     before = content(out)
     for other in (utterances[1:], [dataclasses.replace(u, speaker="") for u in utterances]):
-        with pytest.raises(UserError, match=r"other input or settings .*give another --out"):
+        with pytest.raises(UserError, match=r"other input or settings .*choose another folder"):
             prepare(other, out)
     assert content(out) == before
 
@@ -331,7 +331,7 @@ def test_a_finished_one_stays(utterances, tmp_path):
 def test_folders_of_other_things_are_left_alone(utterances, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="holds other files; give a new --out"):
+    with pytest.raises(UserError, match="holds other files; give a new out"):
         prepare(utterances, tmp_path / "mine")
     with pytest.raises(UserError, match="cannot be written"):
         prepare(utterances, tmp_path / "mine/thesis.tex")

@@ -43,6 +43,29 @@ def test_lists_of_tables_belong_to_files(capsys):
     assert "corpora." not in capsys.readouterr().out
 
 
+def test_arguments_in_messages_are_options():
+    cli.parse(TrainOptions, [])
+    for said, shown in {
+        "frozen_layers=8 needs init=<run>": "--frozen_layers=8 needs --init=<run>",
+        "lower learning_rate, or set optimizer.clip_norm": "lower --learning_rate, or set --optimizer.clip_norm",
+        "data.train_hours and data.train=x": "--data.train_hours and --data.train=x",
+        "runs/init=3/config.toml: steps are damaged": "runs/init=3/config.toml: steps are damaged",
+        "--init=x and my_frozen_layers": "--init=x and my_frozen_layers",
+    }.items():
+        assert cli.as_options(said) == shown
+
+
+def test_help_shows_the_papers_values_whatever_is_given(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "a.toml").write_text("steps = 7\n")
+    for argv in (["--help"], [f"--config={tmp_path}/a.toml", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.parse(TrainOptions, argv, fallback=lambda options: f"{tmp_path}/a.toml")
+        said = capsys.readouterr().out
+        assert "(default: 100000)" in said and "(default: 64)" in said and "(default: 0.0001)" in said
+        assert "the paper's 250" in said and "the paper's 2000" in said and "(default: 7)" not in said
+
+
 def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     try:

@@ -88,7 +88,7 @@ def test_a_binary_without_its_words_needs_a_list(kenlm_tools, hand_lm, tmp_path)
     subprocess.run([kenlm_tools[1], "-v", hand_lm / "arpa", tmp_path / "a.bin"], check=True, capture_output=True)
     for tail in (b"", b"<unk>\0other\0"):
         (tmp_path / "b.bin").write_bytes((tmp_path / "a.bin").read_bytes() + tail)
-        with pytest.raises(UserError, match="--unigrams"):
+        with pytest.raises(UserError, match="unigrams"):
             adopt(tmp_path / "b.bin", tmp_path / "lm", ENGLISH)
     (tmp_path / "words.txt").write_text("ba\na\nelse\nÄ-x\n")
     card = adopt(tmp_path / "a.bin", tmp_path / "lm", ENGLISH, unigrams=tmp_path / "words.txt")

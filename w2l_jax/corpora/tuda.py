@@ -24,7 +24,7 @@ KNOWN_BAD = (
 _SOURCE = "RADECK"
 _LOWER_MICROPHONES = {name.lower() for name in MICROPHONES}
 _LOWER_KNOWN_BAD = {name.lower() for name in KNOWN_BAD}
-# Foreign letters of single names, some of which Unicode does not know as a letter with an accent (REFERENCE §4).
+# Foreign letters of single names, some of which Unicode does not know as a letter with an accent.
 _LETTERS = str.maketrans("țščęōáíłàėúȚŠČĘŌÁÍŁÀĖÚ", "tsceoailaeuTSCEOAILAEU")
 _CO2 = re.compile("co2", flags=re.IGNORECASE)
 

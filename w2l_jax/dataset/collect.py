@@ -150,4 +150,4 @@ def write_excluded(out: Path, collection: Collection, prepared: Iterable[str]) -
 def check_out(out: Path) -> None:
     """Raises UserError if `out`, which is to hold a dataset for each split, is a dataset itself."""
     if (out / PREPARED).exists():
-        raise UserError(f"{out}: is one prepared dataset, not a folder of train, dev and test; give a new --out")
+        raise UserError(f"{out}: is one prepared dataset, not a folder of train, dev and test; choose a new folder")

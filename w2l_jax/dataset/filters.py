@@ -1,4 +1,4 @@
-"""Why an utterance is left out of a prepared dataset (REFERENCE §3); every exclusion is counted by its reason.
+"""Why an utterance is left out of a prepared dataset; every exclusion is counted by its reason.
 
 First the texts, all of them and before any audio is touched; then one recording at a time.
 """
@@ -220,7 +220,7 @@ def listen_all(
         except WorkerDiedError:
             raise UserError(
                 "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command "
-                "again, with fewer --workers"
+                "again, with fewer workers"
             ) from None
 
 

@@ -28,7 +28,7 @@ def is_of(out: Path, inputs: str) -> bool:
 
 @contextlib.contextmanager
 def writing(
-    out: Path, shards: Sequence[Shard], mine: Sequence[Shard], option: str = "--out", size: str = "115 MB"
+    out: Path, shards: Sequence[Shard], mine: Sequence[Shard], option: str = "out", size: str = "115 MB"
 ) -> Iterator[None]:
     """Makes the folder and waits until nobody else writes the shards `mine`; nobody else may then, on any machine.
 
@@ -104,5 +104,5 @@ def other_input(out: Path) -> UserError:
     """The error of a folder that holds something else than what is to be prepared."""
     return UserError(
         f"{out}: holds a preparation of other input or settings (or texts or audio files have changed since); "
-        "delete the folder, or give another --out"
+        "delete the folder, or choose another folder"
     )

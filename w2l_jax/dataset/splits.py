@@ -97,5 +97,5 @@ def overlap_error(speakers: Sequence[str], where: str) -> UserError:
     named = ", ".join(speakers[:5]) + (f" and {len(speakers) - 5} more" if len(speakers) > 5 else "")
     return UserError(
         f"{len(speakers)} speaker(s) in {where}: {named}; rates measured on voices that were trained on look too good. "
-        "Take them out of one side, or say --allow_speaker_overlap"
+        "Take them out of one side, or set allow_speaker_overlap"
     )

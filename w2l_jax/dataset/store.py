@@ -29,7 +29,7 @@ from w2l_jax.features import FeatureConfig
 
 FORMAT = 1
 PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
-_AGAIN = "delete the folder and prepare it again (launch/prepare.py)"
+_AGAIN = "delete the folder and prepare it again"
 # File descriptors are few (often 1024 a process) and LibriSpeech has 550 shards.
 _OPEN_SHARDS = 128
 
@@ -249,13 +249,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such prepared dataset; make it with launch/prepare.py") from None
+            raise UserError(f"{folder}: no such prepared dataset") from None
         if any(folder.glob("shard-*")):
             raise UserError(
-                f"{folder}: its preparation was interrupted; run the same launch/prepare.py command again, "
-                "it goes on where it stopped"
+                f"{folder}: its preparation was interrupted; prepare it again with the same options: "
+                "it resumes where it stopped"
             ) from None
-        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); see launch/prepare.py") from None
+        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED})") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}); {_AGAIN}") from None
     found = _required(meta, "format", int, folder)

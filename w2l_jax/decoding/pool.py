@@ -61,7 +61,7 @@ class DecoderPool:
             yield from self._pool.in_order(tasks) if self._pool else map(self._work, tasks)
         except WorkerDiedError:
             raise UserError(
-                "a decoding process was killed, most likely for want of memory; use fewer --workers or a smaller "
+                "a decoding process was killed, most likely for want of memory; use fewer workers or a smaller "
                 "language model"
             ) from None
 

@@ -83,7 +83,7 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
         if first is not recording:
             raise UserError(
                 f"{first.name} and {recording.name} would both be written to {recording.output}.*; rename one, or "
-                "give them different folders with --out"
+                "write them to different folders"
             )
     return found
 

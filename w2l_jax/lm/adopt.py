@@ -106,8 +106,8 @@ def _binary(model: Path, folder: Path, alphabet: Alphabet, listed: Path | None) 
     known = [word for word in spelled if word in loaded]
     if not listed and (not words or known != spelled):
         raise UserError(
-            f"{model} was built without its words (build_binary -v): list them, a word a line, in a file and name it "
-            "with --unigrams, or give the ARPA file"
+            f"{model} was built without its words (build_binary -v): list them, a word a line, in a file (unigrams), "
+            "or give the ARPA file"
         )
     shutil.copyfile(model, folder / "lm.bin")
     return {

@@ -84,7 +84,7 @@ def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _measured(found: dict[str, Any] | None) -> str:
     if found is None:
-        return "not measured: there is none (--held_out)"
+        return "not measured: no held_out data"
     if not found["sentences"]:
         return "no sentence that the alphabet can spell"
     return (

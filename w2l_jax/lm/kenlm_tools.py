@@ -22,7 +22,7 @@ class Resources:
     memory: str = "1G"
     """Memory for KenLM's programs, as 1G or 40%; what it does not hold goes through temporary files."""
     temp_dir: Path | None = None
-    """Folder for temporary files, of several times the size of the text (default: beside --out)."""
+    """Folder for temporary files, of several times the size of the text (default: beside the result)."""
 
     def __post_init__(self):
         if not re.fullmatch(r"\d+(\.\d+)?[%bKMGT]", self.memory):
@@ -97,8 +97,8 @@ def _run(command: list[Any], scratch: Path, may_ask: str = "") -> str:
         return messages
     name = Path(command[0]).name
     if done.returncode == -signal.SIGKILL:
-        raise UserError(f"{name} was killed, most likely for want of memory: allow it less (--memory=500M)")
+        raise UserError(f"{name} was killed, most likely for want of memory: allow it less (memory=500M)")
     if "No space left on device" in messages:
-        raise UserError(f"{name}: no space left in {scratch}; free some, or give another --temp_dir")
+        raise UserError(f"{name}: no space left in {scratch}; free some, or give another temp_dir")
     tail = "\n".join(line for line in messages.splitlines()[-12:] if line.strip() and set(line) != {"*"})
     raise UserError(f"{name} failed (exit {done.returncode}); its last words:\n{tail}")

@@ -25,21 +25,19 @@ class LanguageModel:
         files = [self.folder / name for name in ("lm.bin", "unigrams.txt", "card.json")]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
-            raise UserError(
-                f"{self.folder} is no language model: {', '.join(missing)} missing; make one with launch/build_lm.py"
-            )
+            raise UserError(f"{self.folder} is no language model: {', '.join(missing)} missing")
         try:
             self.model = kenlm.Model(str(files[0]))
             self.words = sorted(set(files[1].read_text(encoding="utf-8").split("\n")[:-1]))
             self.card = json.loads(files[2].read_text(encoding="utf-8"))
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"{self.folder} holds a damaged language model ({error}); delete it and run launch/build_lm.py again"
+                f"{self.folder} holds a damaged language model ({error}); delete it and build it again"
             ) from None
         unknown = [word for word in self.words if word not in self.model]
         if unknown or not self.words:
             found = f"names {unknown[0]!r}, which lm.bin does not know" if unknown else "is empty"
-            raise UserError(f"{files[1]} {found}; delete the folder and run launch/build_lm.py again")
+            raise UserError(f"{files[1]} {found}; delete the folder and build it again")
         self.unigrams_W = _LOG_10 * np.array([self._unigram(word) for word in [*self.words, "<unk>"]])
         """Natural log P without context of each of `words`, and of <unk>."""
         # Asked for again: trees while the search's options are tuned, words by one hypothesis after the other.

@@ -72,7 +72,7 @@ def making(out: Path, resources: Resources) -> Iterator[tuple[Path, Path]]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"no space left in {scratch} or {partial}; free some, or give another --temp_dir") from None
+        raise UserError(f"no space left in {scratch} or {partial}; free some, or give another temp_dir") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)

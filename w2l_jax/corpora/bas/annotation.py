@@ -54,7 +54,7 @@ def transcript(annotation: Annotation) -> Transcript:
     """Returns what is spoken according to `annotation`.
 
     The first word, where it was not understood (`<usb>`), is taken from the TR2 tier, which has the rest of a word
-    that begins before the recording; so is the last one if TR2 has as many words (REFERENCE §4).
+    that begins before the recording; so is the last one if TR2 has as many words.
     """
     labels, tr2 = [word.label for word in annotation.words], annotation.tr2
     if labels and tr2 and labels[0].lower() == _NOT_UNDERSTOOD:

@@ -33,7 +33,7 @@ def speaker_named(audio: Path, named: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class BasCorpus:
-    """A corpus of the archive; called with the folder of a delivery, it reads it (REFERENCE §4)."""
+    """A corpus of the archive; called with the folder of a delivery, it reads it."""
 
     name: str
     split: str = ""

@@ -10,7 +10,7 @@ _AFTER = re.compile(r'([aouAOUsS])\\?"')
 # What is left of an ISO-8859-1 "ä" in some newer annotations.
 _ESCAPED_AE = re.compile(r"\\?xe4")
 
-# REFERENCE §4; `<#>` and `<Geräusch>` come with the TR2 tier, the square brackets from SpeechDat.
+# `<#>` and `<Geräusch>` come with the TR2 tier, the square brackets from SpeechDat.
 _MARKERS = re.compile(
     r"[<‹](?:usb|häs|hes|%|ähm?|hm|a|uhm?|geräusch|#)[>›]|#garbage#|\[[a-z]+\]|[*$~]", flags=re.IGNORECASE
 )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Span, Word, union
 from w2l_jax.corpora.bas.markers import decode
 
-# The five classes of tiers (REFERENCE §4): what stands before the label, which is the rest of the line.
+# The five classes of tiers: what stands before the label, which is the rest of the line.
 _CLASSES = {
     ("link",): "KAN ORT TRL TR2 SUP DAS PRS NOI POS LMA",
     ("start", "duration"): "IPA",
