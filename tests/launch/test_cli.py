@@ -56,12 +56,12 @@ def test_arguments_in_messages_are_options():
 
 
 def test_help_shows_the_papers_values_whatever_is_given(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")  # options below each other
     (tmp_path / "a.toml").write_text("steps = 7\n")
     for argv in (["--help"], [f"--config={tmp_path}/a.toml", "--help"]):
         with pytest.raises(SystemExit):
             cli.parse(TrainOptions, argv, fallback=lambda options: f"{tmp_path}/a.toml")
-        said = capsys.readouterr().out
+        said = " ".join(capsys.readouterr().out.replace("│", " ").split())
         assert "(default: 100000)" in said and "(default: 64)" in said and "(default: 0.0001)" in said
         assert "the paper's 250" in said and "the paper's 2000" in said and "(default: 7)" not in said
 

@@ -68,13 +68,13 @@ class ModelOptions:
     """The network, as far as it is chosen here: an adapted one has init's architecture."""
 
     width: int | None = None
-    """Channels of layers 1 to 8 (default: init's, or the paper's 250)."""
+    """Channels of layers 1 to 8 (None: init's, or the paper's 250)."""
     top_width: int | None = None
-    """Channels of layers 9 and 10 (default: init's, or the paper's 2000)."""
+    """Channels of layers 9 and 10 (None: init's, or the paper's 2000)."""
     activation: Literal["relu", "elu"] | None = None
-    """Non-linearity of layers 1 to 10 (default: init's, or the paper's relu)."""
+    """Non-linearity of layers 1 to 10 (None: init's, or the paper's relu)."""
     initializer: Literal["xavier_uniform", "he_uniform"] | None = None
-    """Fresh kernels (default: init's, or the paper's xavier_uniform, which halves the variance at every ReLU layer)."""
+    """Fresh kernels (None: init's, or the paper's xavier_uniform, which halves the variance at every ReLU layer)."""
     dropout: float = 0.0
     """Share of activations dropped before each of layers 1 to 8 in training (the authors' option; 0 is off)."""
 
@@ -87,10 +87,10 @@ class FeatureOptions:
     """What one column of features is, as far as it is chosen here: an adapted network has init's features."""
 
     mels: int | None = None
-    """Mel filters (default: init's, or the paper's 128: with 257, 25 of them are empty)."""
+    """Mel filters (None: init's, or the paper's 128: with 257, 25 of them are empty)."""
     order: Literal["mel_of_db", "db_of_mel"] | None = None
     """`mel_of_db` filters the decibel values as the paper's program did; `db_of_mel` is the usual convention
-    (default: init's, or mel_of_db)."""
+    (None: init's, or mel_of_db)."""
 
     def __post_init__(self):
         FeatureConfig(**given(self))
