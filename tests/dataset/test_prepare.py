@@ -23,7 +23,7 @@ from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset import filters, shards
 from w2l_jax.dataset import prepare as module
 from w2l_jax.dataset.identity import digest, stamp
-from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached
+from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached, repeated, weighted_sources
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -453,6 +453,28 @@ def test_what_a_manifest_loses_is_reported(corpus, tmp_path):
     assert re.fullmatch(rf"{path}: 1 malformed row: skipped, listed in .*excluded\.jsonl", said[0])
     row = json.loads(Path(said[0].split(" listed in ")[1]).read_text())
     assert row["message"].startswith(f"{path}:25: not valid JSON")
+
+
+def test_sources_between_commas_with_weights(tmp_path):
+    assert weighted_sources("a.jsonl") == [("a.jsonl", 1.0)]
+    assert weighted_sources("a.jsonl, data/b=2,c=0.5") == [("a.jsonl", 1.0), ("data/b", 2.0), ("c", 0.5)]
+    for name in ("a,b.jsonl", "c=3"):
+        (tmp_path / name).write_text("")
+        assert weighted_sources(f"{tmp_path / name}") == [(f"{tmp_path / name}", 1.0)]
+    for wrong in ("a=x", "a=0", "a=-1"):
+        with pytest.raises(UserError, match="weight"):
+            weighted_sources(wrong)
+
+
+def test_a_weight_repeats(reference):
+    dataset = open_dataset(reference)
+    assert repeated(dataset, 1) is dataset
+    doubled = repeated(dataset, 2)
+    assert doubled.entries == dataset.entries * 2
+    np.testing.assert_array_equal(*doubled.features_of([3, 27]))
+    half = repeated(dataset, 1.5).entries[24:]
+    assert set(half) < set(dataset.entries)
+    assert 0.4 * dataset.hours < sum(entry.duration for entry in half) / 3600 <= 0.5 * dataset.hours
 
 
 def test_open_or_prepare(reference, corpus, tmp_path):

@@ -1,5 +1,6 @@
 """Training jobs: what fits together, what learns, and that stopping loses nothing."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -393,6 +394,20 @@ def test_a_language_without_a_preset(options, tmp_path):
     data = dataclasses.replace(options.data, language="Romulan")
     with pytest.raises(UserError, match="prepared with language=klingon, but here it is to be romulan"):
         run(dataclasses.replace(options, run=str(tmp_path / "other"), data=data))
+
+
+def test_several_sources_with_weights(options, tmp_path):
+    """The utterances of each source are seen as often as its weight says, in one alphabet."""
+    rows = [json.loads(line) for line in Path(options.data.train).read_text().splitlines()]
+    folder = Path(options.data.train).parent
+    rows = [row | {"audio_filepath": str(folder / row["audio_filepath"])} for row in rows]
+    for name, part in (("a", rows[:4]), ("b", rows[4:6])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    data = dataclasses.replace(options.data, train=f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl=3", dev="")
+    job, _ = run(dataclasses.replace(options, data=data))
+    counts = collections.Counter(entry.transcript for entry in job.train.dataset.entries)
+    assert sum(counts.values()) == 4 + 3 * 2
+    assert sorted(collections.Counter(e.id for e in job.train.dataset.entries).values()) == [1, 1, 1, 1, 3, 3]
 
 
 def test_a_manifest_in_a_language_without_a_preset(options, tmp_path):

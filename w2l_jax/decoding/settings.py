@@ -9,6 +9,7 @@ from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import to_toml
+from w2l_jax.dataset.prepare import weighted_sources
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
@@ -160,7 +161,7 @@ def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[
     from w2l_jax.lm.build import LanguageModelConfig, build
 
     data = run.config()["data"]
-    sources = (text or data["train"]).split(",")
+    sources = [path for path, _ in weighted_sources(text or data["train"])]
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
     options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
     card = build(sources, *options, language=data["language"])

@@ -1,6 +1,8 @@
 """From options to the data of a training job: sources of batches in one alphabet, and the order to train on them."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,13 @@ from w2l_jax.alphabet import PRESETS, REPETITIONS, Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
-from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
+from w2l_jax.dataset.prepare import (
+    PrepareConfig,
+    custom_characters,
+    open_or_prepare,
+    repeated,
+    weighted_sources,
+)
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
@@ -42,10 +50,9 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
     for path in filter(None, (options.data.dev, *olds)):
         if not Path(path).exists():
             raise UserError(f"{path}: no such manifest or prepared folder")
-    train_data = _open(options.data.train, "train", options, report, progress)
+    train_data, alphabet = _open_train(options, report, progress)
     if options.data.train_hours:
         train_data = train_data.subset(options.data.train_hours, options.seed)
-    alphabet = train_data.alphabet
     dev_data = _open(options.data.dev, "dev", options, report, progress, alphabet) if options.data.dev else None
     old_data, old_dev_data = (
         _open_old(path, split, options, report, progress, alphabet) if path else None
@@ -75,15 +82,31 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
 
 def language_of(data: DataOptions) -> str:
     """The language of the training data: a preset's name, or that of a prepared folder, which may have none."""
-    prepared = language_name(open_dataset(data.train).language) if Path(data.train).is_dir() else ""
-    if prepared and (not data.language or language_name(data.language) == prepared):
-        return prepared
     if data.language:
         return language_name(data.language)
-    found = {utterance.language for utterance in manifest.read(data.train)}
-    if len(found) != 1 or not all(found):
+    found: set[str] = set()
+    for path, _ in weighted_sources(data.train):
+        prepared = Path(path).is_dir()
+        found |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
+    names = {language_name(language) for language in found}
+    if len(names) != 1 or not all(names):
         raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give data.language")
-    return language_name(found.pop())
+    return names.pop()
+
+
+def _open_train(options: TrainOptions, report: Report, progress: Progress | None) -> tuple[Dataset, Alphabet]:
+    """The training data, all sources as one, and their alphabet."""
+    sources = weighted_sources(options.data.train)
+    texts = [path for path, _ in sources if not Path(path).is_dir()]
+    alphabet = None
+    if options.data.language not in PRESETS and texts:
+        config = PrepareConfig(language=options.data.language)
+        read = itertools.chain.from_iterable(map(manifest.read, texts))
+        alphabet = config.with_alphabet_of(utterance.text for utterance in read).labels
+    parts = [_open(path, "train", options, report, progress, alphabet) for path, _ in sources]
+    alphabet = functools.reduce(Alphabet.extend, [part.alphabet for part in parts])
+    weighted = [repeated(part, weight, options.seed) for part, (_, weight) in zip(parts, sources, strict=True)]
+    return functools.reduce(Dataset.followed_by, weighted), alphabet
 
 
 def _open(
@@ -101,8 +124,6 @@ def _open(
         features=options.features,
         alphabet=custom_characters(alphabet, options.data.language) if alphabet else "",
     )
-    if not (alphabet or config.language in PRESETS or Path(path).is_dir()):
-        config = config.with_alphabet_of(utterance.text for utterance in manifest.read(path))
     workers = options.data.workers or None
     return open_or_prepare(
         Path(path), Path(options.data.cache), config, split, workers=workers, progress=progress, report=report

@@ -30,7 +30,7 @@ class DataOptions:
     """The recordings to learn from: JSON-lines manifests or prepared folders."""
 
     train: str = ""
-    """Training data."""
+    """Training data; several between commas, each with a weight on demand: a.jsonl,data/b=2."""
     dev: str = ""
     """Data for evaluation during training; without any, the last checkpoint counts as the best."""
     old_train: str = _was("keep_old_language", "")
