@@ -19,11 +19,11 @@ import soundfile
 from tests.dataset.conftest import make_corpus, write_manifest
 from w2l_jax import features
 from w2l_jax.alphabet import preset
-from w2l_jax.corpora import Utterance, manifest
+from w2l_jax.corpora import Utterance, manifest, weighted_sources
 from w2l_jax.dataset import filters, shards
 from w2l_jax.dataset import prepare as module
 from w2l_jax.dataset.identity import digest, stamp
-from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached, repeated, weighted_sources
+from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached, repeated
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig

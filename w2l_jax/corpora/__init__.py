@@ -80,3 +80,24 @@ class Reading:
 def too_many(count: int, total: int, max_skipped: float) -> bool:
     """Whether `count` of `total` are more than the share `max_skipped` (0: none), and more than one."""
     return count > (max(1, max_skipped * total) if max_skipped else 0)
+
+
+def weighted_sources(text: str) -> list[tuple[str, float]]:
+    """Returns paths and weights (1 by default) of a list such as `a.jsonl,data/b/train=2`; raises UserError.
+
+    A single path may contain commas if it exists.
+    """
+    if Path(text).exists():
+        return [(text, 1.0)]
+    found = []
+    for item in filter(None, map(str.strip, text.split(","))):
+        path, mark, weight = item.rpartition("=")
+        if not mark or Path(item).exists():
+            path, weight = item, "1"
+        try:
+            found.append((path, float(weight)))
+        except ValueError:
+            raise UserError(f"{item!r}: sources are written path or path=weight, between commas") from None
+        if not 0 < found[-1][1] <= 1000:
+            raise UserError(f"{item!r}: a weight is above 0 and at most 1000")
+    return found

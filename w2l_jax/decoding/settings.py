@@ -9,7 +9,7 @@ from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import to_toml
-from w2l_jax.dataset.prepare import weighted_sources
+from w2l_jax.corpora import weighted_sources
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from w2l_jax.alphabet import PRESETS, REPETITIONS, Alphabet
-from w2l_jax.corpora import manifest
+from w2l_jax.corpora import manifest, weighted_sources
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.dataset.prepare import (
@@ -16,7 +16,6 @@ from w2l_jax.dataset.prepare import (
     custom_characters,
     open_or_prepare,
     repeated,
-    weighted_sources,
 )
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
