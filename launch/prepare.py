@@ -84,20 +84,6 @@ class Options(PrepareConfig, CorpusSource):
 
 
 def main() -> None:
-    try:
-        prepare()
-    except UserError as error:
-        raise UserError(as_options(str(error))) from None
-
-
-def as_options(message: str) -> str:
-    """A message of the library, whose fields are this script's options."""
-    names = {field.name: "as" if field.name == "as_split" else field.name for field in dataclasses.fields(Options)}
-    named = "|".join(name for name in names if "_" in name or name in ("columns", "language", "root", "speaker"))
-    return re.sub(rf"(?<![\w-])({named})(?==|\)| decides)", lambda match: f"--{names[match[1]]}", message)
-
-
-def prepare() -> None:
     argv = ["--preview=20" if argument == "--preview" else argument for argument in sys.argv[1:]]
     options = cli.parse(Options, argv, description=DESCRIPTION)
     part, wanted = part_of(options.shard), wanted_splits(options)
@@ -105,7 +91,7 @@ def prepare() -> None:
         raise UserError("give --out, the folder to write (or --dry_run or --preview, which write none)")
     collection = read(options, wanted_corpora(options))
     for note in collection.notes:
-        print(f"note: {as_options(note)}")
+        print(f"note: {cli.as_options(note).replace('--as_split', '--as')}")
     settings = configured(options, collection)
     if options.preview:
         preview.show(collection, settings, options.preview)

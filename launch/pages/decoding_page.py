@@ -171,7 +171,8 @@ def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utte
     picture = report.figure(draw, text)
     return (
         f'<article><h3>{escape(r.id)}</h3><p class="quiet">{escape(facts)}</p>'
-        f'<dl class="said"><dt>said</dt><dd>{said}</dd><dt>heard</dt><dd>{heard}</dd></dl>'
+        f'<dl class="said"><dt>said</dt><dd{report.direction(r.expected)}>{said}</dd>'
+        f'<dt>heard</dt><dd{report.direction(r.best)}>{heard}</dd></dl>'
         f'{_sound(recordings.get(r.id))}<div class="scroll wide">{picture}</div></article>\n'
     )
 

@@ -9,6 +9,7 @@ import csv
 import io
 import re
 import types
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -76,7 +77,13 @@ def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
 def _cell(value: Any) -> str:
     text = str(value)
     number = ' class="number"' if re.fullmatch(r"[+-]?\d[\d.,]*%?( \[.*\])?", text) else ""
-    return f"<td{number}>{escape(text)}</td>"
+    return f"<td{number}{direction(text)}>{escape(text)}</td>"
+
+
+def direction(text: str) -> str:
+    """The attribute of an element that holds `text`, if its first letter is of a script from right to left."""
+    first = next((kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")), "L")
+    return "" if first == "L" else ' dir="rtl"'
 
 
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -84,7 +84,7 @@ def test_options_reach_the_reader_or_are_refused():
 
 
 def test_speakers_on_two_sides():
-    with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: s; .*--allow_speaker_overlap"):
+    with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: s; .*set allow_speaker_overlap"):
         collect([one("torn")])
     collection = collect([one("torn")], allow_speaker_overlap=True)
     assert collection.notes == ["speakers in both train and test, as allowed: s"]

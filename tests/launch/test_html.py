@@ -114,3 +114,9 @@ def test_rows_as_csv_have_every_column():
     assert "\r" not in text and text.startswith("a,b,c\n")
     read = list(csv.DictReader(io.StringIO(text)))
     assert read == [{"a": "1", "b": NASTY, "c": ""}, {"a": "two\nlines", "b": "", "c": "0.1"}]
+
+
+def test_text_from_right_to_left_is_marked_so():
+    found = report.table([{"said": "سلام دنیا", "heard": "hello سلام", "share": "3"}], "words")
+    assert '<td dir="rtl">سلام دنیا</td><td>hello سلام</td><td class="number">3</td>' in found
+    assert report.direction("12 שלום") == ' dir="rtl"' and report.direction("12") == ""

@@ -236,7 +236,7 @@ def test_bad_commands(launch, tmp_path):
         (*corpus, "--splits=train,eval"): "--splits=train,eval: give some of train,dev,test",
         (*corpus, "--shard=2/2"): "the parts of n = 4 are 0/4",
         (*corpus, "--shard=half"): "--shard=half: give i/n",
-        (*corpus, "--include_dev"): "manifest does not take include_dev",
+        (*corpus, "--include_dev"): "manifest does not take --include_dev",
         (*corpus, "--config=none.toml"): "none.toml: no such configuration",
     }
     for arguments, message in cases.items():
