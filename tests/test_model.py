@@ -11,7 +11,7 @@ from w2l_jax.model import ModelConfig
 SMALL = ModelConfig(width=12, top_width=16)
 PARAMS = jax.device_get(model.init(jax.random.key(1), SMALL, outputs=7, mels=10))
 
-APPLY = jax.jit(model.apply, static_argnums=3, static_argnames=("first", "last", "precision"))
+APPLY = jax.jit(model.apply, static_argnums=3, static_argnames=("first", "last", "precision", "unfold"))
 
 
 def run(features_BxTxM, frames_B, **options):
@@ -51,10 +51,11 @@ def test_receptive_field_is_194_frames_and_real():
 
 
 @given(
-    st.lists(st.integers(1, 90), min_size=1, max_size=3), st.integers(0, 40), st.integers(0, 2**31 - 1), st.booleans()
-)
+    st.lists(st.integers(1, 90), min_size=1, max_size=3), st.integers(0, 40), st.integers(0, 2**31 - 1), st.booleans(),
+    st.booleans(),
+)  # fmt: skip
 @settings(max_examples=20, deadline=None)
-def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate):
+def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate, unfold):
     """The bound on padding, on log-probabilities: 1e-5 · max(1, max|logit|) at highest precision."""
     rng = np.random.default_rng(seed)
     utterances = [rng.standard_normal((n, 10)).astype(np.float32) * 3 for n in lengths]
@@ -64,9 +65,9 @@ def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate)
     batch = np.full((len(utterances), size, 10), 7.5, np.float32)  # padding is not even zero
     for row, item in enumerate(utterances):
         batch[row, : len(item)] = item
-    together = run(batch, [len(u) for u in utterances], precision="highest")
+    together = run(batch, [len(u) for u in utterances], precision="highest", unfold=unfold)
     for row, item in enumerate(utterances):
-        alone = run(item[None], [len(item)], precision="highest")[0]
+        alone = run(item[None], [len(item)], precision="highest", unfold=unfold)[0]
         bound = 1e-5 * max(1, abs(alone).max())
         padded = together[row, : len(alone)]
         assert abs(jax.nn.log_softmax(alone) - jax.nn.log_softmax(padded)).max() <= bound
@@ -82,6 +83,24 @@ def test_a_range_of_layers_continues_another(frames, k):
     part = run(run(x, lengths, last=k), lengths, first=k + 1)
     assert whole.shape == (2, 40, 7)
     np.testing.assert_allclose(whole, part, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layer_9_unfolded_is_the_convolution_and_so_are_its_gradients(dtype):
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 90, 10), (3, 45, 7)))
+    frames = jnp.array([90, 61, 2])
+
+    def score(params, x, unfold):
+        logits = model.apply(params, x, frames, SMALL, unfold=unfold, precision="highest", dtype=jnp.dtype(dtype))
+        return (logits * weight).sum(), logits
+
+    (_, plain), expected = jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(PARAMS, x, False)
+    (_, unfolded), found = jax.value_and_grad(score, argnums=(0, 1), has_aux=True)(PARAMS, x, True)
+    close = 1e-5 if dtype == "float32" else 2e-2
+    for a, b in zip(jax.tree.leaves((unfolded, found)), jax.tree.leaves((plain, expected)), strict=True):
+        assert abs(a - b).max() <= close * max(1, abs(b).max())
+    assert abs(expected[0]["layer_09"]["kernel"]).max() > 0.1
 
 
 def test_output_frames():

@@ -116,6 +116,7 @@ class _Wav2Letter(nn.Module):
     config: ModelConfig
     dtype: Any = jnp.float32
     precision: Any = None
+    unfold: bool = False
 
     @nn.compact
     def __call__(self, x_BxTxC, frames_B, first: int = 1, last: int = LAYERS, deterministic: bool = True):
@@ -133,7 +134,7 @@ class _Wav2Letter(nn.Module):
                 padding="SAME",
                 dtype=self.dtype,
                 precision=self.precision,
-                conv_general_dilated=_convolve,
+                conv_general_dilated=_unfolded if self.unfold and number == WIDE else _convolve,
                 kernel_init=kernel_init,
                 name=layer.name,
             )(x_BxTxC)
@@ -151,6 +152,14 @@ def _convolve(x_BxTxC, kernel_KxCxD, strides, padding, *, precision, **_):
     if len(kernel_KxCxD) == 1:
         return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
     return _convolution(x_BxTxC, kernel_KxCxD, strides[0], precision)
+
+
+def _unfolded(x_BxTxC, kernel_KxCxD, strides, padding, *, precision, **_):
+    size, frames = len(kernel_KxCxD), x_BxTxC.shape[1]
+    left = (size - 1) // 2
+    x_BxTxC = jnp.pad(x_BxTxC, ((0, 0), (left, size - 1 - left), (0, 0)))
+    windows_BxTxKC = jnp.concatenate([x_BxTxC[:, i : i + frames] for i in range(size)], axis=-1)
+    return jnp.matmul(windows_BxTxKC, kernel_KxCxD.reshape(-1, kernel_KxCxD.shape[-1]), precision=precision)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -221,19 +230,21 @@ def apply(
     dtype: Any = jnp.float32,
     precision: Any = None,
     dropout_rng: jax.Array | None = None,
+    unfold: bool = False,
 ) -> jax.Array:
     """Logits [B, S, V] in float32, S = ceil(T / 2); or, for a part of the layers, their activations.
 
     Layers `first` … `last` (from 1, inclusive) run; with `first` > 1 the input is what layer `first` − 1 gave,
     [B, S, C], and `frames_B` still counts *input* frames T. What lies beyond an utterance's end is masked after
     every layer, so padding and batch-mates never change an answer; logits there are 0. Compute runs in `dtype`.
-    `dropout_rng` switches the configured dropout on.
+    `dropout_rng` switches the configured dropout on. With `unfold` layer 9 is one matrix product of its windows of 32
+    frames, written out side by side.
     """
     if not 1 <= first <= last <= LAYERS:
         raise ValueError(f"layers {first}…{last} are not a range within 1…{LAYERS}")
     width = params[layer_name(LAYERS)]["kernel"].shape[-1] if last == LAYERS else 1
     mels = params[layer_name(1)]["kernel"].shape[1] if first == 1 else 1
-    module = _Wav2Letter(layers(config, width, mels), config, dtype, precision)
+    module = _Wav2Letter(layers(config, width, mels), config, dtype, precision, unfold)
     frames_B = frames_B if first == 1 else output_frames(frames_B)
     used = {layer_name(i): params[layer_name(i)] for i in range(first, last + 1)}
     out = module.apply(

@@ -30,6 +30,7 @@ class Variant(NamedTuple):
     frozen: int
     dtype: str
     remat: bool
+    unfold: bool = False
 
     @property
     def cells(self) -> tuple[Any, ...]:
@@ -56,6 +57,7 @@ def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
         frozen=frozenset(range(1, variant.frozen + 1)),
         dtype=jnp.dtype(variant.dtype),
         remat=variant.remat,
+        unfold=variant.unfold,
     )
 
 

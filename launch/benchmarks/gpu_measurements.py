@@ -59,8 +59,9 @@ class Bench:
     def variants(self) -> list[Variant]:
         """The updates to measure."""
         if self.options.small:
-            return [_ALL, Variant(8, "float32", False)]
-        return [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
+            return [_ALL, Variant(8, "float32", False, unfold=True)]
+        plain = [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
+        return [*plain, *(Variant(k, "bfloat16", False, unfold=True) for k in (0, 8))]
 
     def left(self) -> float:
         """Seconds."""
@@ -143,7 +144,7 @@ def updates(bench: Bench) -> None:
     for name in bench_loop.SETTINGS:
         count = 10 if bench.options.small else 200
         bench.jobs[name] = bench_loop.training_job(manifest, bench.options, name, count, "bfloat16")
-    works = {f"k = {v.frozen}, {v.dtype}": lambda v=v: bench_memory.compiled(bench.options, v) for v in bench.variants}
+    works = {_name(v): lambda v=v: bench_memory.compiled(bench.options, v) for v in bench.variants}
     for name, job in bench.jobs.items():
         works[f"training, {name}"] = lambda job=job: update_of(job).compiled(job.state, feed.shapes(job)[0])
     names = dict(zip(works, bench.variants, strict=False))
@@ -168,7 +169,12 @@ def updates(bench: Bench) -> None:
             share = cost.flops / seconds / bench.products[variant.dtype]
             row = {"ms": 1e3 * seconds, "TFLOP/s": 1e-12 * cost.flops / seconds, "of the product's": f"{share:.0%}"}
             row |= {"temporary MiB": cost.temporary_bytes / MIB, "seconds to compile": took[name]}
-            bench.say("an update", k=variant.frozen, dtype=variant.dtype, **row)
+            layer_9 = {"layer 9": "unfolded" if variant.unfold else "convolution"}
+            bench.say("an update", k=variant.frozen, dtype=variant.dtype, **layer_9, **row)
+
+
+def _name(variant: Variant) -> str:
+    return f"k = {variant.frozen}, {variant.dtype}" + (", layer 9 unfolded" if variant.unfold else "")
 
 
 def _clocked(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -195,7 +201,7 @@ def pytorch(bench: Bench) -> None:
     config = ModelConfig(bench.options.width, bench.options.top_width)
     params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))
     batch = jax.device_get(bench_step.random_batch(bench.options))
-    for variant in bench.variants:
+    for variant in (variant for variant in bench.variants if not variant.unfold or bench.options.small):
         step = peers.torch_step(params, config, variant.frozen, batch, bfloat16=variant.dtype == "bfloat16")
         seconds = bench.seconds(step, peers.wait)
         bench.say("an update in PyTorch", k=variant.frozen, dtype=variant.dtype, ms=1e3 * seconds)
@@ -280,5 +286,5 @@ def compilation(bench: Bench) -> None:
         lowered = step.lower(bench_step.fresh_state(bench.options, variant), batch)
         executable, took = _clocked(lambda lowered=lowered: lowered.compile({"xla_gpu_autotune_level": 0}))
         seconds = bench.seconds(_update(bench, variant, executable, batch))
-        what = f"k = {variant.frozen}, {variant.dtype}, first algorithm"
+        what = f"{_name(variant)}, first algorithm"
         bench.say("compilation, alone", what=what, **{"seconds to compile": took, "ms an update": 1e3 * seconds})

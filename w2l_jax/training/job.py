@@ -113,6 +113,7 @@ def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | No
         seed=options.seed,
         max_microbatch_frames=options.memory.max_microbatch_frames,
         remat=options.memory.remat,
+        unfold=options.memory.unfold,
         average_decay=options.optimizer.average_decay,
         augment=options.augment,
         mesh=mesh,

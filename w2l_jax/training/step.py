@@ -46,6 +46,7 @@ class StepConfig:
     seed: int = 0
     max_microbatch_frames: int = 0
     remat: bool = False
+    unfold: bool = False
     average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
     mesh: Mesh | None = None
@@ -128,7 +129,7 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
     """
 
     def run(x, frames_B, first, last):
-        common = {"dtype": config.dtype, "dropout_rng": dropout_rng}
+        common = {"dtype": config.dtype, "dropout_rng": dropout_rng, "unfold": config.unfold}
         return model.apply(params, x, frames_B, config.model, first=first, last=last, **common)
 
     k = freezing.frozen_prefix(config.frozen)
