@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import adopt_lm as adopt
 import cli
 from terminal import terminal
 from w2l_jax import alphabet, lm
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
-from w2l_jax.lm import adopt, card
+from w2l_jax.lm import card
 from w2l_jax.lm import sentences as text
 from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
 

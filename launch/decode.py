@@ -9,13 +9,14 @@ import cli
 import decode_data
 import demo_corpus
 import latest
+import results
 import w2l_jax
 from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
-from w2l_jax.decoding import results, settings
+from w2l_jax.decoding import settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically

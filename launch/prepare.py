@@ -16,10 +16,11 @@ import rich.progress
 import tyro
 
 import cli
-from preparing import preview
-from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance, catalog
-from w2l_jax.dataset import filters, pieces, store, summary
-from w2l_jax.dataset.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from deliveries import catalog
+from preparing import pieces, preview, summary
+from preparing.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance
+from w2l_jax.dataset import filters, store
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
 from w2l_jax.dataset.shards import Row, skipped_row
 from w2l_jax.errors import UserError

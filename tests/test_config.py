@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prepare
+from preparing.collect import CorpusSource
 from reproduction.grid import Scale
 from tests.conftest import ROOT
 from w2l_jax import config
-from w2l_jax.dataset.collect import CorpusSource
 from w2l_jax.errors import UserError
 from w2l_jax.training.options import DataOptions, TrainOptions
 from w2l_jax.training.resolve import complete

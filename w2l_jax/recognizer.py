@@ -13,8 +13,7 @@ from w2l_jax import audio, features, inference, losses, model
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.align import OUTPUT_SECONDS
-from w2l_jax.decoding.recordings import Search, Segment
-from w2l_jax.decoding.results import Word
+from w2l_jax.decoding.recordings import Search, Segment, Word
 from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from results import RATES, percent
 from w2l_jax import metrics
-from w2l_jax.decoding.results import RATES, percent
 from w2l_jax.errors import UserError
 from w2l_jax.metrics import Errors
 from w2l_jax.run import Run

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from results import Result
 from tuning import Trial
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.confidence import Bin
-from w2l_jax.decoding.results import Result, Word
+from w2l_jax.decoding.recordings import Word
 from w2l_jax.features import FRAME_SECONDS
 
 _COLOURS = 24  # few, so that pictures are small

@@ -7,14 +7,15 @@ from html import escape
 
 import numpy as np
 
+import results
 from pages import decoding_figures as figures
 from pages import html as report
+from results import Result
 from w2l_jax import audio, inference, metrics
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset.store import Dataset
-from w2l_jax.decoding import confidence, results
-from w2l_jax.decoding.results import Result
+from w2l_jax.decoding import confidence
 from w2l_jax.model import ModelConfig, Params
 
 _FREQUENT = 20

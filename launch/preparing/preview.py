@@ -4,9 +4,9 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
+from preparing.collect import Collection
 from w2l_jax.corpora import Utterance
 from w2l_jax.dataset import filters
-from w2l_jax.dataset.collect import Collection
 from w2l_jax.dataset.identity import PrepareConfig
 from w2l_jax.text import clean
 

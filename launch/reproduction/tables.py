@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import results
 from pages.comparison import Decoded
 from reproduction import evidence
 from reproduction.claims import Finding
 from reproduction.grid import SCRATCH, Language, Variant
 from reproduction.study import Study
 from w2l_jax import metrics
-from w2l_jax.decoding import results
 
 Row = dict[str, Any]
 

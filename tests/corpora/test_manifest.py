@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2l_jax.corpora import Reading, Utterance, catalog, manifest
+from deliveries import catalog
+from w2l_jax.corpora import Reading, Utterance, manifest
 from w2l_jax.errors import UserError
 
 LINE = {"audio_filepath": "sub/a.wav", "text": "Hallo, Welt!"}

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from preparing.collect import CorpusSource, collect
 from tests.conftest import ROOT
 from w2l_jax.corpora import manifest
-from w2l_jax.dataset.collect import CorpusSource, collect
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 
 MANIFEST = ROOT.parent / "shared" / "speech" / "de_dev.jsonl"

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from w2l_jax.decoding import formats
 from w2l_jax.decoding.beam import Transcript
-from w2l_jax.decoding.recordings import Segment
-from w2l_jax.decoding.results import Word
+from w2l_jax.decoding.recordings import Segment, Word
 
 
 def segment(*words, scores=None):

@@ -14,7 +14,7 @@ from w2l_jax import losses, model
 from w2l_jax.alphabet import BLANK, Alphabet
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.pool import DecoderPool
-from w2l_jax.decoding.results import Word
+from w2l_jax.decoding.recordings import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run

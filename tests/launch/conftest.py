@@ -1,5 +1,5 @@
 """The language models of the decoding tests."""
 
-from tests.decoding.conftest import kenlm_tools, toy_lm
+from tests.decoding.conftest import hand_lm, kenlm_tools, repository_without_kenlm, toy_lm
 
-__all__ = ["kenlm_tools", "toy_lm"]
+__all__ = ["hand_lm", "kenlm_tools", "repository_without_kenlm", "toy_lm"]

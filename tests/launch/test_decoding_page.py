@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import soundfile
 
+import results
 from pages import decoding_figures as figures
 from pages import decoding_page as page
 from pages.decoding_page import Example
+from results import Result
 from tests.decoding.conftest import logits_for
 from tests.launch.test_html import Reader, external
 from w2l_jax import metrics
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import Utterance
-from w2l_jax.decoding import results
 from w2l_jax.decoding.beam import Transcript
-from w2l_jax.decoding.results import Result, Word
+from w2l_jax.decoding.recordings import Word
 
 ALPHABET = Alphabet("abcd <&\"'")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from deliveries import catalog
 from tests.conftest import ROOT
-from w2l_jax.corpora import catalog
 from w2l_jax.dataset.store import open_dataset
 
 SPEAKERS = 12
@@ -152,7 +152,7 @@ def test_dry_run_reads_no_audio(launch, tmp_path):
 def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
     """docs/CORPORA.md, "Your own corpus": its module and its line of the catalog, as they stand there."""
     module, line = re.findall("```python\n(.*?)```", (ROOT / "docs" / "CORPORA.md").read_text("utf-8"), re.DOTALL)
-    mine = types.ModuleType("w2l_jax.corpora.mine")
+    mine = types.ModuleType("deliveries.mine")
     exec(module, vars(mine))
     monkeypatch.setitem(sys.modules, mine.__name__, mine)
     for name, corpus in eval(f"{{{line}}}", vars(catalog)).items():

@@ -7,8 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from w2l_jax.decoding.recordings import Segment
-from w2l_jax.decoding.results import Word
+from w2l_jax.decoding.recordings import Segment, Word
 from w2l_jax.text import characters, joined, unspaced
 
 _LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it

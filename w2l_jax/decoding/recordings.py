@@ -20,7 +20,6 @@ from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.results import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import Params
 from w2l_jax.text import clean, joined
@@ -33,6 +32,18 @@ ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph",
 
 _PAUSE = 0.5  # seconds around a cut in which nothing should be said
 _MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
+
+
+class Word(NamedTuple):
+    """A word of the best transcript: seconds from the start of the recording, and how sure it is, 0 to 1."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None = None
+    """Calibrated; None without a beam search."""
+    posterior: float | None = None
+    """As it was before calibration; None where nobody asks."""
 
 
 @dataclasses.dataclass(frozen=True)

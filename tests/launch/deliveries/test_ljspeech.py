@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from tests.corpora.deliveries import damages, listed, read_damaged, record, write
-from w2l_jax.corpora import Utterance, catalog, ljspeech
+from deliveries import catalog, ljspeech
+from tests.launch.deliveries.deliveries import damages, listed, read_damaged, record, write
+from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
 METADATA = (

@@ -6,9 +6,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.bas.deliveries import TONE, audio, file, mutations
+from deliveries import catalog, tuda
+from tests.launch.deliveries.bas.deliveries import TONE, audio, file, mutations
 from w2l_jax.audio import AudioError, load
-from w2l_jax.corpora import Utterance, catalog, tuda
+from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
 STAMP = "2014-03-17-13-03-33"

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.deliveries import damages, listed, read_damaged, record, write
-from w2l_jax.corpora import Utterance, catalog, commonvoice
+from deliveries import catalog, commonvoice
+from tests.launch.deliveries.deliveries import damages, listed, read_damaged, record, write
+from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
 COLUMNS = (

@@ -2,8 +2,8 @@
 
 import json
 
-from w2l_jax.corpora.bas.annotation import Annotation
-from w2l_jax.corpora.bas.partitur import FIELDS, Item
+from deliveries.bas.annotation import Annotation
+from deliveries.bas.partitur import FIELDS, Item
 
 
 def write_item(item: Item) -> str:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.corpora.bas.writers import write_item, write_partitur
-from w2l_jax.corpora.bas import partitur
-from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Transcript, Word, transcript
-from w2l_jax.corpora.bas.partitur import Item
+from deliveries.bas import partitur
+from deliveries.bas.annotation import Annotation, AnnotationError, Transcript, Word, transcript
+from deliveries.bas.partitur import Item
+from tests.launch.deliveries.bas.writers import write_item, write_partitur
 
 # Tabs in one tier, blanks in another, and both in one line, as in real deliveries.
 PAR = """LHD: Partitur 1.3

@@ -6,10 +6,10 @@ import subprocess
 import kenlm
 import pytest
 
+from adopt_lm import adopt
 from tests.decoding.conftest import ARPA
 from w2l_jax.alphabet import preset
 from w2l_jax.errors import UserError
-from w2l_jax.lm.adopt import adopt
 from w2l_jax.lm.kenlm_tools import StructureConfig
 from w2l_jax.lm.language_model import LanguageModel
 

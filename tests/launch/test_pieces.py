@@ -7,9 +7,9 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preparing.pieces import annotated_seconds, recorded_seconds, split_long
 from w2l_jax import audio, features
 from w2l_jax.corpora import Utterance
-from w2l_jax.dataset.pieces import annotated_seconds, recorded_seconds, split_long
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 
 # Tones in silence, at known samples of 16 kHz: pauses of 0.2, 0.6, 0.1 and 3 s, silence at either end.

@@ -3,11 +3,11 @@ import json
 import pytest
 from hypothesis import given
 
-from tests.corpora.bas.deliveries import annot
-from tests.corpora.bas.test_partitur import annotations
-from tests.corpora.bas.writers import write_emu
-from w2l_jax.corpora.bas import emu
-from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Word, transcript
+from deliveries.bas import emu
+from deliveries.bas.annotation import Annotation, AnnotationError, Word, transcript
+from tests.launch.deliveries.bas.deliveries import annot
+from tests.launch.deliveries.bas.test_partitur import annotations
+from tests.launch.deliveries.bas.writers import write_emu
 
 
 def item(number, start=None, duration=None, **labels):

@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import results
+from results import Result
 from tests.decoding.conftest import logits_for
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding import results, settings
+from w2l_jax.decoding import settings
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import confidences
 from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.pool import DecoderPool
-from w2l_jax.decoding.results import Result
 from w2l_jax.errors import UserError
 from w2l_jax.inference import Prediction
 from w2l_jax.run import Run

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from w2l_jax.decoding.align import WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
+from w2l_jax.decoding.recordings import Word
 from w2l_jax.inference import Prediction
 from w2l_jax.metrics import Errors
 
@@ -27,18 +28,6 @@ TABLE3 = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM"}
 """What the paper's Table 3 calls them."""
 RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
 """The rates in `metrics.Rates`: means over utterances, as in the paper, and of the corpus as a whole."""
-
-
-class Word(NamedTuple):
-    """A word of the best transcript: seconds from the start of the recording, and how sure it is, 0 to 1."""
-
-    word: str
-    start: float
-    end: float
-    confidence: float | None = None
-    """Calibrated; None without a beam search."""
-    posterior: float | None = None
-    """As it was before calibration; None where nobody asks."""
 
 
 @dataclasses.dataclass(frozen=True)

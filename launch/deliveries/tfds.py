@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from w2l_jax.corpora import Reading, librispeech
+from deliveries import librispeech
+from w2l_jax.corpora import Reading
 from w2l_jax.corpora.archives import make_once
 from w2l_jax.errors import UserError
 

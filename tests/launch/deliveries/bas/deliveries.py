@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 from hypothesis import strategies as st
 
-from tests.corpora.bas.writers import write_partitur
-from w2l_jax.corpora.bas.annotation import Annotation, Word
+from deliveries.bas.annotation import Annotation, Word
+from tests.launch.deliveries.bas.writers import write_partitur
 
 TONE = (0.3 * np.sin(np.arange(4000) / 5)).astype(np.float32)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from preparing import summary
 from w2l_jax.corpora import Utterance
-from w2l_jax.dataset import summary
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
 
 DROP = PrepareConfig(unknown_characters="drop_utterance", max_seconds=15.0)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from w2l_jax.corpora import Reading, Skipped, Utterance, catalog
-from w2l_jax.dataset.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from deliveries import catalog
+from preparing.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from w2l_jax.corpora import Reading, Skipped, Utterance
 from w2l_jax.dataset.splits import assign
 from w2l_jax.errors import UserError
 
@@ -34,9 +35,9 @@ def corpora(monkeypatch):
         torn=lambda source: Reading((spoken("a", "s", "train"), spoken("b", "s", "test"))),
         long=lambda source: Reading((spoken("l", "s", words=(("a", 0.0, 3.0), ("b", 4.0, 7.0))), spoken("m", "t"))),
     )
-    monkeypatch.setitem(sys.modules, "w2l_jax.corpora.fake", module)
+    monkeypatch.setitem(sys.modules, "deliveries.fake", module)
     for name in vars(module):
-        monkeypatch.setitem(catalog.CORPORA, name, catalog.Corpus(f"fake:{name}", "german", ""))
+        monkeypatch.setitem(catalog.CORPORA, name, catalog.Corpus(f"deliveries.fake:{name}", "german", ""))
 
 
 def one(name, **options):

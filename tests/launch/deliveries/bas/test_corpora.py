@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.bas.deliveries import TONE, annot, audio, file, mutations, par
-from tests.corpora.bas.writers import write_partitur
+from deliveries import catalog
+from deliveries.bas.annotation import Annotation, Word
+from tests.launch.deliveries.bas.deliveries import TONE, annot, audio, file, mutations, par
+from tests.launch.deliveries.bas.writers import write_partitur
 from w2l_jax.audio import load
-from w2l_jax.corpora import Skipped, Utterance, catalog
-from w2l_jax.corpora.bas.annotation import Annotation, Word
+from w2l_jax.corpora import Skipped, Utterance
 from w2l_jax.errors import UserError
 
 NAMES = ["alc", "hempel", "pd1", "pd2", "rvg-j", "sc10", "vm1", "vm2", "ziptel"]

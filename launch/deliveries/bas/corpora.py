@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from deliveries.bas import delivery, emu, partitur
+from deliveries.bas.annotation import Annotation, AnnotationError, Transcript, transcript
 from w2l_jax.corpora import Reading, Skipped, Utterance
-from w2l_jax.corpora.bas import delivery, emu, partitur
-from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Transcript, transcript
 
 _AUDIO = (".wav", ".flac", ".nis")
 _EMU, _PARTITUR = "_annot.json", ".par"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from w2l_jax.corpora.bas.markers import clean
+from deliveries.bas.markers import clean
 from w2l_jax.errors import UserError
 
 Span = tuple[int, int]

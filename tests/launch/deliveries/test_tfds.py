@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.corpora.test_librispeech import EXPECTED, NO_AUDIO, TRANSCRIPTS, deliver, essence, pack
-from w2l_jax.corpora import catalog, librispeech
+from deliveries import catalog, librispeech
+from tests.launch.deliveries.test_librispeech import EXPECTED, NO_AUDIO, TRANSCRIPTS, deliver, essence, pack
 from w2l_jax.errors import UserError
 
 

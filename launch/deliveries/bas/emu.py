@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Span, Word, union
-from w2l_jax.corpora.bas.markers import decode
+from deliveries.bas.annotation import Annotation, AnnotationError, Span, Word, union
+from deliveries.bas.markers import decode
 
 _WORDS = ("ORT", "word")
 _SEGMENTS = (("PHO", "phonetic"), ("MAS",), ("MAU",))

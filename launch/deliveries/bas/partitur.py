@@ -4,8 +4,8 @@ import dataclasses
 import re
 from collections.abc import Collection, Iterator
 
-from w2l_jax.corpora.bas.annotation import Annotation, AnnotationError, Span, Word, union
-from w2l_jax.corpora.bas.markers import decode
+from deliveries.bas.annotation import Annotation, AnnotationError, Span, Word, union
+from deliveries.bas.markers import decode
 
 # The five classes of tiers: what stands before the label, which is the rest of the line.
 _CLASSES = {

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from deliveries.bas import delivery
 from w2l_jax.corpora import SPLITS, Reading, Skipped, Utterance
-from w2l_jax.corpora.bas import delivery
 from w2l_jax.errors import UserError
 
 MICROPHONES = ("Yamaha", "Kinect-Beam", "Kinect-RAW", "Realtek", "Samson", "Microsoft-Kinect-Raw")

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpora.deliveries import damage, damages, listed, read_damaged, record, write
-from w2l_jax.corpora import Utterance, catalog, librispeech
+from deliveries import catalog, librispeech
+from tests.launch.deliveries.deliveries import damage, damages, listed, read_damaged, record, write
+from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
 # Subset, speaker, chapter → lines; everything else (see `deliver`) is about the recordings.

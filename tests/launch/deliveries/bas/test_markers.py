@@ -1,6 +1,6 @@
 import pytest
 
-from w2l_jax.corpora.bas.markers import clean, decode, decode_umlauts
+from deliveries.bas.markers import clean, decode, decode_umlauts
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])

@@ -1,0 +1,1 @@
+"""Corpora as they are delivered: a module a layout, which `catalog` knows by name."""
