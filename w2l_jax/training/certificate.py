@@ -179,7 +179,8 @@ class CompiledStep:
         count, started = len(batches), time.perf_counter()
         what = "the update" if count == 1 else f"the update for {count} padded shapes, the longest first"
         report(f"compiling {what}: up to minutes the first time, then it is read from a cache")
-        with ThreadPoolExecutor(min(count, usable_cores()), "compile") as threads:
+        threads = ThreadPoolExecutor(min(count, usable_cores()), "compile")
+        try:
             # Tracing keeps Python to itself, so it is done here, one shape at a time; XLA's work is not Python's.
             running = [threads.submit(self._step.lower(state, batch).compile) for batch in batches]
             for done, (batch, compiling) in enumerate(zip(batches, running, strict=True), start=1):
@@ -188,6 +189,8 @@ class CompiledStep:
                 if count > 1:
                     report(f"compiled {done} of {count} shapes after {seconds:.0f} s: up to {frames} frames")
                 yield self._by_shape[_shape(batch)]
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     def compiled(self, state: TrainState, batch: Batch) -> Any:
         """The executable for the shapes of `batch` (arrays or shapes)."""

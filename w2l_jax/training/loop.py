@@ -111,12 +111,12 @@ class _Trainer:
             if step_of is None or self._unfreezes:
                 step_of = self._begin_phase()
                 self.started = time.perf_counter()
+            if len(self.pending) >= _IN_FLIGHT:  # what is dispatched holds its batch in the device's memory
+                jax.block_until_ready(self.pending[-_IN_FLIGHT][-1])
             self.position.step += 1
             self.state, scalars = self.profiler.run(self.position.step, step_of, self.state, batch)
             frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
             self.pending.append((self.position.step, frames, scalars))
-            if len(self.pending) > _IN_FLIGHT:  # what is dispatched holds its batch in the device's memory
-                jax.block_until_ready(self.pending[-1 - _IN_FLIGHT][-1])
             logs, evaluates, saves = self._due(self.position.step)
             # Several processes must stop at the same step: they ask each other where all come by.
             if not (logs or evaluates or saves or (signals.received and self.devices.alone)):
