@@ -2,9 +2,11 @@
 
 import dataclasses
 import errno
+import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from w2l_jax import config
 from w2l_jax.errors import UserError
 
 T = TypeVar("T")
+_formatwarning = warnings.formatwarning
 
 _NAMES: set[str] = set()  # of all options that this process has parsed
 
@@ -92,6 +95,8 @@ def given(argv: Sequence[str]) -> dict[str, str]:
 
 def run(main: Callable[[], Any]) -> None:
     """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
+    _prepare_streams()
+    warnings.formatwarning = _note
     try:
         main()
     except UserError as error:
@@ -109,9 +114,36 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
+        if "Unable to initialize backend" in str(error):
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            _stop(
+                f"JAX finds no device for JAX_PLATFORMS={platforms}: unset it to use the devices there are, or install "
+                f"JAX for this one, e.g. pip install 'jax[cuda12]'\n({str(error).splitlines()[0]})"
+            )
         if "No space left on device" in str(error):
             _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
         raise
+
+
+def _prepare_streams() -> None:
+    """Opens closed standard streams on nothing, and replaces characters that a terminal cannot show.
+
+    A daemon may have none, and the next file opened would then be standard output.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _note(message: Warning | str, category: type[Warning], *place: object) -> str:
+    """A warning as a line for people; of those meant for programmers with their place in the code."""
+    return f"note: {message}\n" if issubclass(category, UserWarning) else _formatwarning(message, category, *place)
 
 
 def use_compilation_cache() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +46,8 @@ class Options:
     for --align)."""
     out: str = ""
     """Folder for a file per recording, whatever is there replaced (default: standard output)."""
+    truncated: Literal["read", "skip"] = "read"
+    """A file that is cut or damaged: read it up to there, with a note, or skip it as an error."""
     align: str = ""
     """Text file with what one recording says, line by line; JSON gives the times of words as well."""
     hot_words: str = ""
@@ -59,12 +61,15 @@ def main(argv: list[str] | None = None) -> None:
     kind = options.format or ("tsv" if options.align else "txt")
     found = recordings.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
+    if ignored := recordings.skipped(options.files):
+        print(f"skipped, as their endings are not those of recordings: {_listed(ignored)}", file=sys.stderr)
     cli.use_compilation_cache()
     name = latest.choose(options.run)
     if name != options.run:
         print(f"no run here yet: using the included {name} network", file=sys.stderr)
     recognizer = w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
     lines = recordings.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
+    truncated = "error" if options.truncated == "skip" else "read"
     failed = 0
     with _search(recognizer, options) as search, terminal(results=True) as screen:
         for recording in found:
@@ -74,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
                         segments = recordings.align_lines(recognizer.logits(path), lines, recognizer.alphabet)
                     else:
                         bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
-                        segments = recognizer.segments(path, progress=bar, search=search)
+                        segments = recognizer.segments(path, progress=bar, search=search, truncated=truncated)
                     _write(recording, len(found) > 1, kind, segments, options.out)
             except (UserError, PermissionError) as error:
                 screen.report(f"error: {error}")
@@ -90,6 +95,11 @@ def _check(options: Options, kind: str, count: int) -> None:
         raise UserError(f"--align takes one recording, not {count}: each has a transcript of its own")
     if count > 1 and not options.out and kind not in ("txt", "json", "manifest"):
         raise UserError(f"{count} recordings as {kind} need a file each: give --out=<folder>")
+
+
+def _listed(paths: Sequence[Path], most: int = 10) -> str:
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(map(str, paths[:most])) + more + " (name a file itself to transcribe it)"
 
 
 @contextlib.contextmanager

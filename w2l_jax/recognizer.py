@@ -76,7 +76,8 @@ class Recognizer:
         """Recognises a recording of any length, in constant memory.
 
         `rate` (Hz) is that of a waveform or its blocks; a file says its own. `progress(done, total)` is in seconds.
-        Raises AudioError for what cannot be read, a UserError.
+        Raises AudioError for what cannot be read, a UserError; a file that is cut is read to its end, with an
+        AudioWarning.
         """
         return Transcription(tuple(self.segments(recording, rate, progress)))
 
@@ -86,9 +87,13 @@ class Recognizer:
         rate: int = audio.SAMPLE_RATE,
         progress: Progress | None = None,
         search: Search | None = None,
+        truncated: audio.Truncated = "read",
     ) -> Iterator[Segment]:
-        """Yields what `transcribe` collects, at most 35 s at a time; `search` replaces this recogniser's own."""
-        pieces = self._pieces(recording, rate, progress)
+        """Yields what `transcribe` collects, at most 35 s at a time; `search` replaces this recogniser's own.
+
+        `truncated` says what to do about a file that is cut or damaged.
+        """
+        pieces = self._pieces(recording, rate, progress, truncated)
         return recordings.transcribe(pieces, self.alphabet, search or self._search)
 
     def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE) -> np.ndarray:
@@ -135,12 +140,14 @@ class Recognizer:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, safetensors.numpy.save(arrays, metadata))
 
-    def _pieces(self, recording: Audio, rate: int, progress: Progress | None) -> Iterator[np.ndarray]:
+    def _pieces(
+        self, recording: Audio, rate: int, progress: Progress | None, truncated: audio.Truncated = "read"
+    ) -> Iterator[np.ndarray]:
         """Yields the logits [S, V] of a recording, some seconds at a time."""
         total = 0.0
         if isinstance(recording, str | Path):
             total = audio.seconds(recording) if progress else 0.0
-            blocks = audio.blocks(recording)
+            blocks = audio.blocks(recording, truncated=truncated)
         else:
             blocks = audio.resampled(_waveform(recording), rate)
         done = 0.0

@@ -235,6 +235,7 @@ def _checkpointer() -> Any:
 
 
 def _restore(path: Path) -> Any:
+    jax.devices()  # where there are none, that is no fault of the checkpoint
     try:
         with _checkpointer() as checkpointer:
             return jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))

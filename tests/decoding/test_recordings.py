@@ -121,9 +121,21 @@ def test_finding_recordings(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="no recordings in this folder"):
         recordings.find([str(tmp_path / "none")])
-    for twice in (["x/a.wav", "y/a.flac"], ["-", "-"], [str(talks), str(talks / "b.wav")]):
-        assert len(recordings.find(twice)) >= 2
-        with pytest.raises(UserError, match="would both be written to"):
+    assert recordings.skipped([str(talks), "odd.name", "-"]) == [talks / "notes.txt"]
+
+
+def test_outputs_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    for names, outputs in (
+        (["x/a.wav", "y/a.flac", "b.wav"], ["x/a", "y/a", "b"]),
+        (["t/x/a.wav", "t/y/z/a.wav"], ["x/a", "y/z/a"]),
+        (["x/a.wav", "x/a.flac"], ["a.wav", "a.flac"]),
+        (["x/a.wav", "x/a.flac", "a.wav"], ["x/a.wav", "x/a.flac", "a.wav"]),
+    ):
+        found = recordings.find([str(tmp_path / name) for name in names], written=True)
+        assert [str(recording.output) for recording in found] == outputs
+    for twice in (["-", "-"], ["x/a.wav", "y/../x/a.wav"]):
+        assert len(recordings.find(twice)) == 2
+        with pytest.raises(UserError, match="is named twice"):
             recordings.find(twice, written=True)
 
 

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,7 +28,11 @@ from w2l_jax.text import clean, joined
 if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
 
-ENDINGS = (*files.AUDIO, ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64")
+ENDINGS = (
+    *files.AUDIO,
+    *(".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64", ".wave"),
+    *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
+)
 """What is taken for a recording in a folder; a file that is named may have any ending."""
 
 _PAUSE = 0.5  # seconds around a cut in which nothing should be said
@@ -73,7 +78,8 @@ class Recording(NamedTuple):
 def find(names: Sequence[str], written: bool = False) -> list[Recording]:
     """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
 
-    Raises UserError for a folder without recordings, and, where outputs are `written`, for two to one file.
+    Where outputs are `written`, files of one name in several folders are told apart by their paths. Raises UserError
+    for a folder without recordings and, where outputs are `written`, for a file that is named twice.
     """
     found = []
     for name in names:
@@ -83,20 +89,41 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
         elif not folder.is_dir():
             found.append(Recording(name, folder, Path(folder.stem)))
         else:
-            inside = [parent / file for parent, below in files.listing(folder) for file in below]
-            inside = [path for path in inside if path.suffix.lower() in ENDINGS]
+            inside = [path for path in _files(folder) if path.suffix.lower() in ENDINGS]
             if not inside:
                 raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
             found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
-    outputs: dict[Path, Recording] = {}
-    for recording in found if written else ():
-        first = outputs.setdefault(recording.output, recording)
-        if first is not recording:
-            raise UserError(
-                f"{first.name} and {recording.name} would both be written to {recording.output}.*; rename one, or "
-                "write them to different folders"
-            )
-    return found
+    return _told_apart(found) if written else found
+
+
+def skipped(names: Sequence[str]) -> list[Path]:
+    """The files in folders that `find` does not take for recordings, except hidden ones."""
+    inside = [path for name in names if name != "-" and Path(name).is_dir() for path in _files(Path(name))]
+    return [path for path in inside if path.suffix.lower() not in ENDINGS and not path.name.startswith(".")]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [parent / file for parent, below in files.listing(folder) for file in below]
+
+
+def _told_apart(found: Sequence[Recording]) -> list[Recording]:
+    """The recordings with an output each: where two would share one, it is made of their paths, then with endings."""
+    groups: dict[Path, list[Recording]] = {}
+    for recording in found:
+        groups.setdefault(recording.output, []).append(recording)
+    outputs: dict[Recording, Path] = {}
+    for output, sharing in groups.items():
+        paths = [os.path.abspath(recording.path) for recording in sharing]
+        if len(set(paths)) < len(paths):
+            raise UserError(f"{sharing[-1].name} is named twice")
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+        ways = [Path(os.path.relpath(path, common)) for path in paths]
+        stems = [way.with_suffix("") for way in ways]
+        apart = [output] if len(sharing) == 1 else stems if len(set(stems)) == len(stems) else ways
+        outputs |= dict(zip(sharing, apart, strict=True))
+    if len(set(outputs.values())) < len(found):
+        raise UserError("two recordings would be written to one file; rename one of them")
+    return [recording._replace(output=outputs[recording]) for recording in found]
 
 
 @contextlib.contextmanager
