@@ -114,15 +114,24 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
-        if "Unable to initialize backend" in str(error):
-            platforms = os.environ.get("JAX_PLATFORMS", "")
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if platforms and "jax" in sys.modules and not _has_device():  # whatever it was that failed for want of one
             _stop(
                 f"JAX finds no device for JAX_PLATFORMS={platforms}: unset it to use the devices there are, or install "
-                f"JAX for this one, e.g. pip install 'jax[cuda12]'\n({str(error).splitlines()[0]})"
+                "JAX for this one, e.g. pip install 'jax[cuda12]'"
             )
         if "No space left on device" in str(error):
             _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
         raise
+
+
+def _has_device() -> bool:
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except Exception:  # RuntimeError at first, then AssertionError
+        return False
 
 
 def _prepare_streams() -> None:
