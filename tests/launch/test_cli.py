@@ -1,5 +1,10 @@
 """Options and messages of the scripts."""
 
+import os
+import shlex
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -78,3 +83,41 @@ def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypa
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / "w2l_jax" / "xla")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def script(tmp_path, body: str, shell: str = "", **env: str) -> subprocess.CompletedProcess:
+    """Runs a script of one `main` as the scripts of launch/ run, its command line ending with `shell`."""
+    path = tmp_path / "job.py"
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    path.write_text(f"import sys, warnings\nimport cli\ndef main():\n{lines}cli.run(main)\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/launch", **env}
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(path))} {shell}"
+    return subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+
+
+def test_closed_standard_streams(tmp_path):
+    """As of a daemon: the job runs, and what it opens is none of the three."""
+    body = "print('out', file=sys.stderr)\nprint('out')\nassert sys.stdin.read() == ''\nfile = open('a.txt', 'w')\n"
+    done = script(tmp_path, body + "file.write(str(file.fileno()))", "<&- >&- 2>&-")
+    assert done.returncode == 0
+    assert int((tmp_path / "a.txt").read_text()) > 2
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_cannot_show_a_character(tmp_path, encoding):
+    body = "print('gr\u00fc\u00df \u03b1…')\nraise cli.UserError('5 °C … \u03b1')"
+    done = script(tmp_path, body, PYTHONIOENCODING=encoding)
+    assert done.returncode == 1
+    assert done.stdout.decode(encoding) == {"latin-1": "gr\u00fc\u00df ??\n", "ascii": "gr?? ??\n"}[encoding]
+    assert done.stderr.decode(encoding) == {"latin-1": "error: 5 °C ? ?\n", "ascii": "error: 5 ?C ? ?\n"}[encoding]
+
+
+def test_no_device_for_jax_platforms(tmp_path):
+    done = script(tmp_path, "import jax\njax.numpy.zeros(3)", JAX_PLATFORMS="cuda")
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"error: JAX finds no device for JAX_PLATFORMS=cuda: unset it")
+
+
+def test_warnings_are_notes(tmp_path):
+    done = script(tmp_path, "warnings.warn('a.wav: cut')")
+    assert done.stderr == b"note: a.wav: cut\n"

@@ -22,6 +22,7 @@ import soundfile
 import cli
 import terminal
 from tests.conftest import ROOT, launch
+from w2l_jax.audio import AudioWarning
 from w2l_jax.run import Run
 
 SMALL = [
@@ -184,7 +185,9 @@ def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
     (folder / "text.wav").write_text("no audio")
     (folder / "empty.mp3").touch()
     (folder / "below" / "b.wav").write_bytes(good.read_bytes())
-    code, out, errors = transcribe(folder, tmp_path / "absent.wav")
+    (folder / "notes.txt").write_text("no recording")
+    code, out, errors = transcribe(folder, tmp_path / "absent.wav", "--truncated=skip")
+    assert f"skipped, as their endings are not those of recordings: {folder}/notes.txt (name a file" in errors
     assert code == 1 and "6 of 8 recordings could not be transcribed" in errors
     heard = dict(line.split(": ") for line in out.splitlines())
     assert list(heard) == [str(folder / "a.flac"), str(folder / "below" / "b.wav")]
@@ -195,12 +198,20 @@ def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
     }.items():  # fmt: skip
         assert any(name in line and reason in line for line in errors.splitlines()), name
     # Files instead: of the good ones, below --out as they lie in the folder.
-    code, out, _ = transcribe(folder, f"--out={tmp_path}/out", "--format=json")
+    code, out, _ = transcribe(folder, f"--out={tmp_path}/out", "--format=json", "--truncated=skip")
     assert code == 1 and out == ""
     written = sorted((tmp_path / "out").rglob("*.*"))
     assert written == [tmp_path / "out" / "a.json", tmp_path / "out" / "below" / "b.json"]
     found = [json.loads(path.read_text()) for path in written]
     assert [record["recording"] for record in found] == list(heard) and found[0]["text"] in heard.values()
+
+
+def test_transcribe_reads_a_cut_file_to_its_end_and_says_so(tones, tmp_path, transcribe):
+    (good,), _ = spoken(tones, "dev", 1)
+    (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-2000])
+    with pytest.warns(AudioWarning, match=r"cut\.wav: truncated, .*; read up to \d+\.\d s$"):
+        code, out, _ = transcribe(tmp_path / "cut.wav")
+    assert code == 0 and out.strip()
 
 
 def test_transcribe_says_what_it_cannot_do(tones, tmp_path, transcribe):
