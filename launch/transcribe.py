@@ -24,7 +24,7 @@ DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono
 
 The text goes to standard output, or with --out into a file for each recording. The run's own language model is used
 where it has one (decode.py makes it). A file that cannot be read is reported, and the others go on. `-` reads
-standard input:  ffmpeg -i talk.m4a -f wav - | python launch/transcribe.py -
+standard input:  espeak-ng --stdout hello | python launch/transcribe.py -
 
 --align=transcript.txt takes the words from there, and says when each of its lines and words was said.
 """
