@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
 
 Report = Callable[[str], None]
 SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode", "gpu")
@@ -34,10 +35,7 @@ class BenchmarkOptions:
     """Length of each utterance."""
     labels: int = 150
     """Labels each transcript is padded to."""
-    width: int = 250
-    """Channels of layers 1 to 8."""
-    top_width: int = 2000
-    """Channels of layers 9 and 10."""
+    model: ModelConfig = ModelConfig()
     plain: bool = False
     """Of `memory` and `step` only float32 without `remat`, as in the paper."""
     run: str = ""

@@ -38,7 +38,7 @@ def run(options: BenchmarkOptions, report: Report) -> list[Table]:
     What is timed begins with files that are not in memory (where the system lets go of them) and ends with the new
     weights.
     """
-    config = ModelConfig(width=options.width, top_width=options.top_width)
+    config = options.model
     with tempfile.TemporaryDirectory(prefix="w2l-cache-") as folder:
         source = _made_up(Path(folder), options)
         params = jax.device_get(model.init(jax.random.key(0), config, source.dataset.alphabet.size))
@@ -63,7 +63,7 @@ def run(options: BenchmarkOptions, report: Report) -> list[Table]:
     )  # fmt: skip
     title = f"Updates of {options.batch_size} × {options.seconds:g} s, end to end: activations computed and cached"
     note = (
-        f"Width {options.width}, top width {options.top_width}, {options.labels} labels, float32 arithmetic, float16 "
+        f"Width {config.width}, top width {config.top_width}, {options.labels} labels, float32 arithmetic, float16 "
         "stores. Reading, padding and copying to the device are in; of each measurement the first batch is waited for."
     )
     return [Table(title, columns, tuple(rows), note)]

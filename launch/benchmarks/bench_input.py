@@ -33,7 +33,7 @@ EVERY_AUGMENTATION = AugmentOptions(speed=0.1, frequency_masks=2, time_masks=2, 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     """Prepares random recordings, then times the host's part and the device's alone, and how long updates wait."""
-    sizes = {"demo": _DEMO, "full": ModelConfig(options.width, options.top_width)}
+    sizes = {"demo": _DEMO, "full": options.model}
     with tempfile.TemporaryDirectory() as folder:
         report(f"input: preparing {_BATCHES * options.batch_size} recordings")
         manifest = write_corpus(Path(folder), options)

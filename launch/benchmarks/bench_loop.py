@@ -12,7 +12,6 @@ from benchmarks import BenchmarkOptions, Report, Table
 from benchmarks.bench_input import EVERY_AUGMENTATION, write_corpus
 from w2l_jax import training
 from w2l_jax.dataset.batches import Batch
-from w2l_jax.model import ModelConfig
 from w2l_jax.training import feed
 from w2l_jax.training.certificate import CompiledStep
 from w2l_jax.training.job import Job
@@ -35,7 +34,8 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
             report(f"loop: {name}, {updates} updates of each")
             rows.append((name, *rates(training_job(manifest, options, name, updates))))
     lengths = f"{options.seconds / 2:g} to {options.seconds:g} s"
-    title = f"The loop: {options.batch_size} utterances of {lengths}, width {options.width} and {options.top_width}"
+    widths = f"width {options.model.width} and {options.model.top_width}"
+    title = f"The loop: {options.batch_size} utterances of {lengths}, {widths}"
     note = "Step alone: one batch again and again, before and after training. Training: from files to lines of the log."
     return [Table(title, COLUMNS, tuple(rows), note)]
 
@@ -51,7 +51,7 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
         log=LogOptions(eval_every=_NEVER, checkpoint_every=_NEVER, every=_EVERY),
         # One padded shape: the step alone has one, too.
         data=DataOptions(train=str(manifest), cache=str(folder / "prepared"), buckets=1),
-        model=ModelConfig(options.width, options.top_width),
+        model=options.model,
         augment=SETTINGS[name],
     )
     return training.create(wanted, lambda line: None)

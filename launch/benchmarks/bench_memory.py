@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from benchmarks import BenchmarkOptions, Report, Table
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket
-from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import Certificate, compile_step
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
@@ -53,7 +52,7 @@ def bucket(options: BenchmarkOptions) -> Bucket:
 def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
     """The settings of the step for a variant."""
     return StepConfig(
-        model=ModelConfig(width=options.width, top_width=options.top_width),
+        model=options.model,
         frozen=frozenset(range(1, variant.frozen + 1)),
         dtype=jnp.dtype(variant.dtype),
         remat=variant.remat,
@@ -84,7 +83,7 @@ def title(options: BenchmarkOptions) -> str:
     """The shapes of the update, for the head of a table."""
     return (
         f"one update of {options.batch_size} utterances of {options.seconds:g} s, {options.labels} labels, "
-        f"width {options.width} and {options.top_width}"
+        f"width {options.model.width} and {options.model.top_width}"
     )
 
 

@@ -174,7 +174,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
     What bounds them is measured in the same turns: a large matrix product in both, whose better rate is the limit.
     """
-    config, frames = ModelConfig(options.width, options.top_width), round(options.seconds / FRAME_SECONDS)
+    config, frames = options.model, round(options.seconds / FRAME_SECONDS)
     batch = random_batch(options.batch_size, frames, options.labels)
     params = model.init(jax.random.key(0), config, _OUTPUTS, _MELS)
     table = model.layers(config, _OUTPUTS, _MELS)

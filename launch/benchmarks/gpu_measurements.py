@@ -32,7 +32,7 @@ from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import make_step
 from w2l_jax.workers import usable_cores
 
-SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "width": 8, "top_width": 12}
+SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "model": ModelConfig(8, 12)}
 _ALL = Variant(0, "bfloat16", False)
 _KERNELS = 15
 _TRACED = 3  # updates
@@ -198,7 +198,7 @@ def pytorch(bench: Bench) -> None:
     if not (peers := _peers()):
         bench.say("left out", part="PyTorch", reason="it is not installed, or has no GPU")
         return
-    config = ModelConfig(bench.options.width, bench.options.top_width)
+    config = bench.options.model
     params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))
     batch = jax.device_get(bench_step.random_batch(bench.options))
     for variant in (variant for variant in bench.variants if not variant.unfold or bench.options.small):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from demo_corpus import DemoConfig
 from w2l_jax.dataset.store import PREPARED
 from w2l_jax.errors import UserError
+from w2l_jax.model import ModelConfig
 
 
 class Variant(NamedTuple):
@@ -130,10 +131,7 @@ class Timing:
     """Length of each."""
     labels: int = 150
     """Labels of each."""
-    width: int = 250
-    """Channels of layers 1 to 8."""
-    top_width: int = 2000
-    """Channels of layers 9 and 10."""
+    model: ModelConfig = ModelConfig()
     repetitions: int = 3
     """Measurements, of which the median counts."""
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import operator
 import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from reproduction.grid import MEASURED, Cell, Language, Scale
+from reproduction.grid import MEASURED, Cell, Language, Scale, Timing
 from w2l_jax import config
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
@@ -107,8 +108,8 @@ def _subjects(scale: Scale) -> Sequence[str]:
 def _measure(scale: Scale, subject: str) -> Task:
     out = measurements(scale, subject)
     # Section 6.3 is about the paper's own network: nothing runs, so that its size is no matter.
-    given = {} if subject == "memory" else dataclasses.asdict(scale.timing)
-    options = [f"--{name}={value}" for name, value in given.items()]
+    names = () if subject == "memory" else config.names(Timing)
+    options = [f"--{name}={operator.attrgetter(name)(scale.timing)}" for name in names]
     command = ("benchmark.py", f"--what={subject}", "--plain", *options, f"--out={out}")
     return Task(f"measure {subject}", lambda: command, out.exists, subject)
 

@@ -4,13 +4,14 @@ import pytest
 
 from benchmarks import BenchmarkOptions
 from benchmarks import bench_cache as cache
+from w2l_jax.model import ModelConfig
 
 
 @pytest.mark.slow
 def test_it_compares_updates_with_and_without(monkeypatch):
     monkeypatch.setattr(cache, "_CACHED", (10,))
     options = BenchmarkOptions(
-        "cache", repetitions=1, batch_size=4, seconds=2.0, labels=20, width=8, top_width=512
+        "cache", repetitions=1, batch_size=4, seconds=2.0, labels=20, model=ModelConfig(8, 512)
     )  # fmt: skip
     said = []
     (table,) = cache.run(options, said.append)

@@ -10,7 +10,7 @@ from benchmarks import SUBJECTS, BenchmarkOptions
 from benchmarks import bench_memory as memory
 from tests.conftest import launch
 
-TINY = {"batch_size": 8, "seconds": 1, "labels": 8, "width": 4, "top_width": 64}
+TINY = {"batch_size": 8, "seconds": 1, "labels": 8, "model.width": 4, "model.top_width": 64}
 
 
 def columns(table):

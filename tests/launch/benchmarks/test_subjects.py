@@ -4,8 +4,9 @@ import pytest
 
 import benchmarks
 from benchmarks import BenchmarkOptions
+from w2l_jax.model import ModelConfig
 
-TINY = {"repetitions": 2, "batch_size": 2, "seconds": 0.5, "labels": 8, "width": 8, "top_width": 12}
+TINY = {"repetitions": 2, "batch_size": 2, "seconds": 0.5, "labels": 8, "model": ModelConfig(8, 12)}
 
 
 @pytest.mark.parametrize("name", ["features", "loop", pytest.param("input", marks=pytest.mark.slow)])

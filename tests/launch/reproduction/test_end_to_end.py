@@ -21,7 +21,7 @@ base_train = "train"
 base_data = "dev"
 train_config = "{here}/network.toml"
 scratch_arguments = ["--model.width=8", "--model.top_width=16", "--model.initializer=he_uniform"]
-timing = {{ batch_size = 2, seconds = 1.0, labels = 8, width = 8, top_width = 16, repetitions = 2 }}
+timing = {{ batch_size = 2, seconds = 1.0, labels = 8, model = {{ width = 8, top_width = 16 }}, repetitions = 2 }}
 
 [[languages]]
 name = "german"
