@@ -244,7 +244,7 @@ def test_two_processes_as_slurm_starts_them(place):
     assert "6 steps are done" in said and "memory of each of 2 devices" in said and other == ""
     assert_same_course(folder / "runs" / "two", folder / "runs" / "one")
     runs = [Run.open(folder / "runs" / name) for name in ("one", "two")]
-    assert runs[1].config()["distributed"] == "" and Run.complete(runs[1].folder)
+    assert runs[1].config()["devices"]["distributed"] == "" and Run.complete(runs[1].folder)
     for a, b in zip(*(jax.tree.leaves(run.restore_params("last")) for run in runs), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)  # six updates of at most 1e-3 each way
     # What two processes began, one goes on with.
