@@ -63,7 +63,8 @@ class Collection:
         """The one language that the utterances say they are in; raises UserError if that is not clear."""
         found = {language_name(code) for code in {utterance.language for utterance in self.utterances}}
         if len(found) != 1 or not all(found):
-            raise UserError(f"the data do not say in which one language they are ({', '.join(found)}); give language=<name>")
+            names = ", ".join(found)
+            raise UserError(f"the data do not say in which one language they are ({names}); give language=<name>")
         return found.pop()
 
 

@@ -30,6 +30,9 @@ def write_manifest(path, texts):
         ("Er war 17. Sie war 1984. Dann", ["Er war 17. Sie war 1984. ", "Dann"]),
         ("ein Wort. ein Wort", ["ein Wort. ein Wort"]),
         ("3.14 und A.B", ["3.14 und A.B"]),
+        ("我来了。你呢？他说：「好。」走", ["我来了。", "你呢？", "他说：「好。」", "走"]),
+        ("سلام. خوبی؟ بله", ["سلام. ", "خوبی؟ ", "بله"]),
+        ("নমস্কার। কেমন", ["নমস্কার। ", "কেমন"]),
         ("", [""]),
     ],
 )
@@ -71,6 +74,13 @@ def test_numbers_are_spelled_out_on_demand(tmp_path):
     assert not text.spells_numbers(True, "de", Alphabet(GERMAN.characters + "0123456789"))
     with pytest.raises(UserError, match="num2words does not know"):
         text.spells_numbers(True, "tlh", GERMAN)
+
+
+def test_a_character_of_chinese_is_a_word(tmp_path):
+    (tmp_path / "a.txt").write_text("花园里的花都开了。我来了!\n", "utf-8")
+    sentences, counts = read(tmp_path / "a.txt", alphabet=Alphabet(" 花园里的都开了我来"), language="zh")
+    assert sentences == ["花 园 里 的 花 都 开 了", "我 来 了"]
+    assert counts.words == 11
 
 
 def test_a_transcript_is_one_sentence_and_held_out_ones_are_left_out(tmp_path):

@@ -20,9 +20,9 @@ from w2l_jax.text import clean, unquoted
 
 _MANIFESTS = manifest.ENDINGS
 
-# A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter;
-# after one or two digits a full stop is an ordinal's (3. Mai).
-_END = re.compile(r"(?:(?<!\W\d)(?<!\W\d\d)\.|[!?…])[\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))")
+# A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter, or one of a
+# script without capitals; after one or two digits a full stop is an ordinal's (3. Mai). It ends at 。 ！ ？ anyway.
+_END = re.compile(r"(?:(?<!\W\d)(?<!\W\d\d)\.|[!?…؟۔।])[\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))|[。！？]+[」』”’]*")
 
 
 @dataclasses.dataclass
@@ -90,10 +90,13 @@ def spells_numbers(numbers: bool, language: str, alphabet: Alphabet) -> bool:
 
 
 def split(line: str) -> Iterator[str]:
-    """Yields the sentences of a paragraph: a full stop, ! or ? ends one where white space and a capital follow."""
+    """Yields the sentences of a paragraph: a full stop, ! or ? ends one where white space and a capital follow.
+
+    Scripts without capitals need no capital, and the full stops of Chinese and Japanese no white space.
+    """
     start = 0
     for end in _END.finditer(line):
-        if end[1].isupper():
+        if end[1] is None or end[1].isupper() or (end[1].isalpha() and end[1].lower() == end[1].upper()):
             yield line[start : end.end()]
             start = end.end()
     yield line[start:]
