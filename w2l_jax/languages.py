@@ -1,5 +1,7 @@
 """Languages by name and code: whatever a user, a corpus or a manifest calls one, it has one name here."""
 
+import functools
+
 _TABLE = """af afrikaans am amharic ar arabic as assamese az azerbaijani ba bashkir be belarusian bg bulgarian bn
 bengali br breton ca catalan ce chechen cs czech cv chuvash cy welsh da danish de german el greek en english eo
 esperanto es spanish et estonian eu basque fa persian fi finnish fo faroese fr french fy frisian ga irish gl galician
@@ -19,6 +21,7 @@ tur tr jpn ja kor ko ara ar fas fa per fa farsi fa chinese zh nb no iw he castil
 _CODES |= dict(zip(_OTHERS[::2], _OTHERS[1::2], strict=True))
 
 
+@functools.lru_cache(maxsize=256)
 def language_code(language: str) -> str:
     """Returns the ISO 639-1 code of a language's name or code (`German`, `de-AT`, `deu`); others in small letters."""
     name = language.lower().strip()

@@ -1,5 +1,6 @@
 """The one cleaning step of all text: training transcripts, manifests, language-model text and references."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -82,11 +83,30 @@ def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
     Lower case as the language has it, Unicode-composed, without invisible characters; every punctuation mark but the
     apostrophe and what is spoken (%, &, …) becomes a space; a letter whose accent the alphabet lacks loses the accent
     (é → e in German), a ligature is two letters; white space is collapsed. What is then still outside the alphabet
-    stays, for the caller to report (`Alphabet.unknown`). A character of a script without spaces
-    is a word, with spaces around it (`joined` takes them out again).
+    stays, for the caller to report (`Alphabet.unknown`). A character of a script without spaces is a word, with spaces
+    around it (`joined` takes them out again).
     """
-    written = "".join(_written(char, alphabet) for char in _composed(text, language))
-    return " ".join("".join(f" {char} " if unspaced(char) else char for char in characters(written)).split())
+    written = _composed(text, language).translate(_table(alphabet))
+    if _UNSPACED.search(written):
+        written = "".join(f" {char} " if unspaced(char) else char for char in characters(written))
+    return " ".join(written.split())
+
+
+@functools.lru_cache(maxsize=16)
+def _table(alphabet: Alphabet) -> "_Table":
+    return _Table(alphabet)
+
+
+class _Table(dict):
+    """What each character becomes, for `str.translate`; looked up once."""
+
+    def __init__(self, alphabet: Alphabet):
+        super().__init__()
+        self._alphabet = alphabet
+
+    def __missing__(self, code: int) -> str:
+        self[code] = _written(chr(code), self._alphabet)
+        return self[code]
 
 
 def characters(text: str) -> list[str]:

@@ -50,7 +50,7 @@ def finish(
             path.unlink()
         with (out / EXCLUDED).open("rb") as file:
             raise nothing_left(totals.excluded, json.loads(file.readline()), f"; {out / EXCLUDED} lists them")
-    unusable = sum(n for reason, n in totals.excluded.items() if reason.endswith(" audio"))
+    unusable = sum(n for reason, n in totals.excluded.items() if reason.endswith((" audio", "the recording")))
     total = totals.utterances + unusable
     if too_many(unusable, total, max_skipped):
         raise UserError(
