@@ -1,6 +1,7 @@
 """Prepare speech for training and evaluation: check and filter it, compute the features, write shards and an index."""
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -24,6 +25,7 @@ from w2l_jax.dataset import filters, store
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
 from w2l_jax.dataset.shards import Row, skipped_row
 from w2l_jax.errors import UserError
+from w2l_jax.text import tags_in
 
 DESCRIPTION = """Prepare speech for training and evaluation: check and filter it, compute features, write shards.
 
@@ -94,6 +96,11 @@ def main() -> None:
     for note in collection.notes:
         print(f"note: {cli.as_options(note).replace('--as_split', '--as')}")
     settings = configured(options, collection)
+    held = [found for utterance in collection.utterances if (found := tags_in(utterance.text))]
+    if held and options.tags == "drop":
+        frequent = Counter(itertools.chain.from_iterable(held)).most_common(5)
+        shown = ", ".join(f"{tag} ({n:,})" for tag, n in frequent)
+        print(f"note: {len(held):,} texts hold marks that are not spoken, which are dropped (--tags): {shown}")
     if options.preview:
         preview.show(collection, settings, options.preview)
         return

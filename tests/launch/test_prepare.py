@@ -217,11 +217,27 @@ def test_all_of_a_source_as_one_split(launch, tmp_path):
     assert {entry.split for entry in open_dataset(tmp_path / "out/test").entries} == {"test"}
 
 
+def test_pieces_of_a_recording_are_read_as_such(launch, tmp_path):
+    soundfile.write(tmp_path / "talk.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 12 * 16000), 16000)
+    rows = [(0.0, 4.0, "the first"), (4.0, 3.0, "then"), (7.0, 5.0, "and the last")]
+    lines = [{"audio_filepath": "talk.wav", "offset": a, "duration": n, "text": text} for a, n, text in rows]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    code, said = launch("--manifest=m.jsonl", "--language=en", "--out=out")
+    assert code == 0, said
+    found = [(entry.id, entry.duration, entry.transcript) for entry in open_dataset(tmp_path / "out").entries]
+    assert found == [
+        ("talk-0000000", 4.0, "the first"), ("talk-0004000", 3.0, "then"), ("talk-0007000", 5.0, "and the last")
+    ]  # fmt: skip
+
+
 def test_tags_are_kept_on_demand(launch, tmp_path):
     source = texts(tmp_path, ["[noise] so", "yes"])
     for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
         code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
         assert code == 0, said
+        assert ("1 texts hold marks that are not spoken, which are dropped (--tags): [noise] (1)" in said) == (
+            tags == "drop"
+        )
         assert [entry.transcript for entry in open_dataset(tmp_path / tags).entries] == transcripts
 
 
