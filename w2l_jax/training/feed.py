@@ -119,6 +119,8 @@ def _made(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
     batch = item.batch
     features_BxTxM = batch.features_BxTxM if store_RxC is None else _gathered(store_RxC, item, rows)
     if item.speed_B is not None:
+        # Compiled by itself, so that it rounds alike wherever the features come from.
+        features_BxTxM = jax.lax.optimization_barrier(features_BxTxM)
         features_BxTxM = augment.change_speed(features_BxTxM, item.stored_B, batch.frames_B, item.speed_B)
     return batch._replace(features_BxTxM=features_BxTxM)
 
