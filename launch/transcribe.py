@@ -75,10 +75,11 @@ def main(argv: list[str] | None = None) -> None:
         for recording in found:
             try:
                 with recordings.opened(recording, sys.stdin.buffer) as path:
+                    bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
                     if lines:
-                        segments = recordings.align_lines(recognizer.logits(path), lines, recognizer.alphabet)
+                        logits_SxV = recognizer.logits(path, progress=bar)
+                        segments = recordings.align_lines(logits_SxV, lines, recognizer.alphabet)
                     else:
-                        bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
                         segments = recognizer.segments(path, progress=bar, search=search, truncated=truncated)
                     _write(recording, len(found) > 1, kind, segments, options.out)
             except (UserError, PermissionError) as error:

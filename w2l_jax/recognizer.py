@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from w2l_jax import audio, features, inference, losses, model
@@ -96,9 +97,9 @@ class Recognizer:
         pieces = self._pieces(recording, rate, progress, truncated)
         return recordings.transcribe(pieces, self.alphabet, search or self._search)
 
-    def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE) -> np.ndarray:
+    def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE, progress: Progress | None = None) -> np.ndarray:
         """Returns the network's outputs [S, V] (float32), a row each 16 ms, the blank first."""
-        return np.concatenate(list(self._pieces(recording, rate, None)))
+        return np.concatenate(list(self._pieces(recording, rate, progress)))
 
     def decode(self, logits: np.ndarray | Iterable[np.ndarray]) -> Transcription:
         """Returns what logits [S, V] of one recording say, whole or in pieces."""
@@ -151,7 +152,7 @@ class Recognizer:
         else:
             blocks = audio.resampled(_waveform(recording), rate)
         done = 0.0
-        for piece_SxV in inference.stream(self.params, features.stream(blocks, self.features), self.model):
+        for piece_SxV in inference.stream(self._on_device, features.stream(blocks, self.features), self.model):
             yield piece_SxV
             done += len(piece_SxV) * OUTPUT_SECONDS
             if progress:
@@ -165,9 +166,13 @@ class Recognizer:
         return logits_SxV
 
     @functools.cached_property
+    def _on_device(self) -> Params:
+        return jax.device_put(self.params)
+
+    @functools.cached_property
     def _search(self) -> Search:
         if not self.decoder.beam_width:
-            return functools.partial(recordings.greedy_search, params=self.params, alphabet=self.alphabet)
+            return functools.partial(recordings.greedy_search, params=self._on_device, alphabet=self.alphabet)
         from w2l_jax.decoding.pool import DecoderPool
 
         pool = DecoderPool(self.alphabet, self.decoder.lm or None, self.decoder.beam)

@@ -173,7 +173,7 @@ def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utte
     return (
         f'<article><h3>{escape(r.id)}</h3><p class="quiet">{escape(facts)}</p>'
         f'<dl class="said"><dt>said</dt><dd{report.direction(r.expected)}>{said}</dd>'
-        f'<dt>heard</dt><dd{report.direction(r.best)}>{heard}</dd></dl>'
+        f"<dt>heard</dt><dd{report.direction(r.best)}>{heard}</dd></dl>"
         f'{_sound(recordings.get(r.id))}<div class="scroll wide">{picture}</div></article>\n'
     )
 
