@@ -7,6 +7,7 @@ its own devices; the first one alone writes and speaks.
 
 import atexit
 import contextlib
+import ctypes
 import dataclasses
 import os
 import re
@@ -151,14 +152,31 @@ def joined(text: str) -> Iterator[None]:
     # JAX has put SIGTERM to a use of its own, after which the process would not end by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.ExitStack() as stack:
-        if jax.process_index():
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        with _silenced():  # the processes meet here, and Gloo says so
+            first = jax.process_index() == 0
+        if not first:
+            stack.enter_context(_silenced())
         try:
             yield
         except BaseException:
             # JAX would wait at the end for the others, which wait for this one.
             atexit.register(_leave)
             raise
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Within, standard output is dropped, that of libraries which are not Python, too."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)  # C's own buffers
+            os.dup2(ours, 1)
+            os.close(ours)
 
 
 def _leave() -> None:
