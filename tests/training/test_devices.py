@@ -134,7 +134,7 @@ def test_choosing_devices(computed):
     assert everything == ["8"] and some == ["3"]
     assert most[0] == "6" and "6 of 8 devices are used" in most[1]
     assert few[0] == "7" and "7 of 8" in few[1]
-    assert "--batch_size=16 is not a multiple of the 5 devices" in uneven[0]
+    assert "batch_size=16 is not a multiple of the 5 devices" in uneven[0]
     assert "devices.count=9: there are 8" in absent[0]
 
 
