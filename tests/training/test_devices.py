@@ -233,6 +233,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _own(output: str) -> list[str]:
+    """The lines that are not of the library through which processes reach each other."""
+    return [line for line in output.splitlines() if not line.startswith("[Gloo]")]
+
+
 @pytest.mark.slow
 def test_two_processes_as_slurm_starts_them(place):
     folder, arguments = place
@@ -241,7 +246,7 @@ def test_two_processes_as_slurm_starts_them(place):
     both = processes(folder, *arguments, "--steps=6", "--run=runs/two", "--devices.distributed=auto", env=env)
     (said, _), (other, _) = (process.communicate(timeout=600) for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    assert "6 steps are done" in said and "memory of each of 2 devices" in said and other == ""
+    assert "6 steps are done" in said and "memory of each of 2 devices" in said and not _own(other)
     assert_same_course(folder / "runs" / "two", folder / "runs" / "one")
     runs = [Run.open(folder / "runs" / name) for name in ("one", "two")]
     assert runs[1].config()["devices"]["distributed"] == "" and Run.complete(runs[1].folder)
