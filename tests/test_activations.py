@@ -62,7 +62,7 @@ def options(tones, cache, base, tmp_path):
 
 def create(options, **changes):
     said = []
-    job = training.create(dataclasses.replace(options, **changes), said.append)
+    job = training.create(changed(options, **changes), said.append)
     return job, said
 
 
@@ -280,7 +280,7 @@ def test_a_damaged_cache_is_filled_again_or_named(options):
 def test_a_disk_without_room_is_refused_before_any_work(options, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 20_000))
-    with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free there: .*--data\.cache"):
+    with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free there: .* give data\.cache"):
         create(options)
     assert not stored(options) and not Run.exists(options.run)
     monkeypatch.undo()
@@ -313,11 +313,11 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
     [
         ({"frozen_layers": "0"}, "freezes no layer from the first up"),
         ({"frozen_layers": "2-9"}, "freezes no layer from the first up"),
-        ({"augment": AugmentOptions(time_masks=1)}, "--augment"),
-        ({"augment": AugmentOptions(frequency_masks=1)}, "--augment"),
-        ({"augment": AugmentOptions(speed=0.1)}, "--augment"),
-        ({"augment": AugmentOptions(noise=0.1)}, "--augment"),
-        ({"model": ModelConfig(dropout=0.1)}, "--model.dropout"),
+        ({"augment": AugmentOptions(time_masks=1)}, "and augment"),
+        ({"augment": AugmentOptions(frequency_masks=1)}, "and augment"),
+        ({"augment": AugmentOptions(speed=0.1)}, "and augment"),
+        ({"augment": AugmentOptions(noise=0.1)}, "and augment"),
+        ({"dropout": 0.1}, "and model.dropout"),
         ({"cache_activations": False, "activation_dtype": "float32"}, "freeze.activation_dtype"),
     ],
 )

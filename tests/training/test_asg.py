@@ -84,11 +84,11 @@ def test_it_passes_through_files(base, tmp_path):
 
 def test_interrupted_and_resumed_is_bit_identical(base, tmp_path):
     changes = {"clip_norm": 50.0, "average_decay": 0.9, "max_microbatch_frames": 2000}
-    whole = dataclasses.replace(base, run=str(tmp_path / "whole"), **changes)
+    whole = changed(base, run=str(tmp_path / "whole"), **changes)
     job, _ = run(whole)
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
     run(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(UserError, match="--loss was 'asg' when the run began and is 'ctc' now"):
+    with pytest.raises(UserError, match="loss was 'asg' when the run began and is 'ctc' now"):
         create(dataclasses.replace(parts, resume=True, loss="ctc"))
     run(dataclasses.replace(parts, resume=True))
     assert equal(job.run.restore_params("last"), Run.open(parts.run).restore_params("last"))
