@@ -200,3 +200,12 @@ def test_changed_or_missing_language_model(run):
     (run.folder / "decoder.toml").write_text("beam_widht = 3\n")
     with pytest.raises(UserError, match="damaged"):
         settings.load(run)
+
+
+def test_training_data_themselves_are_decoded_greedily(run, tmp_path):
+    rows = [{"audio_filepath": f"{name}.wav", "text": "der hund", "id": name} for name in ("a", "b")]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = []
+    found = settings.resolve(run, "", {}, {"a", "b"}, said.append, text=str(tmp_path / "m.jsonl"))
+    assert found.beam_width == 0 and not (run.folder / "decoder.toml").exists()
+    assert any("no sentence to learn from" in line and "decoding greedily" in line for line in said)

@@ -97,7 +97,8 @@ def resolve(
     """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
 
     `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
-    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas). Without a language
+    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas), if these leave a
+    sentence, as they do not where the training data themselves are decoded. Without a language
     model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
     of ASG is decoded greedily; to ask for a search is an error (UserError).
     """
@@ -108,7 +109,8 @@ def resolve(
     settings = load(run, lm) if lm != "none" else DecoderSettings()
     if settings is None:
         settings = DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
-        save(run, settings)
+        if settings.lm:
+            save(run, settings)
     return override(_greedy_without_lm(settings), given)
 
 
@@ -158,13 +160,17 @@ def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
 
 
 def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
-    from w2l_jax.lm.build import LanguageModelConfig, build
+    from w2l_jax.lm.build import LanguageModelConfig, NoSentenceError, build
 
     data = run.config()["data"]
     sources = [path for path, _ in weighted_sources(text or data["train"])]
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
     options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
-    card = build(sources, *options, language=data["language"])
+    try:
+        card = build(sources, *options, language=data["language"])
+    except NoSentenceError as error:
+        report(f"{error}; decoding greedily, as with lm=none")
+        return ""
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
     report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
     return str(run.folder / "lm")

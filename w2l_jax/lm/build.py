@@ -14,6 +14,10 @@ from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
 from w2l_jax.lm.lm_folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
 
 
+class NoSentenceError(UserError):
+    """The texts hold no sentence to build a language model from."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LanguageModelConfig(StructureConfig):
     """Options of a language model; the defaults make what the paper decoded with."""
@@ -120,7 +124,7 @@ def _write_text(
             sentences, words = counts.sentences - before[0], counts.words - before[1]
             each.append({"file": path.name, "sentences": sentences, "words": words})
     if not counts.sentences:
-        raise UserError(
+        raise NoSentenceError(
             f"no sentence to learn from in {', '.join(map(str, sources))}: {counts.held_out} held out, "
             f"{counts.dropped} with characters outside {reader.alphabet.characters!r}"
         )
