@@ -117,7 +117,7 @@ def test_no_speaker_comes_to_two_sides_unless_the_corpus_puts_them_there(pairs):
     both = splits.check_speakers(parts, allow_overlap=True)
     assert set(itertools.chain.from_iterable(both.values())) == torn
     if torn:
-        with pytest.raises(UserError, match=r"speaker\(s\) in both .*--allow_speaker_overlap"):
+        with pytest.raises(UserError, match=r"speaker\(s\) in both .*allow_speaker_overlap"):
             splits.check_speakers(parts, allow_overlap=False)
 
 

@@ -155,7 +155,7 @@ def test_subsets_differ_by_seed_and_take_all_there_is():
 
 def test_speakers_on_both_sides():
     train, dev = fake([1] * 5, ["", "a", "b", "c", "c"]), fake([1] * 4, ["", "c", "b", "d"])
-    with pytest.raises(UserError, match=r"2 speaker\(s\) in both .*: b, c; .*--allow_speaker_overlap"):
+    with pytest.raises(UserError, match=r"2 speaker\(s\) in both .*: b, c; .*allow_speaker_overlap"):
         check_speakers(train, dev, allow_overlap=False)
     assert check_speakers(train, dev, allow_overlap=True) == ("b", "c")
     assert check_speakers(train, fake([1, 1], ["", "z"]), allow_overlap=False) == ()
