@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import BenchmarkOptions, Report, Table
-from benchmarks.gpu_measurements import SMALL, measure
+from benchmarks.gpu_bench import SMALL
+from benchmarks.gpu_measurements import measure
 
 _RESERVE = 2.0  # seconds, to print what was found
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,65 +18,19 @@ import optax
 from benchmarks import BenchmarkOptions, bench_loop, bench_losses, bench_memory, bench_step
 from benchmarks.bench_input import write_corpus
 from benchmarks.bench_memory import MIB, OUTPUTS, Variant
+from benchmarks.gpu_bench import ALL, Bench
 from w2l_jax import losses, model
 from w2l_jax.dataset.batches import AHEAD
 from w2l_jax.errors import UserError
-from w2l_jax.model import ModelConfig
 from w2l_jax.training import feed
-from w2l_jax.training.certificate import Certificate
-from w2l_jax.training.job import Job
 from w2l_jax.training.loop import update_of
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import make_step
 from w2l_jax.workers import usable_cores
 
-SMALL = {"batch_size": 4, "seconds": 0.6, "labels": 8, "model": ModelConfig(8, 12)}
-_ALL = Variant(0, "bfloat16", False)
 _KERNELS = 15
 _TRACED = 3  # updates
-
-
-@dataclasses.dataclass
-class Bench:
-    """What the parts share."""
-
-    options: BenchmarkOptions
-    folder: Path
-    ends: float
-    connection: Connection
-    products: dict[str, float] = dataclasses.field(default_factory=dict)
-    """FLOP/s of a large product, by dtype."""
-    updates: dict[Variant, tuple[Any, Certificate]] = dataclasses.field(default_factory=dict)
-    jobs: dict[str, Job] = dataclasses.field(default_factory=dict)
-
-    def say(self, part: str, /, **row: Any) -> None:
-        """Sends a line."""
-        self.connection.send((part, row))
-
-    @property
-    def variants(self) -> list[Variant]:
-        """The updates to measure."""
-        if self.options.small:
-            return [_ALL, Variant(8, "float32", False, unfold=True)]
-        plain = [Variant(k, dtype, False) for dtype in ("bfloat16", "float32") for k in (0, 8, 10)]
-        return [*plain, *(Variant(k, "bfloat16", False, unfold=True) for k in (0, 8))]
-
-    def left(self) -> float:
-        """Seconds."""
-        return self.ends - time.monotonic()
-
-    def seconds(self, call: Callable[[], Any], wait: Callable[[Any], Any] = jax.block_until_ready) -> float:
-        """Median seconds of a call, many dispatched one after the other before they are waited for, as in training."""
-        budget, rounds = (0.1 if self.options.small else 0.5), []
-        for count in (1, 1, 0, 0, 0):  # compiles; shows how long one takes; three rounds
-            count = count or max(1, min(200, int(budget / rounds[1])))
-            started = time.perf_counter()
-            for _ in range(count):
-                out = call()
-            wait(out)
-            rounds.append((time.perf_counter() - started) / count)
-        return statistics.median(rounds[2:])
 
 
 def measure(options: BenchmarkOptions, folder: str, seconds: float, connection: Connection) -> None:
@@ -242,7 +195,7 @@ def training(bench: Bench) -> None:
 
 def kernels(bench: Bench) -> None:
     """What takes most time in an update of every layer in bfloat16."""
-    update = _update(bench, _ALL, bench.updates[_ALL][0], bench_step.random_batch(bench.options))
+    update = _update(bench, ALL, bench.updates[ALL][0], bench_step.random_batch(bench.options))
     jax.block_until_ready(update())
     with jax.profiler.trace(str(bench.folder / "trace")):
         for _ in range(_TRACED):
@@ -280,7 +233,7 @@ def compilation(bench: Bench) -> None:
     if jax.default_backend() != "gpu":
         return
     batch = bench_step.random_batch(bench.options)
-    for variant in (Variant(8, "bfloat16", False), _ALL):
+    for variant in (Variant(8, "bfloat16", False), ALL):
         config = bench_memory.step_config(bench.options, variant)
         step = make_step(make_optimizer(TrainOptions(), config.frozen), config)
         lowered = step.lower(bench_step.fresh_state(bench.options, variant), batch)
