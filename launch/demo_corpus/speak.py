@@ -119,3 +119,11 @@ def _short(path: str) -> str:
     link = pathlib.Path(folder, "espeak-ng-data")
     link.symlink_to(path)
     return str(link)
+
+
+if __name__ == "__main__":  # python launch/demo_corpus/speak.py hello.wav "the weather is fine today" [voice]
+    import sys
+
+    import soundfile
+
+    soundfile.write(sys.argv[1], *speak(sys.argv[2], Voice(*(sys.argv[3:] or ["en-us+f2"]))))

@@ -417,8 +417,8 @@ def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache
     assert certificate["frozen_layers"] == [] and certificate["before_unfreezing"]["frozen_layers"] == [1, 2, 3, 9]
 
 
-def test_the_readmes_language_without_a_preset(tmp_path, cache):
-    """README's four commands for Polish: prepare, train, language model, decode."""
+def test_the_documentations_language_without_a_preset(tmp_path, cache):
+    """The four commands for Polish in docs/TRAINING.md: prepare, train, language model, decode."""
     pytest.importorskip("num2words")
     rows = []
     for i, text in enumerate(["mam 12 lat", "zażółć gęślą jaźń", "dobry wieczór"] * 2):
@@ -426,8 +426,8 @@ def test_the_readmes_language_without_a_preset(tmp_path, cache):
         rows.append(json.dumps({"audio_filepath": f"{i}.wav", "text": text, "speaker": f"s{i}"}))
     (tmp_path / "pl.jsonl").write_text("\n".join(rows))
     (tmp_path / "pl.txt").write_text("Mam 12 lat. Dobry wieczór!\n")
-    readme = (ROOT / "README.md").read_text("utf-8")
-    commands = readme.split("Any other takes its letters from the data:")[1].split("```")[1].strip().splitlines()
+    page = (ROOT / "docs" / "TRAINING.md").read_text("utf-8")
+    commands = page.split("Any other takes its letters from the data:")[1].split("```")[1].strip().splitlines()
     small = {
         "train.py": [*SMALL[:4], "--from_scratch", "--steps=2", f"--data.cache={cache}"],
         "prepare.py": ["--workers=1"],
