@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: from a recording to text, what freezing computes, transfer against scratch."""
+"""Draw the pictures of the documentation: recording to text, what freezing computes, transfer against scratch."""
 
 import csv
 import dataclasses
@@ -64,7 +64,9 @@ def pipeline() -> Figure:
             axes.text(x - 0.25, 0.55, module, ha="center", va="center", fontsize=10, color=BLUE, family="monospace")
     axes.text(8.05, 0.2, "greedy, or a beam search\nwith a KenLM language model", ha="center", va="center",
               fontsize=9, color=INK)  # fmt: skip
-    axes.text(0.1, 2.4, "w2l_jax.load(…).transcribe(recording)", va="center", fontsize=11, family="monospace", color=INK)
+    axes.text(
+        0.1, 2.4, "w2l_jax.load(…).transcribe(recording)", va="center", fontsize=11, family="monospace", color=INK
+    )
     return figure
 
 
