@@ -37,7 +37,7 @@ def forward(
     target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
     criterion = losses.criterion_of(params)
     path_BxS = criterion.best_path(logits_BxSxV, target[0])
-    return logits_BxSxV, path_BxS, criterion.loss(logits_BxSxV, *target), criterion.feasible(*target)
+    return logits_BxSxV, path_BxS, criterion.loss(logits_BxSxV, *target), criterion.feasible(logits_BxSxV, *target)
 
 
 def logits(params: Params, features_TxM: np.ndarray, config: ModelConfig) -> np.ndarray:

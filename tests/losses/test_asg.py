@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.losses.forms import FORMS, forms, in_form
 from tests.losses.test_ctc import certain_batch
 from w2l_jax import losses
 
@@ -19,8 +20,8 @@ def total(emissions, transitions, *target):
     return losses.asg_loss(emissions, transitions, *target).sum()
 
 
-differentiated = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
-per_utterance = jax.jit(losses.asg_loss)
+differentiated = {form: in_form(form, jax.value_and_grad(total, argnums=(0, 1))) for form in FORMS}
+per_utterance = {form: in_form(form, losses.asg_loss) for form in FORMS}
 viterbi = jax.jit(losses.asg_viterbi)
 
 
@@ -55,6 +56,7 @@ def float64_loss(emissions_SxV, transitions, labels):
     return np.logaddexp.reduce(everything) - target[-1]
 
 
+@forms
 @given(
     st.integers(1, S),
     st.lists(st.integers(0, V - 1), max_size=L),
@@ -63,7 +65,7 @@ def float64_loss(emissions_SxV, transitions, labels):
     st.integers(0, 2**31 - 1),
 )
 @settings(max_examples=60, deadline=None)
-def test_loss_gradients_and_best_path_equal_brute_force(frames, labels, scale, transition_scale, seed):
+def test_loss_gradients_and_best_path_equal_brute_force(form, frames, labels, scale, transition_scale, seed):
     rng = np.random.default_rng(seed)
     emissions = np.float32(rng.uniform(-1, 1, (frames, V)) * scale)
     transitions = np.float32(rng.uniform(-1, 1, (V, V)) * transition_scale)
@@ -73,9 +75,9 @@ def test_loss_gradients_and_best_path_equal_brute_force(frames, labels, scale, t
     expected, by_emission, by_transition, path, score = brute_force(
         emissions.astype(np.float64), transitions.astype(np.float64), labels
     )
-    possible = bool(losses.asg_feasible(*target)[0])
+    possible = bool(losses.asg_feasible(padded, *target)[0])
     assert possible == np.isfinite(expected)
-    value, (gradient, counts) = differentiated(padded, transitions, *target)
+    value, (gradient, counts) = differentiated[form](padded, transitions, *target)
     assert float(value) == pytest.approx(expected if possible else 0.0, rel=1e-5, abs=1e-4)
     np.testing.assert_allclose(gradient[0, :frames], by_emission, atol=1e-4)
     np.testing.assert_allclose(counts, by_transition, atol=2e-4)
@@ -85,14 +87,15 @@ def test_loss_gradients_and_best_path_equal_brute_force(frames, labels, scale, t
     assert float(score_1[0]) == pytest.approx(score, rel=1e-5, abs=1e-4)
 
 
+@forms
 @pytest.mark.parametrize("scale", [1.0, 80.0])
-def test_long_utterances_keep_their_digits(scale):
+def test_long_utterances_keep_their_digits(form, scale):
     rng = np.random.default_rng(0)
     emissions = np.float32(rng.uniform(-1, 1, (300, 20)) * scale)
     transitions = np.float32(rng.standard_normal((20, 20)) * 2)
     labels = np.array([7 * i % 20 for i in range(60)])
     target = jnp.array([300]), jnp.array([labels]), jnp.array([60])
-    value, (gradient, counts) = differentiated(emissions[None], transitions, *target)
+    value, (gradient, counts) = differentiated[form](emissions[None], transitions, *target)
     emissions, transitions = emissions.astype(np.float64), transitions.astype(np.float64)
     assert float(value) == pytest.approx(float64_loss(emissions, transitions, labels), rel=2e-5)
     # Each frame has one label and each step one transition, in all paths as in the target's.
@@ -105,43 +108,48 @@ def test_long_utterances_keep_their_digits(scale):
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=2e-3)
 
 
-def test_targets_without_a_path_cost_nothing():
+@forms
+def test_targets_without_a_path_cost_nothing(form):
     labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 0], [1, 0, 0], [1, 1, 1]])
     lengths, frames = jnp.array([2, 2, 2, 0, 1]), jnp.array([4, 4, 1, 4, 4])
-    np.testing.assert_array_equal(losses.asg_feasible(frames, labels, lengths), [False, True, False, False, True])
     emissions = jnp.array(np.random.default_rng(0).standard_normal((5, 4, 3)), jnp.float32)
-    loss = per_utterance(emissions, jnp.zeros((3, 3)), frames, labels, lengths)
+    possible = losses.asg_feasible(emissions, frames, labels, lengths)
+    np.testing.assert_array_equal(possible, [False, True, False, False, True])
+    loss = per_utterance[form](emissions, jnp.zeros((3, 3)), frames, labels, lengths)
     np.testing.assert_array_equal(np.asarray(loss) > 0, [False, True, False, False, True])
-    gradient, _ = differentiated(emissions, jnp.zeros((3, 3)), frames, labels, lengths)[1]
+    gradient, _ = differentiated[form](emissions, jnp.zeros((3, 3)), frames, labels, lengths)[1]
     assert not gradient[jnp.array([0, 2, 3])].any() and gradient[1].any()
 
 
-def test_forbidden_transitions_and_minus_infinity_stay_finite():
+@forms
+def test_forbidden_transitions_and_minus_infinity_stay_finite(form):
     emissions = jnp.zeros((1, S, V)).at[0, 2, 1].set(-jnp.inf).at[0, 3].set(-jnp.inf)
     transitions = jnp.zeros((V, V)).at[0, 1].set(-jnp.inf)
     target = jnp.array([S]), jnp.array([[0, 1, 0, 0]]), jnp.array([2])
-    value, gradients = differentiated(emissions, transitions, *target)
+    value, gradients = differentiated[form](emissions, transitions, *target)
     assert value > 9e4 and all(np.isfinite(g).all() for g in gradients)
 
 
-def test_transitions_of_any_size():
+@forms
+def test_transitions_of_any_size(form):
     rng = np.random.default_rng(0)
     emissions, transitions = rng.standard_normal((1, S, V)), np.float32(rng.standard_normal((V, V)))
     target = jnp.array([S]), jnp.array([[0, 1, 2, 0]]), jnp.array([4])
-    expected = per_utterance(emissions, transitions, *target)
-    np.testing.assert_allclose(per_utterance(emissions, transitions + 200, *target), expected, rtol=1e-4)
+    expected = per_utterance[form](emissions, transitions, *target)
+    np.testing.assert_allclose(per_utterance[form](emissions, transitions + 200, *target), expected, rtol=1e-4)
     # The only path there is takes a step 200 nats below the highest, which counts as 70 below among all paths.
     forced = 1000 * np.eye(V)[None, [0, 1]]
-    value, gradients = differentiated(
+    value, gradients = differentiated[form](
         forced, np.diag([0.0] * V) - 200 * (1 - np.eye(V)), jnp.array([2]), *target[1:2], jnp.array([2])
     )
     assert value == pytest.approx(130, abs=0.1) and all(np.isfinite(g).all() for g in gradients)
 
 
-def test_rounding_makes_no_nearly_certain_target_negative():
+@forms
+def test_rounding_makes_no_nearly_certain_target_negative(form):
     emissions, target = certain_batch(0, blank=None)
     transitions = np.random.default_rng(0).standard_normal((4, 4), np.float32)
-    loss_B = np.asarray(per_utterance(emissions, transitions, *target))
+    loss_B = np.asarray(per_utterance[form](emissions, transitions, *target))
     assert loss_B.min() == 0 and loss_B.max() < 1e-4
 
 
@@ -152,5 +160,5 @@ def test_vmap_and_bfloat16():
     target = jnp.full((2, 2), S), jnp.array([[[0, 1, 2, 0]] * 2] * 2), jnp.array([[3, 2]] * 2)
     mapped = jax.jit(jax.vmap(losses.asg_loss, in_axes=(0, None, 0, 0, 0)))(emissions, transitions, *target)
     for i in range(2):
-        each = per_utterance(emissions[i].astype(jnp.float32), transitions, *(x[i] for x in target))
+        each = per_utterance[FORMS[0]](emissions[i].astype(jnp.float32), transitions, *(x[i] for x in target))
         np.testing.assert_allclose(mapped[i], each, rtol=1e-5)

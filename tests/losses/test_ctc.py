@@ -2,17 +2,21 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from tests.losses.forms import FORMS, forms, in_form
 from w2l_jax import losses
 
 
@@ -26,19 +30,23 @@ def brute_force(logits_SxV, labels):
     return -total
 
 
-IMPLEMENTATIONS = ("fused", "optax")
-implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def total(logits, *target):
+    return losses.ctc_loss(logits, *target).sum()
 
 
-def total(logits, *target, implementation="fused"):
-    return losses.ctc_loss(logits, *target, implementation=implementation).sum()
+def optax_total(logits, frames, labels, lengths):
+    frame_padding = (jnp.arange(logits.shape[1]) >= frames[:, None]).astype(jnp.float32)
+    label_padding = (jnp.arange(labels.shape[1]) >= lengths[:, None]).astype(jnp.float32)
+    return optax.ctc_loss(logits, frame_padding, labels, label_padding).sum()
 
 
-differentiated = jax.jit(jax.value_and_grad(total), static_argnames="implementation")
+optax_differentiated = jax.jit(jax.value_and_grad(optax_total))
+loss_of = {form: in_form(form, losses.ctc_loss) for form in FORMS}
+differentiated = {form: in_form(form, jax.value_and_grad(total)) for form in FORMS}
 
 
-def value_and_gradient(*arguments, implementation="fused"):
-    return jax.tree.map(np.asarray, differentiated(*arguments, implementation=implementation))
+def value_and_gradient(*arguments, form=FORMS[0]):
+    return jax.tree.map(np.asarray, differentiated[form](*arguments))
 
 
 def float64_recursion(logits_SxV, labels):
@@ -75,10 +83,10 @@ def batch_of_one(logits_SxV, labels):
     return jnp.array(logits_SxV)[None], jnp.array([len(logits_SxV)]), jnp.array([labels], int), jnp.array([len(labels)])
 
 
-@implementations
+@forms
 @given(st.integers(1, 5), st.lists(st.integers(1, 3), max_size=4), st.integers(0, 2**31 - 1), st.floats(0.1, 20))
 @settings(max_examples=60, deadline=None)
-def test_equals_brute_force(implementation, frames, labels, seed, scale):
+def test_equals_brute_force(form, frames, labels, seed, scale):
     logits = np.random.default_rng(seed).standard_normal((frames, 4)) * scale
     expected = brute_force(logits, labels)
     # Padded by other numbers, which must not matter.
@@ -86,23 +94,24 @@ def test_equals_brute_force(implementation, frames, labels, seed, scale):
     padded[0, :frames] = logits
     target = np.array([labels + [2] * (5 - len(labels))])
     arguments = jnp.array(padded), jnp.array([frames]), jnp.array(target), jnp.array([len(labels)])
-    possible = bool(losses.feasible(*arguments[1:])[0])
+    possible = bool(losses.feasible(*arguments)[0])
     assert possible == np.isfinite(expected)
-    loss, _ = value_and_gradient(*arguments, implementation=implementation)
+    loss, _ = value_and_gradient(*arguments, form=form)
     assert loss == pytest.approx(expected if possible else 0.0, rel=1e-4, abs=2e-4)
 
 
+@forms
 @given(st.integers(1, 12), st.integers(0, 6), st.floats(0.1, 160), st.integers(0, 2**31 - 1))
 @settings(max_examples=100, deadline=None)
-def test_loss_and_gradient_equal_float64(frames, length, scale, seed):
+def test_loss_and_gradient_equal_float64(form, frames, length, scale, seed):
     logits, labels = random_case(seed, frames, length, 4, scale)
     # Padded by numbers that must not matter, some of them no labels at all.
     padded = np.full((1, 12, 4), np.nan, np.float32)
     padded[0, :frames] = logits
     target = jnp.array([frames]), jnp.array([[*labels, -1, 99, 2, 2, 0, 1, 3][:7]]), jnp.array([length])
-    value, gradient = value_and_gradient(padded, *target)
+    value, gradient = value_and_gradient(padded, *target, form=form)
     expected, expected_gradient = 0.0, np.zeros_like(logits)
-    if losses.feasible(*target)[0]:
+    if losses.feasible(padded, *target)[0]:
         expected, expected_gradient = float64_recursion(logits, labels)
     assert value == pytest.approx(expected, rel=1e-5, abs=2e-5)
     np.testing.assert_allclose(gradient[0, :frames], expected_gradient, atol=1e-5)
@@ -117,7 +126,7 @@ def test_a_batch_in_two_halves_is_its_utterances(rows):
     target = tuple(map(jnp.array, (frames, labels, lengths)))
     loss = jax.jit(losses.ctc_loss)(logits, *target)
     gradient = np.asarray(jax.jit(jax.grad(lambda x: losses.ctc_loss(x, *target).sum()))(logits))
-    possible = np.asarray(losses.feasible(*target))
+    possible = np.asarray(losses.feasible(logits, *target))
     assert 4 < possible.sum() < rows
     for row in range(rows):
         expected, there = 0.0, np.zeros((frames[row], 5))
@@ -134,24 +143,25 @@ def test_long_utterances_keep_their_digits(certainty):
     logits, labels = random_case(1, 600, 120, 33, 2.0)
     logits[:, 0] += certainty
     expected, expected_gradient = float64_recursion(logits, labels)
-    errors = {}
-    for implementation in IMPLEMENTATIONS:
-        value, gradient = value_and_gradient(*batch_of_one(logits, labels), implementation=implementation)
+
+    def error(value, gradient):
         assert value == pytest.approx(expected, rel=1e-5)
-        errors[implementation] = np.abs(gradient[0] - expected_gradient).max()
-    assert errors["fused"] < 1e-5
-    assert errors["fused"] < errors["optax"] / 20
+        return np.abs(np.asarray(gradient)[0] - expected_gradient).max()
+
+    case = batch_of_one(logits, labels)
+    of_optax = error(*optax_differentiated(*case))
+    for form in FORMS:
+        assert error(*differentiated[form](*case)) < min(1e-5, of_optax / 20)
 
 
 def test_memory_is_less_than_what_optax_needs():
     shapes = [((64, 750, 33), jnp.float32), ((64,), jnp.int32), ((64, 150), jnp.int32), ((64,), jnp.int32)]
     arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
-
-    def temporaries(implementation):
-        compiled = differentiated.lower(*arguments, implementation=implementation).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert temporaries("fused") < 0.2 * temporaries("optax")
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(f)).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+        for f in (total, optax_total)
+    )
+    assert ours < 0.2 * theirs
 
 
 def test_vmap_and_bfloat16():
@@ -166,8 +176,9 @@ def test_vmap_and_bfloat16():
         np.testing.assert_allclose(mapped[1][i].astype(jnp.float32), each, rtol=1e-2, atol=1e-5)
 
 
-def test_not_a_number_is_not_hidden():
-    value, gradient = value_and_gradient(*batch_of_one(np.float32([[0, 1], [0, np.nan]]), [1]))
+@forms
+def test_not_a_number_is_not_hidden(form):
+    value, gradient = value_and_gradient(*batch_of_one(np.float32([[0, 1], [0, np.nan]]), [1]), form=form)
     assert np.isnan(value) and np.isnan(gradient).any()
 
 
@@ -177,46 +188,49 @@ def test_hand_computed():
     assert loss == pytest.approx(-np.log(3 / 4), rel=1e-5)
 
 
-def test_infeasible_targets_cost_nothing_and_are_counted():
+@forms
+def test_infeasible_targets_cost_nothing_and_are_counted(form):
     labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 3], [0, 0, 0]])
     lengths, frames = jnp.array([2, 2, 3, 0]), jnp.array([2, 2, 2, 0])
     np.testing.assert_array_equal(losses.required_frames(labels, lengths), [3, 2, 3, 0])
-    np.testing.assert_array_equal(losses.feasible(frames, labels, lengths), [False, True, False, False])
     logits = jnp.array(np.random.default_rng(0).standard_normal((4, 2, 4)), jnp.float32)
-    loss = jax.jit(losses.ctc_loss)(logits, frames, labels, lengths)
+    np.testing.assert_array_equal(losses.feasible(logits, frames, labels, lengths), [False, True, False, False])
+    loss = loss_of[form](logits, frames, labels, lengths)
     np.testing.assert_array_equal(np.asarray(loss) > 0, [False, True, False, False])
-    _, gradient = value_and_gradient(logits, frames, labels, lengths)
+    _, gradient = value_and_gradient(logits, frames, labels, lengths, form=form)
     assert not gradient[jnp.array([0, 2, 3])].any() and gradient[1].any()
 
 
-def test_no_gradient_reaches_padding():
+@forms
+def test_no_gradient_reaches_padding(form):
     logits = jnp.array(np.random.default_rng(0).standard_normal((1, 9, 4)), jnp.float32)
     arguments = jnp.array([5]), jnp.array([[1, 2, 3]]), jnp.array([2])
-    _, gradient = value_and_gradient(logits, *arguments)
+    _, gradient = value_and_gradient(logits, *arguments, form=form)
     assert not gradient[0, 5:].any()
     # Over each valid frame softmax minus occupation sums to 0 (Graves et al. 2006, eq. 16).
     np.testing.assert_allclose(gradient[0, :5].sum(axis=-1), 0, atol=1e-5)
 
 
-@implementations
-def test_minus_infinity_and_huge_logits_stay_finite(implementation):
+@forms
+def test_minus_infinity_and_huge_logits_stay_finite(form):
     logits = jnp.zeros((1, 4, 3)).at[0, 1, 2].set(-jnp.inf).at[0, 2, 1].set(80.0)
     arguments = jnp.array([4]), jnp.array([[1]]), jnp.array([1])
-    value, gradient = value_and_gradient(logits, *arguments, implementation=implementation)
+    value, gradient = value_and_gradient(logits, *arguments, form=form)
     assert np.isfinite(value) and value >= 0 and np.isfinite(gradient).all()
 
 
-def test_a_target_ruled_out_by_minus_infinity_stays_finite():
+@forms
+def test_a_target_ruled_out_by_minus_infinity_stays_finite(form):
     logits = jnp.zeros((1, 4, 3)).at[0, :, 1].set(-jnp.inf)
-    value, gradient = value_and_gradient(logits, jnp.array([4]), jnp.array([[1]]), jnp.array([1]))
+    value, gradient = value_and_gradient(logits, jnp.array([4]), jnp.array([[1]]), jnp.array([1]), form=form)
     assert value > 9e4 and np.isfinite(gradient).all()
 
 
-@implementations
-def test_certain_target_is_never_negative(implementation):
+@forms
+def test_certain_target_is_never_negative(form):
     logits = jnp.full((1, 3, 3), -80.0).at[0, jnp.arange(3), jnp.array([1, 0, 2])].set(80.0)
     arguments = jnp.array([3]), jnp.array([[1, 2]]), jnp.array([2])
-    assert 0 <= value_and_gradient(logits, *arguments, implementation=implementation)[0] < 1e-3
+    assert 0 <= value_and_gradient(logits, *arguments, form=form)[0] < 1e-3
 
 
 def certain_batch(seed, blank):
@@ -229,10 +243,11 @@ def certain_batch(seed, blank):
     return np.float32(logits), (np.full(256, 30), np.array(labels), np.array(list(map(len, spelt))))
 
 
-def test_rounding_makes_no_nearly_certain_target_negative():
+@forms
+def test_rounding_makes_no_nearly_certain_target_negative(form):
     # The loss is the difference of two sums, and some of these would come out in the wrong order.
     logits, target = certain_batch(0, blank=0)
-    loss_B = np.asarray(jax.jit(losses.ctc_loss)(logits, *target))
+    loss_B = np.asarray(loss_of[form](logits, *target))
     assert loss_B.min() == 0 and loss_B.max() < 1e-5
 
 
@@ -256,3 +271,134 @@ def test_a_batch_spread_over_devices_needs_no_communication():
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.stdout.split() == ["2", "False"] * 2, done.stderr
+
+
+def float64_hessian(logits_SxV, labels):
+    logits_SxV = logits_SxV.astype(np.float64)
+
+    def slope(i, h):
+        moved = logits_SxV.copy()
+        moved.flat[i] += h
+        return float64_recursion(moved, labels)[1].ravel()
+
+    return np.array([(slope(i, 1e-5) - slope(i, -1e-5)) / 2e-5 for i in range(logits_SxV.size)])
+
+
+@forms
+def test_second_derivatives_equal_float64(form):
+    logits, _ = random_case(0, 6, 3, 4, 2.0)
+    labels = [1, 2, 2]
+    expected = float64_hessian(logits, labels)
+    assert abs(expected).max() > 0.2
+    target = batch_of_one(logits, labels)[1:]
+    gradient = jax.grad(lambda x: total(x, *target))
+    for hessian in (jax.jacrev(gradient), jax.jacfwd(gradient)):
+        np.testing.assert_allclose(in_form(form, hessian)(logits[None]).reshape(24, 24), expected, atol=2e-6)
+
+
+@forms
+def test_forward_mode_is_the_gradient(form):
+    logits, labels = random_case(3, 9, 3, 4, 2.0)
+    case = batch_of_one(logits, labels)
+    direction = np.random.default_rng(1).standard_normal(case[0].shape).astype(np.float32)
+    slope = in_form(form, lambda x, t, *target: jax.jvp(lambda x: total(x, *target), (x,), (t,))[1])
+    _, gradient = value_and_gradient(*case, form=form)
+    assert float(slope(case[0], direction, *case[1:])) == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 6, 4), (2, 0, 4)])
+def test_nothing_to_train_on(shape):
+    zeros = jnp.zeros(shape[0], int)
+    value, gradient = jax.value_and_grad(total)(jnp.ones(shape), zeros, jnp.zeros((shape[0], 3), int), zeros)
+    assert value == 0 and gradient.shape == shape and not gradient.any()
+
+
+LOGITS, FRAMES, LABELS, LENGTHS = (
+    jnp.zeros((2, 6, 4)),
+    jnp.array([6, 5]),
+    jnp.array([[1, 2], [3, 0]]),
+    jnp.array([2, 1]),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((LOGITS[0], FRAMES, LABELS, LENGTHS), r"logits_BxSxV .* \[B, S, V\], not float32 \[6, 4\]"),
+        ((LOGITS, [6, 5], LABELS, LENGTHS), r"frames_B .* \[B\] with B = 2, not a list"),
+        ((LOGITS, FRAMES[:1], LABELS, LENGTHS), "frames_B .* B = 2, not int32"),
+        ((LOGITS, FRAMES, LABELS[0], LENGTHS), "labels_BxL"),
+        ((LOGITS, FRAMES, LABELS * 1.0, LENGTHS), "labels_BxL .* integer"),
+        ((LOGITS, FRAMES, LABELS, LENGTHS[:, None]), "label_lengths_B"),
+    ],
+)
+def test_wrong_shapes(arguments, message):
+    for call in (losses.ctc_loss, jax.jit(losses.ctc_loss)):
+        if isinstance(arguments[1], list) and call is not losses.ctc_loss:
+            continue
+        with pytest.raises(ValueError, match=message):
+            call(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("frames", [12, 5], "frames_B must lie in 0 … 6 .*output_frames.*, not 12"),
+        ("labels", [[1, 4], [3, 0]], "labels_BxL must lie in 1 … 3 .*, not 4"),
+        ("labels", [[0, 2], [3, 0]], "labels_BxL must lie in 1 … 3 .*, not 0"),
+        ("lengths", [3, 1], "label_lengths_B must lie in 0 … 2 .*, not 3"),
+        ("lengths", [-1, 1], "label_lengths_B must lie in 0 … 2 .*, not -1"),
+    ],
+)
+def test_wrong_values_are_refused_or_counted(name, wrong, message):
+    target = {"frames": FRAMES, "labels": LABELS, "lengths": LENGTHS} | {name: jnp.array(wrong)}
+    with pytest.raises(ValueError, match=message):
+        losses.ctc_loss(LOGITS, *target.values())
+    value, gradient = jax.jit(jax.value_and_grad(total))(LOGITS, *target.values())
+    right, _ = value_and_gradient(LOGITS[1:], FRAMES[1:], LABELS[1:], LENGTHS[1:])
+    assert float(value) == pytest.approx(float(right), rel=1e-6) and not gradient[0].any()
+    assert losses.feasible(LOGITS, *target.values()).tolist() == [False, True]
+
+
+def bodies(text):
+    """The text of every loop of a StableHLO module with the functions that it calls, directly or not."""
+    functions = dict(re.findall(r"func\.func private @(\w+)(.*?)\n  }", text, re.DOTALL))
+
+    def whole(part):
+        return part + "".join(whole(functions[name]) for name in set(re.findall(r"call @(\w+)", part)))
+
+    return [
+        whole(part)
+        for part in re.findall(r"stablehlo\.while.*?\n      }\n|stablehlo\.while.*?\n    }\n", text, re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("of", "loops"), [("ctc", 1), ("asg", 2)])
+def test_accelerators_get_one_loop_of_elementwise_steps(of, loops):
+    array = jax.ShapeDtypeStruct
+    target = array((4,), jnp.int32), array((4, 9), jnp.int32), array((4,), jnp.int32)
+    logits, transitions = array((4, 50, 11), jnp.float32), array((11, 11), jnp.float32)
+    function = {
+        "ctc": lambda x, w, *target: losses.ctc_loss(x, *target),
+        "asg": losses.asg_loss,
+    }[of]
+
+    def lowered(f):
+        return jax.jit(f).trace(logits, transitions, *target).lower(lowering_platforms=("cuda",)).as_text()
+
+    trained = lowered(jax.value_and_grad(lambda *a: function(*a).sum(), argnums=(0, 1)))
+    for text, trips in ((trained, 50), (lowered(function), 25)):
+        found = bodies(text)
+        assert len(found) == text.count("stablehlo.while") == loops
+        for body in found:
+            assert f"dense<{trips}> : tensor<i32>" in body.split("do {")[0]
+            assert "exponential" in body
+            assert not re.search(r"stablehlo\.(gather|scatter|sort|dot)|dot_general", body)
+
+
+def test_an_export_for_two_platforms():
+    case = batch_of_one(*random_case(0, 9, 3, 4, 1.0))
+    exported = jax.export.export(jax.jit(jax.value_and_grad(total)), platforms=("cpu", "cuda"))(*case)
+    value, gradient = exported.call(*case)
+    expected, expected_gradient = value_and_gradient(*case)
+    assert value == pytest.approx(float(expected)) and np.allclose(gradient, expected_gradient)

@@ -8,19 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from w2l_jax.losses.all_paths import LOWEST_TRANSITION, all_paths_score
 from w2l_jax.losses.chain import chain_score
-from w2l_jax.losses.ctc import IMPOSSIBLE, shifted
-
-# The sum over all paths is kept in float32 probabilities. What underflows there weighs e^-88 or less beside another
-# state of the same frame, and can matter later only if transitions make up for that; this bounds what they can do.
-_LOWEST_TRANSITION = -70.0
-
-
-def asg_feasible(frames_B: jax.Array, labels_BxL: jax.Array, label_lengths_B: jax.Array) -> jax.Array:
-    """Whether [B] each target has a path: at least one label, none equal to its neighbour, and a frame for each."""
-    inside_BxL = jnp.arange(labels_BxL.shape[1]) < label_lengths_B[:, None]
-    repeats_BxL = (labels_BxL[:, 1:] == labels_BxL[:, :-1]) & inside_BxL[:, 1:]
-    return (label_lengths_B > 0) & (label_lengths_B <= frames_B) & ~repeats_BxL.any(axis=1)
+from w2l_jax.losses.target import IMPOSSIBLE, check, proper, shifted
 
 
 def asg_loss(
@@ -33,21 +23,33 @@ def asg_loss(
     """log Σ exp(score) over all paths minus that over the target's paths, in nats [B], float32 (eq. 3).
 
     A path has one label per valid frame and scores the sum of its emissions and of `transitions[i, j]` for each step
-    from label i to label j; it is the target's if it equals the target once equal neighbours are merged. Frames and
+    from label i to label j; it is the target's if it equals the target when equal neighbours are merged. Frames and
     labels beyond `frames_B` and `label_lengths_B` have no influence. A target without a path gives loss 0 and
     gradient 0: count those with `asg_feasible`. Scores of −∞ are allowed; among all paths, a transition that lies
-    more than 70 nats below the highest counts as 70 below. The gradients by emissions and transitions are analytic,
-    first order only.
+    more than 70 nats below the highest counts as 70 below. Errors and derivatives are those of `ctc_loss`.
     """
-    possible_B = asg_feasible(frames_B, labels_BxL, label_lengths_B)
+    check(emissions_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=0)
+    if not emissions_BxSxV.size:
+        return jnp.zeros_like(frames_B, jnp.float32)
+    possible_B = asg_feasible(emissions_BxSxV, frames_B, labels_BxL, label_lengths_B)
     frames_B, lengths_B = jnp.where(possible_B, frames_B, 0), jnp.where(possible_B, label_lengths_B, 0)
     # Only differences count: every path takes the same number of steps.
-    scores_SxBxV = shifted(jnp.maximum(emissions_BxSxV.astype(jnp.float32), IMPOSSIBLE), frames_B)
+    scores_BxSxV = shifted(emissions_BxSxV, frames_B)
     transitions_VxV = jnp.maximum(transitions_VxV.astype(jnp.float32), IMPOSSIBLE)
     transitions_VxV = transitions_VxV - lax.stop_gradient(transitions_VxV.max())
-    all_B = _all_paths(scores_SxBxV, jnp.maximum(transitions_VxV, _LOWEST_TRANSITION), frames_B)
-    target_B = _target_paths(scores_SxBxV, transitions_VxV, frames_B, labels_BxL, lengths_B)
+    all_B = all_paths_score(scores_BxSxV, jnp.maximum(transitions_VxV, LOWEST_TRANSITION), frames_B)
+    target_B = _target_paths(scores_BxSxV, transitions_VxV, frames_B, labels_BxL, lengths_B)
     return jnp.where(possible_B, jnp.maximum(all_B - target_B, 0.0), 0.0)
+
+
+def asg_feasible(
+    emissions_BxSxV: jax.Array, frames_B: jax.Array, labels_BxL: jax.Array, label_lengths_B: jax.Array
+) -> jax.Array:
+    """Whether [B] each target has a path: at least one label, none equal to its neighbour, and a frame for each."""
+    inside_BxL = jnp.arange(labels_BxL.shape[1]) < label_lengths_B[:, None]
+    repeats_BxL = (labels_BxL[:, 1:] == labels_BxL[:, :-1]) & inside_BxL[:, 1:]
+    fits_B = (label_lengths_B > 0) & (label_lengths_B <= frames_B) & ~repeats_BxL.any(axis=1)
+    return fits_B & proper(emissions_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=0)
 
 
 def asg_viterbi(
@@ -75,7 +77,7 @@ def asg_viterbi(
     return jnp.where(valid_SxBx1[:, :, 0], path_SxB, -1).T.astype(jnp.int32), best_BxV.max(axis=1)
 
 
-def _target_paths(scores_SxBxV, transitions_VxV, frames_B, labels_BxL, lengths_B):
+def _target_paths(scores_BxSxV, transitions_VxV, frames_B, labels_BxL, lengths_B):
     # A state to begin in, which no frame is spent in, and one state for each label.
     inside_BxL = jnp.arange(labels_BxL.shape[1]) < lengths_B[:, None]
     states_BxN = jnp.pad(jnp.where(inside_BxL, labels_BxL, 0), ((0, 0), (1, 0)))
@@ -83,56 +85,5 @@ def _target_paths(scores_SxBxV, transitions_VxV, frames_B, labels_BxL, lengths_B
     before_BxN = jnp.roll(states_BxN, 1, axis=1)
     stays_BxN = jnp.where(place_N == 0, -jnp.inf, transitions_VxV[states_BxN, states_BxN])
     steps_BxN = jnp.where(place_N <= 1, 0.0, transitions_VxV[before_BxN, states_BxN])
-    moves_DxBxN = jnp.stack([stays_BxN, steps_BxN])
-    return chain_score(scores_SxBxV, frames_B, states_BxN, moves_DxBxN, place_N == lengths_B[:, None])
-
-
-@jax.custom_vjp
-def _all_paths(scores_SxBxV, transitions_VxV, frames_B):
-    return _all_paths_forward(scores_SxBxV, transitions_VxV, frames_B)[0]
-
-
-def _all_paths_forward(scores_SxBxV, transitions_VxV, frames_B):
-    weights_VxV = jnp.exp(transitions_VxV)
-    valid_SxBx1 = (jnp.arange(len(scores_SxBxV))[:, None] < frames_B)[:, :, None]
-
-    def normalised(weights_BxV):
-        total_Bx1 = weights_BxV.sum(axis=1, keepdims=True)
-        return weights_BxV / total_Bx1, jnp.log(total_Bx1)
-
-    def frame(alpha_BxV, x):
-        score_BxV, valid_Bx1 = x
-        arrived_BxV = jnp.matmul(alpha_BxV, weights_VxV, precision="highest")
-        new_BxV, log_Bx1 = normalised(arrived_BxV * jnp.exp(score_BxV))
-        new_BxV = jnp.where(valid_Bx1, new_BxV, alpha_BxV)
-        return new_BxV, (new_BxV, log_Bx1)
-
-    first_BxV, first_log_Bx1 = normalised(jnp.exp(scores_SxBxV[0]))
-    _, (alpha, logs) = lax.scan(frame, first_BxV, (scores_SxBxV[1:], valid_SxBx1[1:]))
-    alpha_SxBxV = jnp.concatenate([first_BxV[None], alpha])
-    logs_SxBx1 = jnp.concatenate([first_log_Bx1[None], logs])
-    return jnp.where(valid_SxBx1, logs_SxBx1, 0.0).sum(axis=(0, 2)), (alpha_SxBxV, weights_VxV, valid_SxBx1)
-
-
-def _all_paths_backward(saved, cotangent_B):
-    alpha_SxBxV, weights_VxV, valid_SxBx1 = saved
-    before_SxBxV = alpha_SxBxV[:-1]
-    arrived_SxBxV = jnp.matmul(before_SxBxV, weights_VxV, precision="highest")
-
-    def frame(occupancy_BxV, x):
-        before_BxV, arrived_BxV, valid_Bx1 = x
-        # What each arrival at a label is worth, shared out among where it came from.
-        each_BxV = jnp.where(valid_Bx1, occupancy_BxV / arrived_BxV, 0.0)
-        came_from_BxV = before_BxV * jnp.matmul(each_BxV, weights_VxV.T, precision="highest")
-        return jnp.where(valid_Bx1, came_from_BxV, occupancy_BxV), (each_BxV, occupancy_BxV)
-
-    last_BxV = alpha_SxBxV[-1] * cotangent_B[:, None]
-    first_BxV, (each_SxBxV, occupancy) = lax.scan(
-        frame, last_BxV, (before_SxBxV, arrived_SxBxV, valid_SxBx1[1:]), reverse=True
-    )
-    occupancy_SxBxV = jnp.concatenate([first_BxV[None], occupancy])
-    counts_VxV = weights_VxV * jnp.einsum("sbi,sbj->ij", before_SxBxV, each_SxBxV, precision="highest")
-    return jnp.where(valid_SxBx1, occupancy_SxBxV, 0.0), counts_VxV, None
-
-
-_all_paths.defvjp(_all_paths_forward, _all_paths_backward)
+    moves_BxDxN = jnp.stack([stays_BxN, steps_BxN], axis=1)
+    return chain_score(scores_BxSxV, moves_BxDxN, frames_B, states_BxN, place_N == lengths_B[:, None])

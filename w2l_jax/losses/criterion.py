@@ -19,7 +19,7 @@ class Criterion(NamedTuple):
     loss: Callable[..., jax.Array]
     """`(logits_BxSxV, *target)` → nats [B], 0 where the target has no path."""
     feasible: Callable[..., jax.Array]
-    """`(*target)` → whether [B] it has one."""
+    """`(logits_BxSxV, *target)` → whether [B] it has one."""
     best_path: Callable[[jax.Array, jax.Array], jax.Array]
     """`(logits_BxSxV, frames_B)` → the most likely label of every frame [B, S]; those beyond the end mean nothing."""
 

@@ -168,7 +168,7 @@ def make_step(
         logits_BxSxV = forward(params, batch, config, dropout_rng if config.model.dropout else None)
         target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
         criterion = losses.criterion_of(params)
-        return criterion.loss(logits_BxSxV, *target).sum(), criterion.feasible(*target).sum()
+        return criterion.loss(logits_BxSxV, *target).sum(), criterion.feasible(logits_BxSxV, *target).sum()
 
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         rows, length = batch.features_BxTxM.shape[:2]
