@@ -13,10 +13,12 @@ from tests.conftest import ROOT
 ORDER = [
     {"errors", "arguments", "files", "config"},
     {"languages", "alphabet", "text", "spelling", "audio", "audio_readers", "audio_headers", "pauses", "workers"},
+    {"incoming"},
     {"features", "features_jax", "model", "losses", "metrics"},
-    {"transfer", "freezing", "run", "corpora", "dataset", "inference", "activations"},
+    {"transfer", "freezing", "run", "corpora", "dataset", "inference", "incremental", "activations"},
     {"lm"},
     {"decoding"},
+    {"streaming"},
     {"recognizer"},
     {"training"},
 ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from w2l_jax.freezing import parse_layers as parse_layers
     from w2l_jax.freezing import partition as partition
     from w2l_jax.freezing import reinitialize as reinitialize
+    from w2l_jax.incoming import Break as Break
     from w2l_jax.losses import asg_loss as asg_loss
     from w2l_jax.losses import ctc_loss as ctc_loss
     from w2l_jax.model import ModelConfig as ModelConfig
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from w2l_jax.recognizer import Recognizer as Recognizer
     from w2l_jax.recognizer import Transcription as Transcription
     from w2l_jax.recognizer import load as load
+    from w2l_jax.streaming import Event as Event
     from w2l_jax.text import normalize as normalize
     from w2l_jax.transfer import carry_output as carry_output
 
 _WHERE = {
     "Alphabet": "alphabet",
+    "Break": "incoming",
+    "Event": "streaming",
     "FeatureConfig": "features",
     "ModelConfig": "model",
     "Recognizer": "recognizer",

@@ -60,8 +60,10 @@ def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig())
     return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))))
 
 
-def levels(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
-    """Yields the features [T, M] of a waveform before they are normalised, at most 65 s of them at a time.
+def levels(
+    waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig(), slab: int = _SLAB
+) -> Iterator[np.ndarray]:
+    """Yields the features [T, M] of a waveform before they are normalised, `slab` frames (65 s) at a time.
 
     The waveform comes in blocks [N]; where it is cut into them makes no difference.
     """
@@ -69,9 +71,9 @@ def levels(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig
     rest_N = beyond_N
     for block_N in itertools.chain(waveform, [beyond_N]):
         rest_N = np.concatenate([rest_N, block_N])
-        while len(rest_N) >= (_SLAB - 1) * HOP + WINDOW:
-            yield _levels(rest_N[: (_SLAB - 1) * HOP + WINDOW], config)
-            rest_N = rest_N[_SLAB * HOP :]
+        while len(rest_N) >= (slab - 1) * HOP + WINDOW:
+            yield _levels(rest_N[: (slab - 1) * HOP + WINDOW], config)
+            rest_N = rest_N[slab * HOP :]
     if len(rest_N) >= WINDOW:
         yield _levels(rest_N, config)
 

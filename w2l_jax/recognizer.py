@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from w2l_jax import audio, features, inference, losses, model
+from w2l_jax import audio, features, inference, losses, model, streaming
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.align import OUTPUT_SECONDS
@@ -19,8 +20,10 @@ from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.files import digest, write_atomically
+from w2l_jax.incoming import Block
 from w2l_jax.model import ModelConfig, Params
 from w2l_jax.run import Run
+from w2l_jax.streaming import Event
 
 SUFFIX = ".safetensors"
 INCLUDED = {path.stem: path for path in sorted((Path(__file__).parent / "pretrained").glob(f"*{SUFFIX}"))}
@@ -96,6 +99,21 @@ class Recognizer:
         """
         pieces = self._pieces(recording, rate, progress, truncated)
         return recordings.transcribe(pieces, self.alphabet, search or self._search)
+
+    def stream(
+        self,
+        blocks: Iterable[Block],
+        rate: int = audio.SAMPLE_RATE,
+        hot_words: Mapping[str, float] = MappingProxyType({}),
+    ) -> Iterator[Event]:
+        """Yields events while somebody speaks: provisional words, and final ones at pauses or after 20 s.
+
+        `blocks` are those of a mono waveform of `rate` Hz as they come, of any length, which changes nothing; a `Break`
+        says where sound was lost or the rate changes. All is compiled before the first block is asked for. Samples that
+        are not finite, clipped or lost give a message. `hot_words` are those of `Decoder`. Features are normalised by
+        what came so far, `transcribe` knows what follows as well. Raises UserError for blocks of another type or shape.
+        """
+        return streaming.stream(self, blocks, rate, hot_words)
 
     def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE, progress: Progress | None = None) -> np.ndarray:
         """Returns the network's outputs [S, V] (float32), a row each 16 ms, the blank first."""

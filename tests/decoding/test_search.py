@@ -128,7 +128,7 @@ def test_texts_that_lead_nowhere_are_dropped_and_nothing_else(width, toy_lm, mon
 
     def decode(room):
         monkeypatch.setattr(search, "begin", lambda space: (beams.copy(), np.resize(nodes, room), used))
-        return decoder.nbest(logits_SxV, 9), len(decoder._search(decoder._log_probs(logits_SxV))[1])
+        return decoder.nbest(logits_SxV, 9), len(decoder.extend(decoder.begin(), logits_SxV)[1])
 
     (found, many), (expected, all_of_them) = decode(1), decode(1_000_000)
     assert found == expected
@@ -145,3 +145,15 @@ def test_the_search_works_where_its_machine_code_cannot_be_kept(monkeypatch):
 
     monkeypatch.setattr(compiled.numba, "njit", nowhere)
     assert compiled.compiled(lambda x: x + 1)(1) == 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_a_search_that_is_resumed_finds_the_same(size, toy_lm):
+    logits_SxV = 2 * np.random.default_rng(0).normal(size=(40, 6))
+    decoder = Decoder(Alphabet("abc '"), toy_lm, BeamConfig(beam_width=30))
+    expected = decoder.nbest(logits_SxV, 9)
+    front = decoder.begin()
+    for start in range(0, len(logits_SxV), size):
+        front = decoder.extend(front, logits_SxV[start : start + size])
+        decoder.finish(front, 1)  # which leaves the front as it is
+    assert decoder.finish(front, 9) == expected

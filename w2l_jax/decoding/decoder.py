@@ -71,9 +71,35 @@ class Decoder:
 
         As `decode` otherwise, which returns the first of them.
         """
+        return self.finish(self.extend(self.begin(), logits_SxV), count)
+
+    def begin(self) -> search.Front:
+        """Returns what a search knows before the first frame. One at a time: an earlier search cannot be resumed."""
+        if self.lm:
+            self.lm.forget(_REMEMBERED)
+        return search.begin(self._space)
+
+    def extend(self, front: search.Front, logits_SxV: np.ndarray) -> search.Front:
+        """Returns what the search knows after more frames [S, V], checked as `decode` does; `front` is used up."""
+        log_probs_SxV = self._log_probs(logits_SxV)
+        frame, wanted = 0, None
+        limits = self._space, self.config.beam_width, float(self.config.beam_margin)
+        while wanted is None or len(wanted):
+            frame, front, wanted = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
+            self._end_words(front[0], wanted)
+        return front
+
+    def text(self, front: search.Front) -> str:
+        """Returns the best text so far; what follows may still change any of it."""
+        beams, nodes, _ = front
+        best = (beams["acoustic"] + beams["words"] + beams["ahead"]).argmax()
+        return clean(self.alphabet.decode(search.spell(nodes, beams["node"][best])))
+
+    def finish(self, front: search.Front, count: int) -> list[Transcript]:
+        """Returns what `nbest` does of all frames that led to `front`, which can be extended all the same."""
         if count < 1:
             raise UserError(f"{count} transcripts asked for; there must be at least 1")
-        beams, nodes = self._search(self._log_probs(logits_SxV))
+        beams, nodes = self._ended(front)
         # "w" and "w " are one transcript.
         outer = (beams["prefix"] == lexicon.ROOT) & (beams["node"] > 0)
         texts_N, text_B = np.unique(np.where(outer, nodes["parent"][beams["node"]], beams["node"]), return_inverse=True)
@@ -94,16 +120,9 @@ class Decoder:
         score = acoustic + self.config.lm_weight * lm_score + self.config.word_bonus * known + hot
         return Transcript(text, score, acoustic, lm_score, known, hot)
 
-    def _search(self, log_probs_SxV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the beams after the last frame, `end_score` with the end of the sentence, and the nodes."""
-        if self.lm:
-            self.lm.forget(_REMEMBERED)
-        frame, front, wanted = 0, search.begin(self._space), None
-        limits = self._space, self.config.beam_width, float(self.config.beam_margin)
-        while wanted is None or len(wanted):
-            frame, front, wanted = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
-            self._end_words(front[0], wanted)
-        beams, nodes, _ = front
+    def _ended(self, front: search.Front) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the beams, `end_score` with the end of the sentence, and the nodes."""
+        beams, nodes = front[0].copy(), front[1]
         self._end_words(beams, np.flatnonzero(beams["end_state"] < 0))
         if self.lm:
             ends = [self.lm.follow(state, END)[0] for state in beams["end_state"].tolist()]

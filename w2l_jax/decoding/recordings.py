@@ -64,7 +64,12 @@ class Segment:
     @property
     def text(self) -> str:
         """The words with single spaces between them, but none between characters of scripts without spaces."""
-        return joined(" ".join(word.word for word in self.words))
+        return text_of(self.words)
+
+
+def text_of(words: Iterable[Word]) -> str:
+    """Returns the text that words are, as `Segment.text` has it."""
+    return joined(" ".join(word.word for word in words))
 
 
 class Recording(NamedTuple):
@@ -173,17 +178,23 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
 
     def parts() -> Iterator[np.ndarray]:
         first = 0
-        for part_SxV in pauses.cut(logits, _frames(pauses.LONGEST_SECONDS), _speech(alphabet), _frames(_PAUSE)):
+        for part_SxV in pauses.cut(logits, _frames(pauses.LONGEST_SECONDS), speech(alphabet), _frames(_PAUSE)):
             waiting.append((first, part_SxV))
             first += len(part_SxV)
             yield part_SxV
 
     for found in search(parts()):
         first, part_SxV = waiting.popleft()
-        if found.text:
-            spans = align(part_SxV, found.text, alphabet)
-            words = _words(spans, found.confidences, first * OUTPUT_SECONDS)
-            yield Segment(words[0].start, words[-1].end, words, found.transcript)
+        if said := segment(found, part_SxV, first, alphabet):
+            yield said
+
+
+def segment(found: Found, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
+    """Returns what a search found in logits [S, V] as a segment, None without words; `first` is their first frame."""
+    if not found.text:
+        return None
+    words = timed(align(logits_SxV, found.text, alphabet), found.confidences, first * OUTPUT_SECONDS)
+    return Segment(words[0].start, words[-1].end, words, found.transcript)
 
 
 def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
@@ -193,7 +204,7 @@ def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet
     words: where to cut the recording.
     """
     spans = iter(align(logits_SxV, " ".join(lines), alphabet))
-    words = [_words(list(itertools.islice(spans, len(line.split())))) for line in lines]
+    words = [timed(list(itertools.islice(spans, len(line.split())))) for line in lines]
     begun = [said[0].start for said in words]
     ended = [said[-1].end for said in words]
     seconds = len(logits_SxV) * OUTPUT_SECONDS
@@ -225,20 +236,21 @@ def _frames(seconds: float) -> int:
     return round(seconds / OUTPUT_SECONDS)
 
 
-def _speech(alphabet: Alphabet) -> Callable[[np.ndarray], np.ndarray]:
-    """How probable it is that each frame of logits emits anything but a blank or a space [S]."""
+def speech(alphabet: Alphabet) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns how probable it is that each frame of logits emits anything but a blank or a space [S]."""
     silent = [alphabet.ids[" "]] if " " in alphabet.ids else []
     silent += [] if alphabet.repetitions else [BLANK]
 
-    def speech(logits_SxV: np.ndarray) -> np.ndarray:
+    def probability(logits_SxV: np.ndarray) -> np.ndarray:
         likely_SxV = np.exp(logits_SxV - logits_SxV.max(axis=1, keepdims=True))
         return 1 - likely_SxV[:, silent].sum(axis=1) / likely_SxV.sum(axis=1)
 
-    return speech
+    return probability
 
 
-def _words(spans: Sequence[WordSpan], sure: Sequence[float] | None = None, offset: float = 0.0) -> tuple[Word, ...]:
+def timed(spans: Sequence[WordSpan], sure: Sequence[float] | None = None, offset: float = 0.0) -> tuple[Word, ...]:
+    """Returns the words of spans that begin `offset` seconds from the start, with confidences where there are any."""
     return tuple(
-        Word(span.word, round(span.start + offset, 3), round(span.end + offset, 3), confidence)
+        Word(span.word, round(float(span.start + offset), 3), round(float(span.end + offset), 3), confidence)
         for span, confidence in zip(spans, sure or [None] * len(spans), strict=True)
     )

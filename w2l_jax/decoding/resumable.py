@@ -1,0 +1,76 @@
+"""Searches that take the frames of a segment as they come."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.decoding import recordings
+from w2l_jax.decoding.beam import BeamConfig
+from w2l_jax.decoding.confidence import HYPOTHESES, confidences
+from w2l_jax.decoding.greedy import greedy
+from w2l_jax.decoding.recordings import Found
+from w2l_jax.decoding.settings import DecoderSettings
+from w2l_jax.model import Params
+
+if TYPE_CHECKING:
+    from w2l_jax.decoding.decoder import Decoder
+
+
+class Resumable(Protocol):
+    """A search that resumes from where it stood."""
+
+    def extend(self, piece_SxV: np.ndarray) -> None:
+        """Takes more frames."""
+
+    def text(self) -> str:
+        """Returns the best text so far."""
+
+    def found(self) -> Found:
+        """Returns what is found if no frames follow."""
+
+
+def searches(
+    params: Params, alphabet: Alphabet, settings: DecoderSettings, hot_words: Mapping[str, float]
+) -> Callable[[], Resumable]:
+    """Returns what begins a search; one at a time, because its language model remembers one search only."""
+    if not (settings.beam_width or hot_words):
+        return functools.partial(_Greedy, params, alphabet)
+    from w2l_jax.decoding.decoder import Decoder
+
+    beam = settings.beam if settings.beam_width else BeamConfig()
+    return functools.partial(_Beam, Decoder(alphabet, settings.lm or None, beam, hot_words), settings.calibration)
+
+
+class _Greedy:
+    def __init__(self, params: Params, alphabet: Alphabet):
+        self._params, self._alphabet = params, alphabet
+        self._logits_SxV = np.zeros((0, alphabet.size), np.float32)
+
+    def extend(self, piece_SxV: np.ndarray) -> None:
+        self._logits_SxV = np.concatenate([self._logits_SxV, piece_SxV])
+
+    def text(self) -> str:
+        return self.found().text
+
+    def found(self) -> Found:
+        if self._alphabet.repetitions:  # ASG: the best path needs its transitions
+            return next(recordings.greedy_search([self._logits_SxV], self._params, self._alphabet))
+        return Found(greedy(self._logits_SxV, self._alphabet))
+
+
+class _Beam:
+    def __init__(self, decoder: "Decoder", calibration: tuple[float, float]):
+        self._decoder, self._calibration, self._front = decoder, calibration, decoder.begin()
+
+    def extend(self, piece_SxV: np.ndarray) -> None:
+        self._front = self._decoder.extend(self._front, piece_SxV)
+
+    def text(self) -> str:
+        return self._decoder.text(self._front)
+
+    def found(self) -> Found:
+        nbest = self._decoder.finish(self._front, HYPOTHESES)
+        return Found(nbest[0].text, nbest[0], confidences(nbest, *self._calibration))

@@ -1,0 +1,189 @@
+"""Speech recognised while it is spoken: blocks of a waveform in, events out.
+
+Everything is decided by the count of samples, in steps of 160 ms, never by where blocks end or when they come. An
+output frame is known when all that it sees has come, 0.8 s after its own time.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
+
+import jax
+import numpy as np
+
+from w2l_jax import audio, features, incoming, incremental
+from w2l_jax.alphabet import Alphabet
+from w2l_jax.decoding import recordings, resumable
+from w2l_jax.decoding.align import OUTPUT_SECONDS, align
+from w2l_jax.decoding.beam import Transcript
+from w2l_jax.decoding.recordings import Segment
+from w2l_jax.decoding.resumable import Resumable
+from w2l_jax.decoding.results import Word
+from w2l_jax.errors import UserError
+from w2l_jax.features import FRAME_SECONDS, FeatureConfig
+from w2l_jax.incoming import Block, Messages
+
+if TYPE_CHECKING:
+    from w2l_jax.recognizer import Recognizer
+
+PAUSE_SECONDS = 0.4
+"""After so many seconds in which the network hears nothing words are final."""
+LONGEST_SECONDS = 20.0
+"""Words without such a pause are final after so many seconds, up to the quietest place of the second half."""
+
+_PAUSE, _LONGEST = (round(seconds / OUTPUT_SECONDS) for seconds in (PAUSE_SECONDS, LONGEST_SECONDS))
+_SPEECH = 0.5  # probability from which on a frame is not silent
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """What became known: words so far, words for good, or a `message` about the sound; seconds from the start.
+
+    A `provisional` event replaces the provisional one before it, by no words even; so does a `final` one, and the
+    next provisional event is about what follows. Words have times and, in final events of a beam search, confidences.
+    """
+
+    kind: Literal["provisional", "final", "message"]
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+    transcript: Transcript | None = None
+    """The beam search's, with its scores, in final events."""
+
+    @property
+    def segment(self) -> Segment:
+        """The words as `transcribe` gives them."""
+        return Segment(self.start, self.end, self.words, self.transcript)
+
+
+def stream(
+    recognizer: "Recognizer", blocks: Iterable[Block], rate: int, hot_words: Mapping[str, float]
+) -> Iterator[Event]:
+    """Compiles what is needed, and returns the events of `blocks` (`Recognizer.stream` says more)."""
+    if rate < 1:
+        raise UserError(f"rate is {rate}; give the blocks' samples a second")
+    params, alphabet = jax.device_put(recognizer.params), recognizer.alphabet
+    begin = resumable.searches(recognizer.params, alphabet, recognizer.decoder, hot_words)
+
+    def events(source: Iterable[Block], rate: int) -> Iterator[Event]:
+        messages = Messages()
+        waveform = incoming.at_16_khz(source, rate, messages)
+        levels = features.levels(waveform, recognizer.features, slab=incremental.FRAMES)
+        pieces = map(Normalizer(recognizer.features), levels)
+        return _events(incremental.stream(params, pieces, recognizer.model), alphabet, begin, messages)
+
+    collections.deque(events([np.zeros(audio.SAMPLE_RATE, np.float32)], audio.SAMPLE_RATE), maxlen=0)
+    return events(blocks, rate)
+
+
+class Normalizer:
+    """Normalises features by what came so far, where training knew the whole utterance.
+
+    Called with the next features [T, M], it returns them in float16. Mean and standard deviation are those of the last
+    twenty seconds or so (earlier ones count less and less), and begin with those of typical speech.
+    """
+
+    START = {FeatureConfig(): (-1.05, 0.63)}
+    """Means over 300 utterances of the included network's training set, of 0.2 and 0.12 standard deviations."""
+    START_SECONDS, SECONDS = 3.0, 20.0
+
+    def __init__(self, config: FeatureConfig):
+        mean, deviation = self.START.get(config, (0.0, 0.0))
+        self._frames = self.START_SECONDS / FRAME_SECONDS if config in self.START else 0.0
+        self._mean, self._square = mean, mean**2 + deviation**2
+
+    def __call__(self, levels_TxM: np.ndarray) -> np.ndarray:
+        self._frames = min(self._frames + len(levels_TxM), self.SECONDS / FRAME_SECONDS)
+        share = len(levels_TxM) / self._frames
+        self._mean += share * (levels_TxM.mean(dtype=np.float64) - self._mean)
+        self._square += share * (np.square(levels_TxM, dtype=np.float64).mean() - self._square)
+        deviation = math.sqrt(max(self._square - self._mean**2, 0.0))
+        if deviation < 1e-6 * max(1.0, abs(self._mean)):
+            return np.zeros_like(levels_TxM, np.float16)
+        return ((levels_TxM - self._mean) / deviation).astype(np.float16)
+
+
+def _events(
+    logits: Iterable[np.ndarray], alphabet: Alphabet, begin: Callable[[], Resumable], messages: Messages
+) -> Iterator[Event]:
+    unfinished = _Unfinished(0, alphabet, begin)
+    for piece_SxV in logits:
+        yield from (Event("message", *message) for message in messages.read())
+        unfinished.extend(piece_SxV)
+        if end := unfinished.end():
+            yield from unfinished.final(end)
+            unfinished = unfinished.behind(end)
+        yield from unfinished.provisional()
+    yield from (Event("message", *message) for message in messages.read())
+    yield from unfinished.final()
+
+
+class _Unfinished:
+    """The frames, from `first` on, whose words are not final yet."""
+
+    def __init__(self, first: int, alphabet: Alphabet, begin: Callable[[], Resumable]):
+        self._first, self._alphabet, self._begin, self._search = first, alphabet, begin, begin()
+        self._logits_SxV = np.zeros((0, alphabet.size), np.float32)
+        self._text, self._words = "", ()
+
+    def extend(self, piece_SxV: np.ndarray) -> None:
+        self._logits_SxV = np.concatenate([self._logits_SxV, piece_SxV])
+        self._search.extend(piece_SxV)
+
+    def end(self) -> int:
+        """The number of frames that are final now: all at a pause, some where none comes for long, else 0."""
+        frames = len(self._logits_SxV)
+        speech_S = recordings.speech(self._alphabet)(self._logits_SxV[-_PAUSE if frames < _LONGEST else None :])
+        if frames >= _PAUSE and (speech_S[-_PAUSE:] < _SPEECH).all():
+            return frames
+        if frames < _LONGEST:
+            return 0
+        weights = np.hanning(_PAUSE + 2)[1:-1]
+        disturbed_S = speech_S + np.convolve(speech_S, weights / weights.sum(), mode="same")
+        return _LONGEST // 2 + int(disturbed_S[_LONGEST // 2 : _LONGEST].argmin())
+
+    def final(self, end: int | None = None) -> Iterator[Event]:
+        """Yields the words of the frames before `end` (None: of all); without any, that the words shown are none."""
+        search, logits_SxV = self._search, self._logits_SxV[:end]
+        if len(logits_SxV) < len(self._logits_SxV):
+            search = self._begin()
+            search.extend(logits_SxV)
+        found = search.found()
+        if segment := recordings.segment(found, logits_SxV, self._first, self._alphabet):
+            yield Event("final", segment.start, segment.end, segment.text, segment.words, segment.transcript)
+        elif self._text:
+            yield Event("provisional", self._words[0].start, self._words[-1].end, "")
+
+    def behind(self, end: int) -> "_Unfinished":
+        """Returns the frames from `end` on."""
+        following = _Unfinished(self._first + end, self._alphabet, self._begin)
+        if end < len(self._logits_SxV):
+            following.extend(self._logits_SxV[end:])
+        return following
+
+    def provisional(self) -> Iterator[Event]:
+        """Yields the words so far if they have changed."""
+        text = self._search.text()
+        if text == self._text:
+            return
+        before, self._text = self._words, text
+        self._words = self._timed(text.split(), before) if text else ()
+        shown = self._words or before
+        yield Event("provisional", shown[0].start, shown[-1].end, recordings.text_of(self._words), self._words)
+
+    def _timed(self, words: list[str], before: tuple[Word, ...]) -> tuple[Word, ...]:
+        """When each word was said; only those are aligned anew from which on anything changed."""
+        same = 0
+        while same < min(len(words), len(before) - 1) and words[same] == before[same].word:
+            same += 1
+        known = before[:same]
+        first = round(known[-1].end / OUTPUT_SECONDS) - self._first if known else 0
+        try:
+            spans = align(self._logits_SxV[first:], " ".join(words[same:]), self._alphabet)
+        except UserError:  # the words before have moved, and left no room
+            known, first = (), 0
+            spans = align(self._logits_SxV, " ".join(words), self._alphabet)
+        return known + recordings.timed(spans, None, (self._first + first) * OUTPUT_SECONDS)
