@@ -12,6 +12,7 @@ import tyro
 
 import cli
 import latest
+import live
 import w2l_jax
 from terminal import terminal
 from w2l_jax.decoding import formats, recordings, settings
@@ -25,6 +26,9 @@ DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono
 The text goes to standard output, or with --out into a file for each recording. The run's own language model is used
 where it has one (decode.py makes it). A file that cannot be read is reported, and the others go on. `-` reads
 standard input:  espeak-ng --stdout hello | python launch/transcribe.py -
+
+--live prints words while they are spoken, from the microphone or, with -, as they are piped in:
+arecord -f S16_LE -r 16000 | python launch/transcribe.py --live -
 
 --align=transcript.txt takes the words from there, and says when each of its lines and words was said.
 """
@@ -52,6 +56,11 @@ class Options:
     """Text file with what one recording says, line by line; JSON gives the times of words as well."""
     hot_words: str = ""
     """Words to listen for, each with what it adds to a transcript's score (natural log): kunze=6,ulm=4."""
+    live: bool = False
+    """Transcribe the microphone, or `-` as it comes (wav or raw s16le), until it ends or Ctrl-C; as txt, a line at each
+    pause, or json, an object an event."""
+    rate: int = 16_000
+    """Samples a second of raw samples for --live."""
     workers: int = 1
     """Processes that search (0: one per core); more than one pay off in long recordings."""
 
@@ -59,15 +68,14 @@ class Options:
 def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     kind = options.format or ("tsv" if options.align else "txt")
+    if options.live:
+        _live(options, kind)
+        return
     found = recordings.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
     if ignored := recordings.skipped(options.files):
         print(f"skipped, as their endings are not those of recordings: {_listed(ignored)}", file=sys.stderr)
-    cli.use_compilation_cache()
-    name = latest.choose(options.run)
-    if name != options.run:
-        print(f"no run here yet: using the included {name} network", file=sys.stderr)
-    recognizer = w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
+    recognizer = _load(options)
     lines = recordings.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
     truncated = "error" if options.truncated == "skip" else "read"
     failed = 0
@@ -87,6 +95,27 @@ def main(argv: list[str] | None = None) -> None:
                 failed += 1
     if failed:
         raise UserError(f"{failed} of {len(found)} recordings could not be transcribed")
+
+
+def _load(options: Options) -> Recognizer:
+    cli.use_compilation_cache()
+    name = latest.choose(options.run)
+    if name != options.run:
+        print(f"no run here yet: using the included {name} network", file=sys.stderr)
+    return w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
+
+
+def _live(options: Options, kind: str) -> None:
+    if options.files not in ((), ("-",)):
+        raise UserError("--live transcribes the microphone or, with -, standard input, not files")
+    if kind not in ("txt", "json") or options.out or options.align:
+        raise UserError("--live prints txt or json; --align and --out are for recordings")
+    if options.rate < 1:
+        raise UserError(f"--rate={options.rate}: give the samples a second")
+    recognizer = _load(options)
+    hot_words = settings.hot_words(options.hot_words, recognizer.alphabet)
+    piped = sys.stdin.buffer if options.files else None
+    live.transcribe(recognizer, piped, options.rate, hot_words, kind)
 
 
 def _check(options: Options, kind: str, count: int) -> None:

@@ -6,7 +6,7 @@ Host side only, NumPy in and out; librosa does the signal processing and is impo
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -69,13 +69,15 @@ def levels(
     """
     beyond_N = np.zeros(WINDOW // 2, np.float32)
     rest_N = beyond_N
+    # Threads of BLAS on few frames: where other processes want the cores, waiting for them takes fifty times as long.
+    multiply = np.matmul if slab == _SLAB else functools.partial(np.einsum, "ij,jk->ik")
     for block_N in itertools.chain(waveform, [beyond_N]):
         rest_N = np.concatenate([rest_N, block_N])
         while len(rest_N) >= (slab - 1) * HOP + WINDOW:
-            yield _levels(rest_N[: (slab - 1) * HOP + WINDOW], config)
+            yield _levels(rest_N[: (slab - 1) * HOP + WINDOW], config, multiply)
             rest_N = rest_N[slab * HOP :]
     if len(rest_N) >= WINDOW:
-        yield _levels(rest_N, config)
+        yield _levels(rest_N, config, multiply)
 
 
 def stream(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
@@ -93,15 +95,15 @@ def _loudness(levels_TxM: np.ndarray) -> np.ndarray:
     return levels_TxM.mean(axis=1)
 
 
-def _levels(padded_N: np.ndarray, config: FeatureConfig) -> np.ndarray:
+def _levels(padded_N: np.ndarray, config: FeatureConfig, multiply: Callable) -> np.ndarray:
     import librosa
 
     with np.errstate(divide="ignore"):
         stft_FxT = librosa.stft(padded_N, n_fft=WINDOW, hop_length=HOP, center=False)
         power_FxT = np.square(stft_FxT.real) + np.square(stft_FxT.imag)
         if config.order == "mel_of_db":
-            return _decibel(power_FxT).T @ filters_MxF(config.mels).T
-        return _decibel(filters_MxF(config.mels) @ power_FxT).T
+            return multiply(_decibel(power_FxT).T, filters_MxF(config.mels).T)
+        return _decibel(multiply(filters_MxF(config.mels), power_FxT)).T
 
 
 def compute(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig()) -> np.ndarray:

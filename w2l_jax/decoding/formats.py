@@ -39,8 +39,8 @@ def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 
 def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     """Yields one JSON object: recording, text, and segments with their times, words, confidences and scores."""
-    records = [_record(segment) for segment in segments]
-    text = joined(" ".join(record["text"] for record in records))
+    records = [record(segment) for segment in segments]
+    text = joined(" ".join(found["text"] for found in records))
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 
@@ -51,17 +51,18 @@ def manifest(name: str, segments: Iterable[Segment]) -> Iterator[str]:
         yield json.dumps({"audio_filepath": name, **seconds, "text": segment.text}, ensure_ascii=False) + "\n"
 
 
-def _record(segment: Segment) -> dict[str, Any]:
-    record = {"start": segment.start, "end": segment.end, "text": segment.text}
+def record(segment: Segment) -> dict[str, Any]:
+    """A segment as JSON has it: its times, text, words with times and confidences, and scores."""
+    content = {"start": segment.start, "end": segment.end, "text": segment.text}
     if found := segment.transcript:
         scores = {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
-        record |= {name: round(score, 4) for name, score in scores.items()}
-    record["words"] = [
+        content |= {name: round(score, 4) for name, score in scores.items()}
+    content["words"] = [
         {"word": word.word, "start": word.start, "end": word.end}
         | ({} if word.confidence is None else {"confidence": round(word.confidence, 4)})
         for word in segment.words
     ]
-    return record
+    return content
 
 
 def srt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
