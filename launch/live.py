@@ -76,7 +76,8 @@ def microphone() -> tuple[int, Arriving]:
 def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
     """The rate and the blocks of a pipe: wav of 16 bits, or raw samples s16le of `rate` Hz and one channel.
 
-    Of several channels the first is taken. Raises UserError for wav of another kind.
+    `stream` is not buffered: its reads return what there is. Of several channels the first is taken. Raises UserError
+    for wav of another kind.
     """
     start, channels = _read(stream, 4), 1
     if start == b"RIFF":
@@ -85,7 +86,7 @@ def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
 
     def read() -> None:
         rest, width = start, 2 * channels
-        while content := stream.read1(round(rate * BLOCK_SECONDS) * width):
+        while content := stream.read(round(rate * BLOCK_SECONDS) * width):
             rest += content
             whole = len(rest) // width * width
             arriving.put(np.frombuffer(rest[:whole], "<i2")[::channels])
@@ -99,7 +100,7 @@ def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
 def _read(stream: BinaryIO, count: int) -> bytes:
     """So many bytes; fewer at the end."""
     content = b""
-    while len(content) < count and (more := stream.read1(count - len(content))):
+    while len(content) < count and (more := stream.read(count - len(content))):
         content += more
     return content
 

@@ -114,8 +114,10 @@ def _live(options: Options, kind: str) -> None:
         raise UserError(f"--rate={options.rate}: give the samples a second")
     recognizer = _load(options)
     hot_words = settings.hot_words(options.hot_words, recognizer.alphabet)
-    piped = sys.stdin.buffer if options.files else None
-    live.transcribe(recognizer, piped, options.rate, hot_words, kind)
+    with contextlib.ExitStack() as stack:
+        # Not buffered: the process could not end while a thread waits for more in a buffer.
+        piped = stack.enter_context(open(0, "rb", buffering=0, closefd=False)) if options.files else None
+        live.transcribe(recognizer, piped, options.rate, hot_words, kind)
 
 
 def _check(options: Options, kind: str, count: int) -> None:

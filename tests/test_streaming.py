@@ -77,7 +77,7 @@ def test_events_at_the_speed_of_speech(english, expected):
         else:
             start, end = next(ends)
             assert start - 0.1 <= event.start and event.end <= end + 0.1
-            assert PAUSE_SECONDS + SEEN <= now - event.end and now - end <= PAUSE_SECONDS + SEEN + STEP + 0.1
+            assert now - event.end >= PAUSE_SECONDS + SEEN and now - end <= PAUSE_SECONDS + SEEN + STEP + 0.1
     assert next(ends, None) is None
     words = [event.words for event in finals(expected)]
     shown = [event.words for event, after in zip(expected, expected[1:], strict=False) if after.kind == "final"]

@@ -38,7 +38,7 @@ class Message(NamedTuple):
 
 
 class Messages:
-    """Messages that nobody has read yet. The same one comes at most each ten seconds; `now` is the time of the sound."""
+    """Messages not read yet, the same one at most each ten seconds; `now` is the time of the sound."""
 
     def __init__(self):
         self.now = 0.0

@@ -113,7 +113,7 @@ class Recognizer:
         are not finite, clipped or lost give a message. `hot_words` are those of `Decoder`. Features are normalised by
         what came so far, `transcribe` knows what follows as well. Raises UserError for blocks of another type or shape.
         """
-        return streaming.stream(self, blocks, rate, hot_words)
+        return streaming.stream(dataclasses.replace(self, params=self._on_device), blocks, rate, hot_words)
 
     def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE, progress: Progress | None = None) -> np.ndarray:
         """Returns the network's outputs [S, V] (float32), a row each 16 ms, the blank first."""

@@ -8,9 +8,8 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
 import numpy as np
 
 from w2l_jax import audio, features, incoming, incremental
@@ -64,8 +63,8 @@ def stream(
     """Compiles what is needed, and returns the events of `blocks` (`Recognizer.stream` says more)."""
     if rate < 1:
         raise UserError(f"rate is {rate}; give the blocks' samples a second")
-    params, alphabet = jax.device_put(recognizer.params), recognizer.alphabet
-    begin = resumable.searches(recognizer.params, alphabet, recognizer.decoder, hot_words)
+    params, alphabet = recognizer.params, recognizer.alphabet
+    begin = resumable.searches(params, alphabet, recognizer.decoder, hot_words)
 
     def events(source: Iterable[Block], rate: int) -> Iterator[Event]:
         messages = Messages()
@@ -85,7 +84,7 @@ class Normalizer:
     twenty seconds or so (earlier ones count less and less), and begin with those of typical speech.
     """
 
-    START = {FeatureConfig(): (-1.05, 0.63)}
+    START: ClassVar = {FeatureConfig(): (-1.05, 0.63)}
     """Means over 300 utterances of the included network's training set, of 0.2 and 0.12 standard deviations."""
     START_SECONDS, SECONDS = 3.0, 20.0
 

@@ -32,8 +32,8 @@ def wav(samples, rate=16_000, subtype="PCM_16"):
 class Dribble(io.BytesIO):
     """A pipe that gives few bytes at a time, an odd number of them."""
 
-    def read1(self, size=-1):
-        return super().read1(min(size, 37) if size >= 0 else 37)
+    def read(self, size=-1):
+        return super().read(min(size, 37))
 
 
 def received(content, rate=16_000, pipe=io.BytesIO):
