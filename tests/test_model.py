@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +119,31 @@ def test_variants():
     assert not np.allclose(model.apply(PARAMS, x, n, dropped, dropout_rng=jax.random.key(0)), run(x, n))
 
 
+def test_dropout_differs_by_layer_and_does_not_depend_on_where_a_call_begins():
+    """Kernels that repeat their input: what is zero at the end was dropped in some layer."""
+    wide = ModelConfig(width=200, top_width=4, dropout=0.5)
+    params = {
+        layer.name: {
+            "kernel": np.zeros((layer.kernel, layer.channels_in, layer.channels_out), np.float32),
+            "bias": np.zeros(layer.channels_out, np.float32),
+        }
+        for layer in model.layers(wide, 7, 200)
+    }
+    for number in range(1, 9):
+        kernel = params[model.layer_name(number)]["kernel"]
+        kernel[(len(kernel) - (2 if number == 1 else 1)) // 2] = np.eye(200)
+    x, frames, rng = np.ones((1, 40, 200), np.float32), np.array([40]), jax.random.key(3)
+    kept = {}
+    for number in range(2, 9):
+        out = model.apply(params, x[:, :20], frames, wide, first=number, last=number, dropout_rng=rng)
+        kept[number] = np.asarray(out[0]) > 0
+    for one, other in itertools.combinations(kept.values(), 2):
+        assert 0.15 < (one & other).mean() < 0.35  # of two equal masks it would be a half
+    whole = model.apply(params, x, frames, wide, last=8, dropout_rng=rng)
+    part = model.apply(params, x, frames, wide, last=4, dropout_rng=rng)
+    np.testing.assert_array_equal(whole, model.apply(params, part, frames, wide, first=5, last=8, dropout_rng=rng))
+
+
 def test_he_keeps_the_variance_that_xavier_halves():
     x = jax.random.normal(jax.random.key(3), (2, 200, 128))
     scale = {}
@@ -132,3 +159,55 @@ def test_he_keeps_the_variance_that_xavier_halves():
 def test_refuses_what_makes_no_sense():
     with pytest.raises(ValueError, match="not a range"):
         run(np.zeros((1, 4, 10)), [4], first=3, last=2)
+
+
+def total(params, x, frames):
+    return jnp.square(model.apply(params, x, frames, SMALL, precision="highest")).sum()
+
+
+def test_forward_mode_on_accelerators(monkeypatch):
+    x = jax.random.normal(jax.random.key(0), (2, 20, 10))
+    frames, change = jnp.array([20, 13]), jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1e-2), PARAMS)
+    gradient = jax.grad(total)(PARAMS, x, frames)
+    expected = sum(float((g * t).sum()) for g, t in zip(*map(jax.tree.leaves, (gradient, change)), strict=True))
+    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    _, slope = jax.jvp(lambda params: total(params, x, frames), (PARAMS,), (change,))
+    assert float(slope) == pytest.approx(expected, rel=1e-5)
+    assert float(jax.linearize(lambda params: total(params, x, frames), PARAMS)[1](change)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 10), (0, 6, 10)])
+def test_no_frames_and_no_utterances(shape):
+    frames = jnp.zeros(shape[0], int)
+    assert model.apply(PARAMS, jnp.ones(shape), frames, SMALL).shape == (shape[0], shape[1] // 2, 7)
+    gradient = jax.grad(total)(PARAMS, jnp.ones(shape), frames)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+X, N = np.zeros((2, 6, 10), np.float32), np.array([6, 5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((PARAMS, X, [6, 5]), {}, r"frames_B .*\[B\] with B = 2, not a list"),
+        ((PARAMS, X[0], N), {}, r"features_BxTxM .*\[B, T, M\] with M = 10, not float32 \[6, 10\]"),
+        ((PARAMS, X[..., :9], N), {}, r"features_BxTxM .*M = 10"),
+        ((PARAMS, X, N[:1]), {}, r"frames_B .*B = 2"),
+        ((PARAMS, X, N * 1.0), {}, r"frames_B .*integer"),
+        ((PARAMS, X, N + 1), {}, r"frames_B must lie in 0 … 6 .*, not 7"),
+        (({"layer_01": PARAMS["layer_01"]}, X, N), {}, r"params must hold .* lacks layer_02"),
+        (({**PARAMS, "layer_02": PARAMS["layer_09"]}, X, N), {}, "params do not fit config: layer_02"),
+        ((PARAMS, X, N), {"first": 2, "last": 3}, "features_BxTxM .*M = 12"),
+    ],
+)
+def test_wrong_arguments(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        model.apply(*arguments, SMALL, **options)
+
+
+def test_wrong_sizes():
+    with pytest.raises(ValueError, match=r"outputs must be .* 2, not 1"):
+        model.init(jax.random.key(0), SMALL, 1)
+    with pytest.raises(ValueError, match=r"mels must be .* 1, not 0"):
+        model.init(jax.random.key(0), SMALL, 7, 0)

@@ -25,6 +25,7 @@ from w2l_jax.dataset.folder import writing
 from w2l_jax.dataset.shards import Progress, Result, Shard, plan, write_shards
 from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
+from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.model import ModelConfig, Params, layer_name
 
 FORMAT = 1  # rises whenever the same layers give something else
@@ -131,7 +132,7 @@ def rows_at_once(rows: int) -> int:
 
 
 def _per_hour(layers: FrozenLayers) -> str:
-    return _readable(layers.record.bytes(3600 * 125))  # a frame is 8 ms
+    return _readable(layers.record.bytes(round(3600 / FRAME_SECONDS)))
 
 
 def _readable(count: float) -> str:

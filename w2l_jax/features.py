@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from w2l_jax.errors import UserError
 HOP = 128
 WINDOW = 512
 FRAME_SECONDS = HOP / SAMPLE_RATE
+STRIDE = 2  # of the network's first layer: one output frame is two feature frames, 16 ms
 FLOOR_DB = -150.0
 _SLAB = 2**13  # frames that are computed together
 
@@ -40,6 +42,11 @@ class FeatureConfig:
 def frame_count(samples: int) -> int:
     """The number of feature frames of a recording of `samples` samples at 16 kHz."""
     return 1 + samples // HOP
+
+
+def output_frames(frames: Any) -> Any:
+    """The network's output frames S for T feature frames (an int or an array): one each 16 ms."""
+    return (frames + STRIDE - 1) // STRIDE
 
 
 @functools.lru_cache(maxsize=4)

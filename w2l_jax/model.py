@@ -5,18 +5,19 @@ table, and `apply` runs any range of them: that is all freezing, caching and int
 """
 
 import dataclasses
-import functools
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from w2l_jax.arguments import check_array, check_range
+from w2l_jax.convolution import convolve, unfolded
 from w2l_jax.errors import UserError
+from w2l_jax.features import STRIDE, output_frames
 
 LAYERS = 11
 WIDE = 9  # the lowest layer of `top_width` channels
-STRIDE = 2  # of layer 1: one output frame is two input frames, 16 ms
 
 Params = dict[str, dict[str, jax.Array]]
 
@@ -70,14 +71,16 @@ def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, .
     return tuple(Layer(layer_name(i), *shape) for i, shape in enumerate(shapes, start=1))
 
 
-def misfit(params: Any, config: ModelConfig, outputs: int, mels: int, others: Any) -> str:
+def misfit(
+    params: Any, config: ModelConfig, outputs: int, mels: int, others: Any, first: int = 1, last: int = LAYERS
+) -> str:
     """Where the shapes of a parameter tree differ from the layer table's, for a message; empty if they agree.
 
     `others` are arrays, or their shapes, that belong into the tree beside the layers.
     """
     expected = {
         layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
-        for layer in layers(config, outputs, mels)
+        for layer in layers(config, outputs, mels)[first - 1 : last]
     }
     expected |= jax.tree.map(lambda leaf: tuple(leaf.shape), others)
     found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
@@ -85,11 +88,6 @@ def misfit(params: Any, config: ModelConfig, outputs: int, mels: int, others: An
         if found.get(name) != expected.get(name):
             return f"{name} is {found.get(name)}, not {expected.get(name)}"
     return ""
-
-
-def output_frames(frames: Any) -> Any:
-    """Output frames S of T input frames (an int or an array): one each 16 ms."""
-    return (frames + STRIDE - 1) // STRIDE
 
 
 def receptive_field(config: ModelConfig = ModelConfig()) -> tuple[int, int]:
@@ -119,14 +117,16 @@ class _Wav2Letter(nn.Module):
     unfold: bool = False
 
     @nn.compact
-    def __call__(self, x_BxTxC, frames_B, first: int = 1, last: int = LAYERS, deterministic: bool = True):
+    def __call__(self, x_BxTxC, frames_B, first: int = 1, last: int = LAYERS, dropout_rng: Any = None):
         kernel_init = getattr(nn.initializers, self.config.initializer)()
         activation = getattr(nn, self.config.activation)
         # Between layers frames_B counts output frames already: layer 1 alone has a stride.
         x_BxTxC = _masked(x_BxTxC, frames_B)
         for number, layer in enumerate(self.table[first - 1 : last], start=first):
-            if number < WIDE:
-                x_BxTxC = nn.Dropout(self.config.dropout, deterministic=deterministic)(x_BxTxC)
+            if number < WIDE and dropout_rng is not None:
+                # A key for each layer by its number: two calls for two ranges of layers drop what one call would.
+                rng = jax.random.fold_in(dropout_rng, number)
+                x_BxTxC = nn.Dropout(self.config.dropout, deterministic=False)(x_BxTxC, rng=rng)
             x_BxTxC = nn.Conv(
                 layer.channels_out,
                 (layer.kernel,),
@@ -134,7 +134,7 @@ class _Wav2Letter(nn.Module):
                 padding="SAME",
                 dtype=self.dtype,
                 precision=self.precision,
-                conv_general_dilated=_unfolded if self.unfold and number == WIDE else _convolve,
+                conv_general_dilated=unfolded if self.unfold and number == WIDE else convolve,
                 kernel_init=kernel_init,
                 name=layer.name,
             )(x_BxTxC)
@@ -144,64 +144,6 @@ class _Wav2Letter(nn.Module):
                 x_BxTxC = activation(x_BxTxC)
             x_BxTxC = _masked(x_BxTxC, frames_B)
         return x_BxTxC
-
-
-def _convolve(x_BxTxC, kernel_KxCxD, strides, padding, *, precision, **_):
-    # One frame wide, a convolution is a matrix product, and as such its weight gradient needs no transposed copy of
-    # the 2000 input channels.
-    if len(kernel_KxCxD) == 1:
-        return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
-    return _convolution(x_BxTxC, kernel_KxCxD, strides[0], precision)
-
-
-def _unfolded(x_BxTxC, kernel_KxCxD, strides, padding, *, precision, **_):
-    size, frames = len(kernel_KxCxD), x_BxTxC.shape[1]
-    left = (size - 1) // 2
-    x_BxTxC = jnp.pad(x_BxTxC, ((0, 0), (left, size - 1 - left), (0, 0)))
-    windows_BxTxKC = jnp.concatenate([x_BxTxC[:, i : i + frames] for i in range(size)], axis=-1)
-    return jnp.matmul(windows_BxTxKC, kernel_KxCxD.reshape(-1, kernel_KxCxD.shape[-1]), precision=precision)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolution(x_BxTxC, kernel_KxCxD, stride, precision):
-    """SAME convolution [B, S, D] with gradients that are fast in loops, too; reverse mode only."""
-    return _conv(x_BxTxC, kernel_KxCxD, "SAME", precision, window_strides=(stride,))
-
-
-def _conv(x, kernel, padding, precision, *, window_strides=(1,), **dilation):
-    numbers = ("NWC", "WIO", "NWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, window_strides, padding, dimension_numbers=numbers, precision=precision, **dilation
-    )
-
-
-def _convolution_forward(x_BxTxC, kernel_KxCxD, stride, precision):
-    return _convolution(x_BxTxC, kernel_KxCxD, stride, precision), (x_BxTxC, kernel_KxCxD)
-
-
-def _convolution_backward(stride, precision, saved, g_BxSxD):
-    def plain(x, kernel, g):
-        return jax.vjp(lambda x, kernel: _conv(x, kernel, "SAME", precision, window_strides=(stride,)), x, kernel)[1](g)
-
-    # XLA brings convolutions into the form that its fast CPU code knows only outside of loops: within, such as those of
-    # microbatches, JAX's gradients take fifty times as long. Written in that form they are the same to the last bit.
-    in_order = functools.partial(_gradients_in_order, stride=stride, precision=precision)
-    return jax.lax.platform_dependent(*saved, g_BxSxD, cpu=in_order, default=plain)
-
-
-def _gradients_in_order(x_BxTxC, kernel_KxCxD, g_BxSxD, *, stride, precision):
-    size, frames, reach = len(kernel_KxCxD), x_BxTxC.shape[1], (g_BxSxD.shape[1] - 1) * stride + 1
-    left = (size - stride) // 2
-    right = size - 1 - left
-    x_padding, kernel_padding = (right, frames - reach + left), (left, right + reach - frames)
-    x_gradient = _conv(g_BxSxD, kernel_KxCxD[::-1].swapaxes(1, 2), [x_padding], precision, lhs_dilation=(stride,))
-    kernel_gradient_CxKxD = _conv(
-        x_BxTxC.transpose(2, 1, 0), g_BxSxD.swapaxes(0, 1), [kernel_padding], precision, rhs_dilation=(stride,)
-    )
-    return x_gradient, kernel_gradient_CxKxD.swapaxes(0, 1)
-
-
-_convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 def _masked(x_BxTxC, frames_B):
@@ -215,6 +157,9 @@ def init(rng: jax.Array, config: ModelConfig, outputs: int, mels: int = 128) -> 
 
     `outputs` counts labels and blank: 29 give the paper's 24,662,529 parameters, 33 its 24,670,533.
     """
+    for name, value, least in (("outputs", outputs, 2), ("mels", mels, 1)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
     module = _Wav2Letter(layers(config, outputs, mels), config)
     return module.init(rng, jnp.zeros((1, 2, mels)), jnp.array([2]))["params"]
 
@@ -238,22 +183,35 @@ def apply(
     [B, S, C], and `frames_B` still counts *input* frames T. What lies beyond an utterance's end is masked after
     every layer, so padding and batch-mates never change an answer; logits there are 0. Compute runs in `dtype`.
     `dropout_rng` switches the configured dropout on. With `unfold` layer 9 is one matrix product of its windows of 32
-    frames, written out side by side.
+    frames, written out side by side. Raises ValueError for arrays of a wrong shape, and frames that exceed them. Where
+    JAX's default backend is a CPU, derivatives are reverse mode only.
     """
     if not 1 <= first <= last <= LAYERS:
         raise ValueError(f"layers {first}…{last} are not a range within 1…{LAYERS}")
-    width = params[layer_name(LAYERS)]["kernel"].shape[-1] if last == LAYERS else 1
-    mels = params[layer_name(1)]["kernel"].shape[1] if first == 1 else 1
-    module = _Wav2Letter(layers(config, width, mels), config, dtype, precision, unfold)
+    names = [layer_name(number) for number in range(first, last + 1)]
+    if missing := [name for name in names if name not in params]:
+        raise ValueError(f"params must hold {', '.join(names)}, but lacks {', '.join(missing)}")
+    used = {name: params[name] for name in names}
+    width = params[names[-1]]["kernel"].shape[-1] if last == LAYERS else 1
+    mels = params[names[0]]["kernel"].shape[1] if first == 1 else 1
+    table = layers(config, width, mels)
+    if wrong := misfit(used, config, width, mels, {}, first, last):
+        raise ValueError(f"params do not fit config: {wrong}")
+    check_array("features_BxTxM", features_BxTxM, jnp.number, M=table[first - 1].channels_in)
+    rows, frames, _ = features_BxTxM.shape
+    check_array("frames_B", frames_B, jnp.integer, B=rows)
+    longest = frames if first == 1 else STRIDE * frames
+    check_range("frames_B", frames_B, 0, longest, "features_BxTxM has no more input frames")
+    if not frames:
+        return jnp.zeros((rows, 0, table[last - 1].channels_out), jnp.float32 if last == LAYERS else dtype)
+    module = _Wav2Letter(table, config, dtype, precision, unfold)
     frames_B = frames_B if first == 1 else output_frames(frames_B)
-    used = {layer_name(i): params[layer_name(i)] for i in range(first, last + 1)}
     out = module.apply(
         {"params": used},
         features_BxTxM.astype(dtype),
         frames_B,
         first,
         last,
-        dropout_rng is None or config.dropout == 0,
-        rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        dropout_rng if config.dropout else None,
     )
     return out.astype(jnp.float32) if last == LAYERS else out

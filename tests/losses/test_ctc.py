@@ -251,10 +251,11 @@ def test_rounding_makes_no_nearly_certain_target_negative(form):
     assert loss_B.min() == 0 and loss_B.max() < 1e-5
 
 
-def test_a_batch_spread_over_devices_needs_no_communication():
+@pytest.mark.parametrize("x64", ["0", "1"])
+def test_a_batch_spread_over_devices_needs_no_communication(x64):
     script = """if True:
         import jax, jax.numpy as jnp, numpy as np
-        from w2l_jax import losses
+        from w2l_jax import losses, model
         rng = np.random.default_rng(0)
         target = np.array([9, 7, 5, 9]), rng.integers(1, 5, (4, 3)), np.ones(4, int)
         arrays = rng.standard_normal((4, 9, 5), np.float32), *target
@@ -267,8 +268,23 @@ def test_a_batch_spread_over_devices_needs_no_communication():
             text = gradient.lower(*spread).compile().as_text()
             exchanges = ("all-gather", "all-reduce", "permute", "all-to-all")
             print(jax.device_count(), any(word in text for word in exchanges))
+        config, P = model.ModelConfig(width=8, top_width=12), jax.sharding.PartitionSpec
+        params = model.init(jax.random.key(0), config, 5, 6)
+        x, target = np.ones((4, 18, 6), np.float32), tuple(target)
+        def gradients(params, transitions, x, frames, *target):
+            def total(params, transitions):
+                logits = model.apply(params, x, 2 * frames, config, precision="highest")
+                asg_B = losses.asg_loss(logits, transitions, frames, *target)
+                return (losses.ctc_loss(logits, frames, *target) + asg_B).sum()
+            return jax.grad(total, argnums=(0, 1))(params, transitions)
+        specs = (P(), P(), *[P("batch")] * 4)
+        shared = jax.jit(jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=P()))
+        both = (jax.tree.leaves(f(params, transitions, x, *target)) for f in (shared, jax.jit(gradients)))
+        for a, b in zip(*both, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5 * max(1, abs(b).max()))
     """
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    environment["JAX_ENABLE_X64"] = x64
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.stdout.split() == ["2", "False"] * 2, done.stderr
 

@@ -56,11 +56,6 @@ class Heard:
     """Recorded below 16 kHz."""
 
 
-def output_frames(frames: int) -> int:
-    """The number of frames the network gives out for `frames` feature frames: its first layer has stride 2."""
-    return (frames + 1) // 2
-
-
 def needed_frames(transcript: str) -> int:
     """The fewest output frames CTC can emit `transcript` in: one a character, and a blank within each pair."""
     return len(transcript) + sum(a == b for a, b in zip(transcript, transcript[1:], strict=False))
@@ -167,12 +162,12 @@ def listen(
 
 def label_too_long(frames: int, transcript: str) -> Exclusion | None:
     """Returns an exclusion if `frames` feature frames are too few for the network to emit `transcript`."""
-    if output_frames(frames) >= needed_frames(transcript):
+    if features.output_frames(frames) >= needed_frames(transcript):
         return None
     return Exclusion(
         LABEL_TOO_LONG,
         f"{len(transcript)} characters need {needed_frames(transcript)} output frames, the audio has "
-        f"{output_frames(frames)}: probably text and audio do not belong together",
+        f"{features.output_frames(frames)}: probably text and audio do not belong together",
     )
 
 
