@@ -11,7 +11,8 @@ from w2l_jax.errors import UserError
 from w2l_jax.lm import arpa, kenlm_tools
 from w2l_jax.lm import sentences as text
 from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
-from w2l_jax.lm.lm_folder import FORMAT, Progress, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.reporting import Progress
 
 
 def adopt(

@@ -18,8 +18,7 @@ from w2l_jax.dataset.store import Dataset
 from w2l_jax.files import write_atomically
 from w2l_jax.inference import predict
 from w2l_jax.recognizer import Recognizer
-
-Progress = Callable[[float, float, str], None]
+from w2l_jax.reporting import Progress
 
 
 def open_data(

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 # Every import points down this order; modules of one line may import each other without circles.
 ORDER = [
-    {"errors", "arguments", "convolution", "files", "config"},
+    {"errors", "arguments", "convolution", "files", "config", "reporting"},
     {"languages", "alphabet", "text", "spelling", "audio", "audio_readers", "audio_headers", "pauses", "workers"},
     {"incoming"},
     {"features", "features_jax", "model", "losses", "metrics"},

@@ -22,11 +22,12 @@ import numpy as np
 from w2l_jax import model
 from w2l_jax.dataset.batches import Source, prefetch
 from w2l_jax.dataset.folder import writing
-from w2l_jax.dataset.shards import Progress, Result, Shard, plan, write_shards
+from w2l_jax.dataset.shards import Result, Shard, plan, write_shards
 from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
 from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.model import ModelConfig, Params, layer_name
+from w2l_jax.reporting import Progress
 
 FORMAT = 1  # rises whenever the same layers give something else
 _SHARD = 256  # utterances, a power of two: 0.8 GB at full width

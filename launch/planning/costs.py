@@ -6,7 +6,7 @@ A way is a set of training options. Bytes are those of the compiled update, FLOP
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from w2l_jax.activations import FrozenLayers
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
+from w2l_jax.reporting import Report
 from w2l_jax.training import augment, muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
@@ -26,7 +27,6 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import microbatches, remat_chunks
 
-Report = Callable[[str], None]
 # Where a network to adapt has no folder yet: the command line then leaves it open.
 SOME_RUN = "<run>"
 

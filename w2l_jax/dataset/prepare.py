@@ -16,11 +16,12 @@ from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import clear_away, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
-from w2l_jax.dataset.shards import Progress, Row, excluded_row, hear, plan, skipped_row, write_shards
+from w2l_jax.dataset.shards import Row, excluded_row, hear, plan, skipped_row, write_shards
 from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.languages import language_name
+from w2l_jax.reporting import Progress
 
 __all__ = ["PrepareConfig", "custom_characters", "open_or_prepare", "prepare", "prepare_cached", "prepare_part"]
 

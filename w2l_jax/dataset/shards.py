@@ -15,8 +15,8 @@ from w2l_jax.corpora import Skipped, Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.identity import piece
 from w2l_jax.features import FeatureConfig
+from w2l_jax.reporting import Progress
 
-Progress = Callable[[int, int, str], None]
 Row = dict[str, Any]
 Result = tuple[np.ndarray | None, Row]
 """What becomes of an item: the array to store, None where it is left out, and the row about it."""

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from w2l_jax.lm.kenlm_tools import Resources
 from w2l_jax.text import clean
 
 FORMAT = 2
-Progress = Callable[[float, float, str], None]
 
 
 def fingerprint(source: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,11 +19,9 @@ from w2l_jax.dataset.prepare import (
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
-from w2l_jax.training.log import Report
+from w2l_jax.reporting import Progress, Report
 from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import DataOptions, TrainOptions
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)

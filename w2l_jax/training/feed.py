@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from w2l_jax.dataset.batches import Batch, Source, empty_batch, prefetch
+from w2l_jax.reporting import Report
 from w2l_jax.training import augment
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.job import Job
-from w2l_jax.training.log import Report
 
 # Most of a device's memory that resident features take unasked; the rest is for updates.
 _SHARE = 1 / 3

@@ -20,11 +20,11 @@ from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.model import LAYERS
 from w2l_jax.recognizer import Recognizer
+from w2l_jax.reporting import Progress, Report
 from w2l_jax.run import Run
-from w2l_jax.training.data import Data, Progress, open_data
+from w2l_jax.training.data import Data, open_data
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
-from w2l_jax.training.log import Report
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.resolve import resolve

@@ -3,13 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from w2l_jax.files import write_atomically
-
-Report = Callable[[str], None]
 
 
 class MetricsLog:

@@ -14,13 +14,14 @@ from w2l_jax.dataset.batches import Batch, Source
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.model import Params
+from w2l_jax.reporting import Report
 from w2l_jax.training import feed
 from w2l_jax.training.certificate import CompiledStep, certify
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.evaluation import Evaluation, evaluate
 from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
-from w2l_jax.training.log import MetricsLog, Report
+from w2l_jax.training.log import MetricsLog
 from w2l_jax.training.optimizer import applied_rate
 from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.saving import Saver
@@ -50,10 +51,10 @@ class Result:
     evaluation: dict[str, Any] | None
 
 
-Progress = Callable[[Position, dict[str, float]], None]
+Show = Callable[[Position, dict[str, float]], None]
 
 
-def train(job: Job, report: Report = print, progress: Progress | None = None) -> Result:
+def train(job: Job, report: Report = print, progress: Show | None = None) -> Result:
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
     `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not
@@ -73,7 +74,7 @@ _IN_FLIGHT = 2
 
 
 class _Trainer:
-    def __init__(self, job: Job, report: Report, progress: Progress):
+    def __init__(self, job: Job, report: Report, progress: Show):
         self.job, self.options, self.report, self.progress = job, job.options, report, progress
         self.devices = job.devices
         self.position = Position(**job.meta)

@@ -4,7 +4,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.filters import UNKNOWN_CHARACTERS
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.errors import UserError
-from w2l_jax.training.log import Report
+from w2l_jax.reporting import Report
 
 
 def writable(dataset: Dataset, alphabet: Alphabet, drop: bool, report: Report) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from w2l_jax.errors import UserError
-from w2l_jax.training.log import Report
+from w2l_jax.reporting import Report
 
 # By then the common shapes are compiled, and what was fetched before the first update is used up.
 _WARM_UP = 10

@@ -8,10 +8,10 @@ from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
 from w2l_jax.recognizer import Recognizer
+from w2l_jax.reporting import Report
 from w2l_jax.run import Run
 from w2l_jax.training.checks import check
 from w2l_jax.training.data import language_of
-from w2l_jax.training.log import Report
 from w2l_jax.training.options import TrainOptions, given
 
 T = TypeVar("T", ModelConfig, FeatureConfig)
