@@ -94,7 +94,7 @@ def test_no_run_no_checkpoint_other_version(run, tmp_path):
         Run.open(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint yet"):
         run.restore_params("best")
-    with pytest.raises(UserError, match="a run is there already"):
+    with pytest.raises(UserError, match="a run exists already"):
         Run.create(run.folder, TrainOptions(), preset("en"))
     (run.folder / "run.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(UserError, match="format 99"):

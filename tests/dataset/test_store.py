@@ -229,7 +229,7 @@ def test_other_formats_and_broken_metadata(copy):
 
 
 def test_what_is_no_prepared_dataset(copy, tmp_path):
-    refused(tmp_path / "absent", "no such prepared dataset; make it with launch/prepare.py")
+    refused(tmp_path / "absent", "no such prepared dataset")
     refused(tmp_path, "not a prepared dataset")
     (copy / "prepared.json").unlink()
-    refused(copy, "preparation was interrupted; run the same launch/prepare.py command again")
+    refused(copy, "preparation was interrupted; prepare it again with the same options")
