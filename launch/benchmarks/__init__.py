@@ -16,7 +16,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 
 Report = Callable[[str], None]
-SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode", "gpu")
+SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "loop", "decode", "live", "gpu")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BenchmarkOptions:
     lm: str = ""
     """Folder of a language model for `decode` (default: the run's own)."""
     minutes: float = 3.0
-    """Time in which `gpu` ends."""
+    """Time in which `gpu` ends; how much sound `live` recognises."""
     small: bool = False
     """Of `gpu` only what a CPU does in this time."""
     limit: int = 100

@@ -74,9 +74,9 @@ def test_what_is_no_recording_is_refused(address):
             with pytest.raises(Exception, match="1008"):
                 connection.recv()
             assert connection.close_code == 1008
-    with pytest.raises(Exception, match="403"):
-        with client.connect(f"ws://{address}/stream", origin="http://elsewhere.example"):
-            pass
+    elsewhere = client.connect(f"ws://{address}/stream", origin="http://elsewhere.example")
+    with pytest.raises(Exception, match="403"), elsewhere:
+        pass
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"http://{address}/../cli.py")
 

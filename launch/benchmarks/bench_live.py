@@ -1,0 +1,84 @@
+"""What recognising live sound costs, and how long after it was spoken a word is shown and final."""
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import w2l_jax
+from benchmarks import BenchmarkOptions, Report, Table
+from w2l_jax import audio, model
+from w2l_jax.incoming import STEP_SECONDS
+from w2l_jax.model import ModelConfig
+from w2l_jax.recognizer import Recognizer
+
+_BURST, _PAUSE = 2.5, 1.0  # seconds of sound like syllables, and of quiet
+
+
+def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
+    """Streams `--minutes` of sound as fast as it is recognised: by the included network, and by one of full size."""
+    english = w2l_jax.load(options.run or "english", lm=options.lm)
+    config = ModelConfig(options.model.width, options.model.top_width)
+    outputs, mels = english.alphabet.size, english.features.mels
+    params = jax.device_get(model.init(jax.random.key(0), config, outputs, mels))
+    wide = Recognizer(params, english.alphabet, config, english.features)
+    name = Path(options.run or "english").name
+    rows, latencies = [], []
+    for title, recognizer in ((name, english), (f"{config.width}/{config.top_width}, fresh weights", wide)):
+        report(f"live: {title}")
+        cores, slowest, shown, final = _measure(recognizer, options.minutes)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        rows.append((title, cores, 1000 * slowest, peak))
+        if recognizer is english and shown:
+            for kind, seconds in (("a word is shown", shown), ("the last word before a pause is final", final)):
+                latencies.append((kind, len(seconds), *np.percentile(seconds, [5, 50, 95, 100]).tolist()))
+    return [
+        Table(
+            f"Live: {options.minutes:g} minutes of sound",
+            ("network", "of a core", "ms of a step, 99 %", "peak MB of the process"),
+            tuple(rows),
+            f"Processor time of all threads per second of sound; a step is {1000 * STEP_SECONDS:.0f} ms of it.",
+        ),
+        Table(
+            f"Seconds from the end of a word until it is known, by {name}",
+            ("event", "number", "5 %", "50 %", "95 %", "most"),
+            tuple(latencies),
+            "Counted in samples, so the time that a step takes comes on top. Ends are those of the final words.",
+        ),
+    ]
+
+
+def _measure(recognizer: Recognizer, minutes: float) -> tuple[float, float, list[float], list[float]]:
+    """Processor time a second of sound, that of the slowest steps, and the latencies of words, shown and final."""
+    steps: list[float] = []
+    clock = 0.0
+
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal clock
+        rng = np.random.default_rng(0)
+        size = round(STEP_SECONDS * audio.SAMPLE_RATE)
+        while clock < 60 * minutes:
+            at_N = clock + np.arange(size) / audio.SAMPLE_RATE
+            loud_N = np.where(at_N % (_BURST + _PAUSE) < _BURST, 0.05 * np.abs(np.sin(5 * np.pi * at_N)), 1e-4)
+            block_N = (loud_N * rng.standard_normal(size)).astype(np.float32)
+            clock += STEP_SECONDS
+            begun = time.process_time()
+            yield block_N
+            steps.append(time.process_time() - begun)
+
+    shown: dict[int, tuple[str, float]] = {}
+    provisional, final = [], []
+    for event in recognizer.stream(blocks()):
+        for number, word in enumerate(event.words):
+            if event.kind == "provisional" and shown.get(number, ("", 0.0))[0] != word.word:
+                shown[number] = word.word, clock
+            if event.kind == "final":
+                if shown.get(number, ("", 0.0))[0] == word.word:
+                    provisional.append(shown[number][1] - word.end)
+        if event.kind == "final":
+            final.append(clock - event.end)
+            shown.clear()
+    return sum(steps) / clock, float(np.percentile(steps, 99)), provisional, final
