@@ -75,9 +75,8 @@ def _measure(recognizer: Recognizer, minutes: float) -> tuple[float, float, list
         for number, word in enumerate(event.words):
             if event.kind == "provisional" and shown.get(number, ("", 0.0))[0] != word.word:
                 shown[number] = word.word, clock
-            if event.kind == "final":
-                if shown.get(number, ("", 0.0))[0] == word.word:
-                    provisional.append(shown[number][1] - word.end)
+            if event.kind == "final" and shown.get(number, ("", 0.0))[0] == word.word:
+                provisional.append(shown[number][1] - word.end)
         if event.kind == "final":
             final.append(clock - event.end)
             shown.clear()
