@@ -11,7 +11,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.lm import arpa, kenlm_tools
 from w2l_jax.lm import sentences as text
 from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
-from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, make_once, write_words
 from w2l_jax.reporting import Progress
 
 
@@ -60,10 +60,9 @@ def adopt(
         "evaluate": digest(evaluate),
         **dataclasses.asdict(config),
     }
-    if card := finished(out, made_from):
-        return card
-    kenlm_tools.check(*([] if binary else ["build_binary"]))
-    with making(out, resources) as (partial, scratch):
+
+    def fill(partial: Path, scratch: Path) -> dict[str, Any]:
+        kenlm_tools.check(*([] if binary else ["build_binary"]))
         if binary:
             card = _binary(model, partial, alphabet, unigrams)
         else:
@@ -75,6 +74,8 @@ def adopt(
             progress(0, 1, f"build_binary: {config.structure}")
             kenlm_tools.compress(scratch / "arpa", partial / "lm.bin", config, scratch, resources)
         return complete(partial, {"made_from": made_from, **card}, evaluate, alphabet, language, numbers)
+
+    return make_once(out, made_from, resources, fill)
 
 
 def _arpa(model: Path, out: Path, folder: Path, alphabet: Alphabet, progress: Progress) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What is decoded: data, what a language model must not have seen, and logits that are stored for tuning."""
 
 import dataclasses
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from w2l_jax import model
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset
-from w2l_jax.files import write_atomically
+from w2l_jax.files import digest, text_digest, write_atomically
 from w2l_jax.inference import predict
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.reporting import Progress
@@ -77,8 +76,6 @@ def kept_logits(
 
 
 def _key(recognizer: Recognizer, dataset: Dataset) -> str:
-    digest = hashlib.sha256(json.dumps([dataset.fingerprint, dataclasses.asdict(recognizer.model)]).encode())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(recognizer.params):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).data)
-    return digest.hexdigest()
+    return text_digest(
+        json.dumps([dataset.fingerprint, dataclasses.asdict(recognizer.model), digest(recognizer.params)])
+    )

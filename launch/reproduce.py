@@ -15,7 +15,6 @@ from reproduction.grid import Scale
 from reproduction.tasks import Diary, Task, tasks, typed
 from terminal import terminal
 from w2l_jax.errors import UserError
-from w2l_jax.run import locked
 
 REPORT_EVERY = 10
 HERE = Path(__file__).resolve().parent
@@ -80,7 +79,7 @@ def report_so_far(scale: Scale) -> None:
 def alone(out: Path) -> TextIO:
     """Takes the folder for this process and the commands it starts; raises UserError while others work in it."""
     out.mkdir(parents=True, exist_ok=True)
-    return locked(out, f"{out}: another reproduce.py, or a command that it started, is at work there")
+    return files.lock(out / ".lock", f"{out}: another reproduce.py, or a command that it started, is at work there")
 
 
 def speak(scale: Scale) -> None:

@@ -5,7 +5,6 @@ trials are made: one of the ten best is drawn and each of its values takes a Gau
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from w2l_jax import metrics
 from w2l_jax.dataset.store import Dataset
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.pool import DecoderPool
-from w2l_jax.files import write_atomically
+from w2l_jax.files import text_digest, write_atomically
 
 _KEPT = 10
 _STEPS = {"lm_weight": 0.25, "word_bonus": 0.6}
@@ -88,7 +87,7 @@ class Part(NamedTuple):
 def split(dataset: Dataset, logits: Sequence[np.ndarray], count: int, seed: int) -> tuple[Part, Part]:
     """`count` utterances (0: all) to tune on, and the others; by a hash of (seed, id), so that 50 lie within 100."""
     ids = [entry.id for entry in dataset.entries]
-    ranked = sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())
+    ranked = sorted(range(len(ids)), key=lambda i: text_digest(f"{seed}:{ids[i]}"))
     chosen = ranked[: count or len(ids)]
     used, others = (
         Part([ids[i] for i in part], [logits[i] for i in part], [dataset.entries[i].transcript for i in part])
@@ -111,7 +110,7 @@ class Trials:
     def __init__(self, pool: DecoderPool, part: Part, folder: Path, content: str):
         """Opens the file in `folder` of just these utterances; `content` names what else the trials depend on."""
         self._pool, self._part = pool, part
-        key = hashlib.sha256(json.dumps([content, part.ids]).encode()).hexdigest()
+        key = text_digest(json.dumps([content, part.ids]))
         self._file = folder / f"trials-{key[:10]}.jsonl"
         self._known = _read(self._file)
         # Written anew, so that what follows does not continue a line that an interruption cut off.

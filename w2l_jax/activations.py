@@ -8,7 +8,6 @@ written whole or not at all; filling that was killed goes on with the first one 
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
@@ -26,6 +25,7 @@ from w2l_jax.dataset.shards import Result, Shard, plan, write_shards
 from w2l_jax.dataset.store import Dataset, Record
 from w2l_jax.errors import UserError
 from w2l_jax.features import FRAME_SECONDS
+from w2l_jax.files import digest, text_digest
 from w2l_jax.model import ModelConfig, Params, layer_name
 from w2l_jax.reporting import Progress
 
@@ -59,16 +59,11 @@ class FrozenLayers:
     def _digest(self) -> str:
         dtypes = [str(jnp.dtype(dtype)) for dtype in (self.compute_dtype, self.stored_dtype)]
         settings = [FORMAT, self.count, dataclasses.asdict(self.config), *dtypes]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for name, layer in sorted(self.prefix.items()):
-            for leaf, values in sorted(layer.items()):
-                digest.update(f"{name}/{leaf} {values.dtype} {values.shape}".encode())
-                digest.update(np.ascontiguousarray(values).data)
-        return digest.hexdigest()
+        return text_digest(json.dumps([*settings, digest(self.prefix)], sort_keys=True))
 
     def fingerprint(self, dataset: Dataset) -> str:
         """A key of all that decides what these layers give for `dataset`: weights, settings, precisions, features."""
-        return hashlib.sha256(f"{self._digest} {dataset.fingerprint}".encode()).hexdigest()
+        return text_digest(f"{self._digest} {dataset.fingerprint}")
 
 
 def on_activations(
@@ -164,7 +159,7 @@ def _plan(dataset: Dataset, layers: FrozenLayers) -> list[Shard]:
         part = range(start, min(start + _SHARD, len(dataset)))
         indices += sorted(part, key=lambda index: dataset.entries[index].frames)
     key = layers.fingerprint(dataset)
-    return plan(indices, _SHARD, lambda part: hashlib.sha256(f"{key} {part}".encode()).hexdigest())
+    return plan(indices, _SHARD, lambda part: text_digest(f"{key} {part}"))
 
 
 def _open(place: Path, dataset: Dataset, layers: FrozenLayers, shards: Sequence[Shard]) -> Dataset:

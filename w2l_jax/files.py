@@ -1,28 +1,150 @@
-"""Files written whole or not at all, and digests of what they hold."""
+"""Files that a kill, a full disk or a second process leaves whole: one atomic write, one lock, one digest."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
+from w2l_jax.errors import UserError
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+_MANY = 1000
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Replaces `path` by `content` so that a reader, or a kill, sees the old or the new one and nothing between."""
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a file to write, which takes the place of `path` where the block ends without an exception.
+
+    The content is on the disk before it does. Processes that write the same path take turns.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with lock(temporary) as file:
+        try:
+            file.truncate(0)  # of what a killed process left
+            yield temporary
+            os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.truncate(temporary, 0)  # frees the room even while a writer holds the file
+                temporary.unlink()
+            raise
+    _sync(path.parent)
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns SHA-256 of names, types, shapes and values, whatever the order of the names and the arrays' strides."""
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill, which takes the place of `folder` where the block ends without an exception.
+
+    Whoever reads `folder` meanwhile finds the old one, none, or the new one. Its caller holds a lock.
+    """
+    partial, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "old"))
+    for leftover in (partial, old):  # of a killed process
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        _sync_all(partial)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+    _sync(folder.parent)
+
+
+def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
+    """Takes the lock file `path` until what is returned is closed, or this process and all that got it are gone.
+
+    Waits while another process has it, unless there is a `refusal`, which is raised as UserError; those that share it
+    exclude only those that do not. On file systems without locks everybody gets it.
+    """
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if refusal else 0))
+        except BlockingIOError:
+            file.close()
+            raise UserError(refusal) from None
+        except OSError:
+            return file
+        # Whoever had it may have renamed or removed it: then somebody else may have a new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Waits until no process is in such a block about the same folder; leaves nothing beside it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.lock")
+    with lock(beside):
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def digest(arrays: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of named arrays: names, dtypes, shapes and bytes, in whatever order they are given.
+
+    Nested names are joined by dots, so a parameter tree has the digest of its flat form {"layer_01.kernel": …}.
+    """
     found = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+    for name, array in sorted(_flat(arrays), key=lambda pair: pair[0]):
         found.update(f"{name} {array.dtype} {array.shape} ".encode())
-        found.update(array.view(np.uint8).data if array.size else b"")
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return found.hexdigest()
+
+
+def _flat(arrays: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in arrays.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", np.asarray(value)
+
+
+def text_digest(content: str | bytes) -> str:
+    """Returns the SHA-256 of a text."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_all(folder: Path) -> None:
+    """Brings all that is in `folder` to the disk: file by file, unless that would take longer than everything."""
+    paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    if len(paths) > _MANY:
+        os.sync()
+        return
+    for path in paths:
+        if path.is_file():
+            _sync(path)
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

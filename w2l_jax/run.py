@@ -1,6 +1,5 @@
 """Run folders: configuration, alphabet and Orbax checkpoints, written so that a kill at any moment loses nothing."""
 
-import fcntl
 import json
 import shutil
 import tomllib
@@ -16,26 +15,10 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import write_atomically
+from w2l_jax.files import lock, making, write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 FORMAT = 1
-
-
-def locked(folder: Path, refusal: str) -> TextIO:
-    """Takes `folder` until what is returned is closed, or this process and all that got it are gone.
-
-    Raises UserError(`refusal`) where another process has it. On file systems without locks everybody gets it.
-    """
-    lock = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(refusal) from None
-    except OSError:
-        pass
-    return lock
 
 
 def check_format(text: str, where: str) -> None:
@@ -82,7 +65,7 @@ class Run:
 
     def alone(self) -> TextIO:
         """Keeps other processes from training this run until the result is closed; raises UserError where one does."""
-        return locked(self.folder, f"{self.folder}: another process is training this run")
+        return lock(self.folder / ".lock", f"{self.folder}: another process is training this run")
 
     @staticmethod
     def open(folder: str | Path) -> "Run":
@@ -154,16 +137,10 @@ class Run:
 
         Without `opt_state` (None) it can be adapted and decoded, not resumed.
         """
-        target = self.checkpoints / f"step_{step:08d}"
-        temporary = self.checkpoints / f".step_{step:08d}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        with _checkpointer() as checkpointer:
-            checkpointer.save((temporary / "params").absolute(), jax.device_get(params))
+        with making(self.checkpoints / f"step_{step:08d}") as folder, _checkpointer() as checkpointer:
+            checkpointer.save((folder / "params").absolute(), jax.device_get(params))
             if opt_state is not None:
-                checkpointer.save((temporary / "optimizer").absolute(), _flat(opt_state))
-        if target.exists():  # left behind by a kill between this rename and the pointer below
-            shutil.rmtree(target)
-        temporary.rename(target)
+                checkpointer.save((folder / "optimizer").absolute(), _flat(opt_state))
         best = step if best is None else best
         write_atomically(
             self._pointer, json.dumps({"last": step, "best": best, "finished": finished, "meta": meta}, indent=1)

@@ -1,6 +1,5 @@
 """What the activation cache buys: updates per second from the disk to the new weights, with and without it."""
 
-import hashlib
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ from w2l_jax.dataset.batches import Source, prefetch
 from w2l_jax.dataset.shards import Result, Shard, write_shards
 from w2l_jax.dataset.store import Dataset, Entry, Record
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import text_digest
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import CompiledStep
 from w2l_jax.training.optimizer import make_optimizer
@@ -96,7 +96,7 @@ def _made_up(folder: Path, options: BenchmarkOptions) -> Source:
             yield rng.standard_normal((frames, record.channels), np.float32).astype(np.float16), {"id": index}
 
     write_shards(folder, [shard], noise, lambda *_: None)
-    fingerprint = hashlib.sha256(repr(options).encode()).hexdigest()
+    fingerprint = text_digest(repr(options))
     empty = Dataset(folder, entries, alphabet, FeatureConfig(), "english", fingerprint, {}, (), None)
     dataset = empty.stored_as(record, folder, [shard.name], [(0, i) for i in range(count)])
     return Source.create(dataset, alphabet, 1, options.batch_size)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from w2l_jax.errors import UserError
+from w2l_jax.files import write_atomically
 from w2l_jax.workers import usable_cores
 
 VERSION = 1
@@ -62,9 +63,9 @@ def make_corpus(
     try:
         if _is_complete(folder, config):
             return
-        _write(folder / _MARKER, _marker(config, complete=False))
+        write_atomically(folder / _MARKER, _marker(config, complete=False))
         _make(folder, config, workers or usable_cores(), progress or (lambda done, total, description: None))
-        _write(folder / _MARKER, _marker(config, complete=True))
+        write_atomically(folder / _MARKER, _marker(config, complete=True))
     except OSError as error:
         raise UserError(
             f"cannot make the demo corpus in {folder}: {error}; free some space or choose another folder"
@@ -88,10 +89,10 @@ def _make(folder: Path, config: DemoConfig, workers: int, progress: Callable[[in
     seconds = record_all([line for script in scripts.values() for line in script.lines], folder, workers, progress)
     for lang, script in scripts.items():
         name = _LANGUAGES[lang]
-        _write(folder / f"{name}_text.txt", "".join(f"{sentence}\n" for sentence in script.text))
+        write_atomically(folder / f"{name}_text.txt", "".join(f"{sentence}\n" for sentence in script.text))
         for split in ("train", "dev"):
             entries = [_entry(line, seconds[line.stem]) for line in script.lines if line.split == split]
-            _write(folder / f"{name}_{split}.jsonl", "".join(entries))
+            write_atomically(folder / f"{name}_{split}.jsonl", "".join(entries))
 
 
 def _entry(line, seconds: float) -> str:
@@ -150,11 +151,3 @@ def _has_audio(manifest: Path) -> bool:
         for parent in {path.parent for path in wanted}
     }
     return all(path.name in present[path.parent] for path in wanted)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file that is complete whenever it exists."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)

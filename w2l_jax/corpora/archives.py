@@ -1,13 +1,12 @@
 """The files of a delivery, and folders that are made once."""
 
-import fcntl
 import os
-import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 from w2l_jax.errors import UserError
+from w2l_jax.files import making, one_at_a_time
 
 AUDIO = (".flac", ".wav", ".mp3", ".opus", ".ogg")
 _PARTIAL = ".partial"
@@ -68,20 +67,13 @@ def make_once(folder: Path, fill: Callable[[Path], None]) -> None:
 
     Raises UserError if it cannot be written, and whatever `fill` raises.
     """
-    partial = folder.with_name(folder.name + _PARTIAL)
+    if folder.is_dir():
+        return
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if folder.is_dir():
-                return
-            try:
-                shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
-                partial.mkdir()
-                fill(partial)
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        with one_at_a_time(folder):
+            if not folder.is_dir():
+                with making(folder) as partial:
+                    fill(partial)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); make room, or choose another place (extract_to)"

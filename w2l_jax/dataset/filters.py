@@ -5,7 +5,6 @@ First the texts, all of them and before any audio is touched; then one recording
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import warnings
 from collections import Counter
@@ -19,6 +18,7 @@ from w2l_jax import audio, features
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import MAX_SKIPPED, Utterance, too_many
 from w2l_jax.errors import UserError
+from w2l_jax.files import file_digest
 from w2l_jax.languages import NAMES, language_name
 from w2l_jax.text import Tags, clean, tags_in
 from w2l_jax.workers import WorkerDiedError, WorkerPool, usable_cores
@@ -174,8 +174,7 @@ def label_too_long(frames: int, transcript: str) -> Exclusion | None:
 @functools.lru_cache(maxsize=4)
 def _sha256(path: Path, size: int, changed: int) -> str:
     """Of the whole file; remembered for the pieces of one recording, as long as its size and time are the same."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def _too_long(path: Path, seconds: float, max_seconds: float) -> Exclusion:

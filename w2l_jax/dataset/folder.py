@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TextIO
 from w2l_jax.dataset.shards import Shard
 from w2l_jax.dataset.store import PREPARED
 from w2l_jax.errors import UserError
+from w2l_jax.files import lock
 
 INPUTS = "inputs.sha256"
 _LOCK = ".lock"
@@ -37,34 +37,31 @@ def writing(
     """
     if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
         raise UserError(f"{out}: the folder holds other files; give a new {option}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / _LOCK).open("w")
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another {option}") from None
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
-            _wait_for(lock, mine, len(mine) == len(shards))
+            out.mkdir(parents=True, exist_ok=True)
+            for taken in _wait_for(out, mine, len(mine) == len(shards)):
+                stack.enter_context(taken)
+        except OSError as error:
+            raise UserError(f"{out}: cannot be written ({error.strerror}); give another {option}") from None
+        try:
             yield
         except (OSError, RuntimeError) as error:
             # ArrayRecord's writer knows RuntimeError only.
             full = isinstance(error, OSError) and error.errno in _FULL
             if not full and not any(os.strerror(number) in str(error) for number in _FULL):
                 raise
-            for path in out.glob("*.tmp"):
-                if not path.name.startswith("shard-") or _shard_of(path) in {shard.name for shard in mine}:
-                    os.truncate(path, 0)  # frees the room even while the writer holds the file
-                    path.unlink()
             raise UserError(_disk_full(out, shards, size)) from None
 
 
-def _wait_for(lock: TextIO, mine: Sequence[Shard], every: bool) -> None:
-    """One byte of the lock stands for each shard; POSIX locks, because network file systems have these."""
+def _wait_for(out: Path, mine: Sequence[Shard], every: bool) -> Iterator[TextIO]:
+    """Who writes every shard is alone; parts share the folder, but those that begin with the same shard take turns."""
+    yield lock(out / _LOCK, shared=not every)
+    if mine and not every:
+        yield lock(out / f"{_LOCK}-{mine[0].number:05d}")
     if every:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        return
-    for shard in mine:  # always upwards, so that no two wait for each other
-        fcntl.lockf(lock, fcntl.LOCK_EX, 1, shard.number)
+        for path in [*out.glob(f"{_LOCK}-*"), *out.glob(".*.tmp")]:  # whose processes have ended
+            path.unlink()
 
 
 def clear_away(out: Path, shards: Sequence[Shard], mine: Sequence[Shard], replace: bool) -> None:
@@ -75,12 +72,8 @@ def clear_away(out: Path, shards: Sequence[Shard], mine: Sequence[Shard], replac
     others = {shard.name for shard in shards} - {shard.name for shard in mine}
     # First of all what says that the folder is complete.
     for path in [out / PREPARED, out / INPUTS, *out.glob("shard-*")]:
-        if path.name.removesuffix(".jsonl") not in finished and _shard_of(path) not in others:
+        if path.name.removesuffix(".jsonl") not in finished | others:
             path.unlink(missing_ok=True)
-
-
-def _shard_of(path: Path) -> str:
-    return path.name.removesuffix(".tmp").removesuffix(".jsonl")
 
 
 def _disk_full(out: Path, shards: Sequence[Shard], size: str) -> str:

@@ -1,7 +1,6 @@
 """What stands beside the shards of a prepared dataset: the index, the list of what was left out, `prepared.json`."""
 
 import dataclasses
-import hashlib
 import heapq
 import json
 import warnings
@@ -14,9 +13,10 @@ from w2l_jax.corpora import MAX_SKIPPED, too_many
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import INPUTS
 from w2l_jax.dataset.identity import Fingerprint, PrepareConfig
-from w2l_jax.dataset.shards import Row, Shard, atomically, write_lines
+from w2l_jax.dataset.shards import Row, Shard, write_lines
 from w2l_jax.dataset.store import EXCLUDED, FORMAT, INDEX, PREPARED
 from w2l_jax.errors import UserError
+from w2l_jax.files import file_digest, write_atomically
 
 
 @dataclasses.dataclass
@@ -57,8 +57,6 @@ def finish(
             f"{unusable:,} of {total:,} recordings cannot be used, and at most {max_skipped:.0%} may be skipped "
             f"(max_skipped); {out / EXCLUDED} lists them:\n{filters.table(totals.excluded)}"
         )
-    with (out / INDEX).open("rb") as file:
-        index_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     meta = {
         "format": FORMAT,
         "fingerprint": totals.fingerprint.value(),
@@ -68,11 +66,11 @@ def finish(
         "hours": totals.seconds / 3600,
         "excluded": totals.excluded,
         "below_16_khz": totals.low,
-        "index_sha256": index_sha256,
+        "index_sha256": file_digest(out / INDEX),
         "shards": [{"file": shard.name, "bytes": (out / shard.name).stat().st_size} for shard in shards],
     }
-    atomically(out / INPUTS, inputs)
-    atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
+    write_atomically(out / INPUTS, inputs)
+    write_atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
     for path in out.glob("shard-*.jsonl"):
         path.unlink()
     if totals.low:

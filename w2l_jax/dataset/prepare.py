@@ -6,7 +6,6 @@ with the first one that is missing. `store` describes the folder and reads it.
 
 import dataclasses
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from w2l_jax.dataset.shards import Row, excluded_row, hear, plan, skipped_row, w
 from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import file_digest
 from w2l_jax.languages import language_name
 from w2l_jax.reporting import Progress
 
@@ -137,7 +137,7 @@ def prepare_cached(
     """
     path = Path(path)
     read = manifest.reading(path).check(path)
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = file_digest(path)
     name = f"{path.stem}-{digest(config, [content, str(path.resolve())])[:10]}"
     return prepare(
         read.utterances,

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from w2l_jax.corpora import Skipped, Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.identity import piece
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import replacing
 from w2l_jax.reporting import Progress
 
 Row = dict[str, Any]
@@ -48,19 +48,18 @@ class Shard:
 
     def write(self, folder: Path, results: Iterator[Result]) -> Iterator[None]:
         """Writes it into `folder`, taking what its items give from `results`; yields after each."""
-        temporary = folder / f"{self.name}.tmp"
-        # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
-        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
         rows: list[Row] = []
-        for _ in self.items:
-            array, row = next(results)
-            if array is not None:
-                writer.write(array.tobytes())
-            rows.append(row)
-            yield
-        writer.close()
-        size = temporary.stat().st_size
-        os.replace(temporary, folder / self.name)
+        with replacing(folder / self.name) as temporary:
+            # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
+            writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
+            for _ in self.items:
+                array, row = next(results)
+                if array is not None:
+                    writer.write(array.tobytes())
+                rows.append(row)
+                yield
+            writer.close()
+            size = temporary.stat().st_size
         write_lines(self._rows(folder), [{"key": self.key, "bytes": size}, *rows])
 
     def _rows(self, folder: Path) -> Path:
@@ -152,16 +151,7 @@ def skipped_row(skipped: Skipped, source: str = "") -> Row:
 
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Writes rows as JSON lines, atomically and one at a time."""
-    temporary = path.with_name(path.name + ".tmp")
     # A file name need not be UTF-8: what is not is written as JSON's \udc80 … \udcff, and read back as the same name.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
-
-
-def atomically(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one step."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)

@@ -5,11 +5,11 @@ By speaker, and by nothing but a hash of the speaker's name, so that a corpus ma
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from w2l_jax.corpora import SPLITS, Utterance
 from w2l_jax.errors import UserError
+from w2l_jax.files import text_digest
 
 _Group = tuple[str, str]
 
@@ -70,7 +70,7 @@ def _lowest(groups: set[_Group], fraction: float, salt: str) -> set[_Group]:
 
 
 def _rank(salt: str, group: _Group) -> float:
-    return int.from_bytes(hashlib.sha256(":".join((salt, *group)).encode()).digest()[:8], "big") / 2**64
+    return int(text_digest(":".join((salt, *group)))[:16], 16) / 2**64
 
 
 def check_speakers(sides: Mapping[str, Iterable[Utterance]], allow_overlap: bool) -> dict[str, list[str]]:

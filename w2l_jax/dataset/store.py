@@ -13,7 +13,6 @@ Needs NumPy and array_record only, so that a training machine gets by without au
 
 import collections
 import dataclasses
-import hashlib
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.splits import overlap_error
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
+from w2l_jax.files import file_digest, text_digest
 
 FORMAT = 1
 PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
@@ -176,13 +176,11 @@ class Dataset:
         indices = [int(index) for index in indices]
         if indices == list(range(len(self))):
             return self
-        digest = hashlib.sha256(self.fingerprint.encode())
-        for index in indices:
-            digest.update(json.dumps(self.entries[index].id).encode())
+        names = "".join(json.dumps(self.entries[index].id) for index in indices)
         return dataclasses.replace(
             self,
             entries=tuple(self.entries[index] for index in indices),
-            fingerprint=digest.hexdigest(),
+            fingerprint=text_digest(self.fingerprint + names),
             _places=tuple(self._places[index] for index in indices),
         )
 
@@ -198,7 +196,7 @@ class Dataset:
         return dataclasses.replace(
             self,
             entries=self.entries + other.entries,
-            fingerprint=hashlib.sha256(json.dumps([self.fingerprint, other.fingerprint]).encode()).hexdigest(),
+            fingerprint=text_digest(json.dumps([self.fingerprint, other.fingerprint])),
             _places=self._places + tuple((shard + offset, position) for shard, position in other._places),
             _shards=self._shards.followed_by(other._shards),
         )
@@ -211,9 +209,7 @@ class Dataset:
         """
         if not hours > 0:
             raise UserError(f"a subset needs a positive number of hours, not {hours}")
-        ranked = sorted(
-            range(len(self)), key=lambda i: hashlib.sha256(f"{seed}:{self.entries[i].id}".encode()).digest()
-        )
+        ranked = sorted(range(len(self)), key=lambda i: text_digest(f"{seed}:{self.entries[i].id}"))
         seconds = np.cumsum([self.entries[i].duration for i in ranked])
         count = max(1, int(np.searchsorted(seconds, hours * 3600 + 1e-6, side="right")))
         return self.select(sorted(ranked[:count]))
@@ -274,10 +270,9 @@ def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tu
     names = [field.name for field in dataclasses.fields(Entry)]
     entries, places = [], []
     try:
+        if file_digest(path) != meta.get("index_sha256"):
+            raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != meta.get("index_sha256"):
-                raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
-            file.seek(0)
             for line in file:  # never all of it at once: it has 100 MB for LibriSpeech
                 row = json.loads(line)
                 entries.append(Entry(**{name: row[name] for name in names}))

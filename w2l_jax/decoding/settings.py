@@ -1,7 +1,6 @@
 """A run's `decoder.toml`: its language model and the weights of the search; options override them."""
 
 import dataclasses
-import hashlib
 import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -12,7 +11,7 @@ from w2l_jax.config import to_toml
 from w2l_jax.corpora import weighted_sources
 from w2l_jax.decoding.beam import BeamConfig, check_searchable
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import file_digest, one_at_a_time, write_atomically
 from w2l_jax.run import Run
 from w2l_jax.text import normalize
 
@@ -108,9 +107,10 @@ def resolve(
         return DecoderSettings(beam_width=0)
     settings = load(run, lm) if lm != "none" else DecoderSettings()
     if settings is None:
-        settings = DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
-        if settings.lm:
-            save(run, settings)
+        with one_at_a_time(run.folder / FILE):  # of two that decode a run at first, one builds and both use it
+            settings = load(run, lm) or DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
+            if settings.lm:
+                save(run, settings)
     return override(_greedy_without_lm(settings), given)
 
 
@@ -184,5 +184,4 @@ def sha256(model: Path) -> str:
     """Of a language model's binary; `model` is its folder. Raises UserError where there is none."""
     if not (model / "lm.bin").is_file():
         raise UserError(f"{model} is no language model: lm.bin missing; build one")
-    with (model / "lm.bin").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(model / "lm.bin")

@@ -11,7 +11,7 @@ from w2l_jax.lm import arpa, kenlm_tools
 from w2l_jax.lm import sentences as text
 from w2l_jax.lm.counting import Frequencies
 from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
-from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, finished, making, write_words
+from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, make_once, write_words
 from w2l_jax.reporting import Progress
 
 
@@ -92,10 +92,9 @@ def build(
         **dataclasses.asdict(config),
         "prune": list(config.prune),
     }
-    if card := finished(out, made_from):
-        return card
-    kenlm_tools.check("lmplz", "build_binary")
-    with making(out, resources) as (partial, scratch):
+
+    def fill(partial: Path, scratch: Path) -> dict[str, Any]:
+        kenlm_tools.check("lmplz", "build_binary")
         counts = _write_text(reader, sources, scratch, config.vocabulary, progress)
         progress(0, 1, f"lmplz: {config.order}-grams")
         fallback = _estimate(scratch, config, resources)
@@ -105,6 +104,8 @@ def build(
         progress(0, 1, f"build_binary: {config.structure}")
         kenlm_tools.compress(scratch / "arpa", partial / "lm.bin", config, scratch, resources)
         return complete(partial, card, evaluate, alphabet, language, numbers)
+
+    return make_once(out, made_from, resources, fill)
 
 
 def _write_text(

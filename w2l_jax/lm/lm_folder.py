@@ -4,20 +4,17 @@ It holds `lm.bin` (KenLM's binary), `unigrams.txt` (its vocabulary, a word a lin
 and what is known of it).
 """
 
-import contextlib
 import errno
-import hashlib
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
 from w2l_jax.errors import UserError
+from w2l_jax.files import file_digest, making, one_at_a_time, text_digest
 from w2l_jax.lm.card import measure
 from w2l_jax.lm.kenlm_tools import Resources
 from w2l_jax.text import clean
@@ -29,13 +26,13 @@ def fingerprint(source: Path) -> dict[str, str]:
     """Returns what tells a source from others: its name, and the hash of its content."""
     if source.is_dir():
         return {"file": source.name, "sha256": str(read_meta(source)["fingerprint"])}
-    return {"file": source.name, "sha256": _sha256(source)}
+    return {"file": source.name, "sha256": file_digest(source)}
 
 
 def digest(texts: Collection[str]) -> dict[str, Any]:
     """Returns number and hash of texts, whatever their order."""
     content = json.dumps(sorted(texts), ensure_ascii=False)
-    return {"count": len(texts), "sha256": hashlib.sha256(content.encode()).hexdigest()}
+    return {"count": len(texts), "sha256": text_digest(content)}
 
 
 def finished(out: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
@@ -50,31 +47,31 @@ def finished(out: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-@contextlib.contextmanager
-def making(out: Path, resources: Resources) -> Iterator[tuple[Path, Path]]:
-    """Yields a folder to fill, which then takes the place of `out`, and one for temporary files.
+def make_once(
+    out: Path, made_from: dict[str, Any], resources: Resources, fill: Callable[[Path, Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the card of the finished model in `out`, or of the one that `fill(folder, scratch)` makes.
 
-    Raises UserError where they cannot be written, or are full.
+    Of several processes one makes it, while the others wait. Raises UserError where it cannot be written, or the disk
+    is full.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if card := finished(out, made_from):
+        return card
+    scratch = str(out)
     try:
-        partial.mkdir(parents=True)
-        # KenLM's programs may leave temporary files behind where they stop half-way, as lmplz does on a small text.
-        scratch = Path(tempfile.mkdtemp(prefix="w2l_jax_lm_", dir=resources.temp_dir or partial))
+        with one_at_a_time(out):
+            if card := finished(out, made_from):
+                return card
+            with making(out) as folder:
+                # KenLM's programs may leave files behind where they stop half-way, as lmplz does on a small text.
+                place = resources.temp_dir or folder
+                with tempfile.TemporaryDirectory(prefix="w2l_jax_lm_", dir=place) as scratch:
+                    return fill(folder, Path(scratch))
     except OSError as error:
-        raise UserError(f"{error.filename}: cannot be written ({error.strerror}); choose another folder") from None
-    try:
-        yield partial, scratch
-        shutil.rmtree(scratch)
-        _replace(out, partial)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"no space left in {scratch} or {partial}; free some, or give another temp_dir") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(partial, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left in {scratch} or {out}; free some, or give another temp_dir") from None
+        where = error.filename or out
+        raise UserError(f"{where}: cannot be written ({error.strerror}); choose another folder") from None
 
 
 def write_words(words: Iterable[str], folder: Path) -> int:
@@ -95,21 +92,6 @@ def complete(
     if evaluate:
         sentences = (clean(sentence, alphabet, language, numbers=numbers) for sentence in evaluate)
         card |= {"evaluation": measure(model, (s for s in sentences if s and not alphabet.unknown(s)))}
-    card |= {"bytes": model.stat().st_size, "sha256": _sha256(model)}
+    card |= {"bytes": model.stat().st_size, "sha256": file_digest(model)}
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return card
-
-
-def _replace(out: Path, partial: Path) -> None:
-    """Puts the finished folder in place; whoever reads `out` meanwhile finds the old one, none, or the new one."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.rename(out, old)
-    os.rename(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

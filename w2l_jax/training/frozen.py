@@ -1,6 +1,5 @@
 """Proof on the arrays themselves that frozen layers are, byte for byte, what training began with."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,17 +7,17 @@ import jax
 
 from w2l_jax import freezing
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import digest, write_atomically
 from w2l_jax.model import Params
 
 FROZEN_FILE = "frozen.json"
 
 
 def digests(params: Params, frozen: frozenset[int]) -> dict[str, str]:
-    """`layer_01/kernel` → SHA-256 of the bytes, for every array of the frozen layers."""
+    """`layer_01/kernel` → digest, for every array of the frozen layers."""
     _, held = freezing.partition(params, frozen)
     return {
-        f"{layer}/{name}": hashlib.sha256(jax.device_get(leaf).tobytes()).hexdigest()
+        f"{layer}/{name}": digest({name: jax.device_get(leaf)})
         for layer, leaves in held.items()
         for name, leaf in leaves.items()
     }
