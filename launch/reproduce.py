@@ -14,6 +14,7 @@ from reproduction import grid_page as page
 from reproduction.grid import Scale
 from reproduction.tasks import Diary, Task, tasks, typed
 from terminal import terminal
+from w2l_jax import files
 from w2l_jax.errors import UserError
 
 REPORT_EVERY = 10

@@ -7,7 +7,7 @@ and what is known of it).
 import errno
 import json
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
