@@ -41,9 +41,9 @@ def test_the_last_part_completes_it(utterances, reference, tmp_path, order):
 
 def test_a_part_writes_its_own_shards_only(utterances, tmp_path):
     write(utterances, tmp_path / "p", 1, 2)
-    names = {path.name for path in (tmp_path / "p").iterdir()}
+    names = {path.name for path in (tmp_path / "p").iterdir() if not path.name.startswith(".")}
     shards = [f"shard-0000{i}-of-00005.array_record" for i in (1, 3)]
-    assert names == {*shards, *(f"{name}.jsonl" for name in shards), ".lock"}
+    assert names == {*shards, *(f"{name}.jsonl" for name in shards)}
 
 
 def test_more_parts_than_shards(utterances, reference, tmp_path):
@@ -55,12 +55,12 @@ def test_more_parts_than_shards(utterances, reference, tmp_path):
 def test_what_another_part_is_writing_is_left_alone(utterances, tmp_path):
     out = tmp_path / "p"
     write(utterances, out, 0, 2)
-    (out / "shard-00001-of-00005.array_record.tmp").write_bytes(b"half")
+    (out / ".shard-00001-of-00005.array_record.tmp").write_bytes(b"half")
     (out / "shard-00002-of-00005.array_record.jsonl").unlink()
-    (out / "shard-00002-of-00005.array_record.tmp").write_bytes(b"half")
+    (out / ".shard-00002-of-00005.array_record.tmp").write_bytes(b"half")
     write(utterances, out, 0, 2)
-    assert (out / "shard-00001-of-00005.array_record.tmp").exists()
-    assert not (out / "shard-00002-of-00005.array_record.tmp").exists()
+    assert (out / ".shard-00001-of-00005.array_record.tmp").exists()
+    assert not (out / ".shard-00002-of-00005.array_record.tmp").exists()
     assert write(utterances, out, 1, 2) is not None
 
 
