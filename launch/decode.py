@@ -17,7 +17,6 @@ from terminal import terminal
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.decoding import settings
-from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.recognizer import Recognizer
@@ -168,6 +167,8 @@ def _recordings(options: Options, data: str) -> dict[str, Utterance]:
 def _pool(recognizer: Recognizer, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
     if not chosen.beam_width:
         return contextlib.nullcontext()
+    from w2l_jax.decoding.pool import DecoderPool  # kenlm and numba, for a search only
+
     return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or usable_cores())
 
 

@@ -117,3 +117,8 @@ def test_the_wheel_works_outside_of_a_clone(tmp_path, tones):
     done = subprocess.run([sys.executable, "-m", "w2l_jax", str(recording), "--format=srt"], **run)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1\n00:00:0") and text.split()[0] in done.stdout
+
+
+def test_decoding_greedily_needs_no_search():
+    found = loaded_by("sys.path.insert(0, 'launch'); import decode, transcribe")
+    assert not found & {"kenlm", "numba", "matplotlib"}

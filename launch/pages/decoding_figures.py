@@ -1,17 +1,19 @@
 """What the figures of decoding show; each function fills a matplotlib Figure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from results import Result
-from tuning import Trial
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.confidence import Bin
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.features import FRAME_SECONDS
+
+if TYPE_CHECKING:
+    from tuning import Trial
 
 _COLOURS = 24  # few, so that pictures are small
 
@@ -98,7 +100,7 @@ def _picture(axes: Any, values_YxX: np.ndarray, low: float, high: float, seconds
     axes.imshow(np.round(scaled * _COLOURS) / _COLOURS, vmin=0, vmax=1, **style)
 
 
-def trials(figure: Any, found: Sequence[Trial], best: Trial) -> None:
+def trials(figure: Any, found: Sequence["Trial"], best: "Trial") -> None:
     """LER + WER over both weights, a plot for each width of the beam, with every trial; the first is the paper's."""
     beams = sorted({trial.config.beam_width for trial in found})
     costs = np.array([100 * trial.cost for trial in found])
