@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from w2l_jax.errors import UserError
 
 _MANY = 1000
@@ -31,7 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     with lock(temporary) as file:
         try:
-            file.truncate(0)  # of what a killed process left
+            with contextlib.suppress(OSError):  # a device cannot be truncated
+                file.truncate(0)  # of what a killed process left
             yield temporary
             os.fsync(file.fileno())
             temporary.replace(path)
@@ -104,19 +103,22 @@ def digest(arrays: Mapping[str, Any]) -> str:
 
     Nested names are joined by dots, so a parameter tree has the digest of its flat form {"layer_01.kernel": …}.
     """
+    import numpy as np
+
     found = hashlib.sha256()
-    for name, array in sorted(_flat(arrays), key=lambda pair: pair[0]):
+    for name, value in sorted(_flat(arrays), key=lambda pair: pair[0]):
+        array = np.asarray(value)
         found.update(f"{name} {array.dtype} {array.shape} ".encode())
         found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return found.hexdigest()
 
 
-def _flat(arrays: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, np.ndarray]]:
+def _flat(arrays: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in arrays.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
         else:
-            yield f"{before}{name}", np.asarray(value)
+            yield f"{before}{name}", value
 
 
 def text_digest(content: str | bytes) -> str:

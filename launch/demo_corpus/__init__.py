@@ -63,6 +63,7 @@ def make_corpus(
     try:
         if _is_complete(folder, config):
             return
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / _MARKER, _marker(config, complete=False))
         _make(folder, config, workers or usable_cores(), progress or (lambda done, total, description: None))
         write_atomically(folder / _MARKER, _marker(config, complete=True))
