@@ -54,6 +54,7 @@ def failing(options, folder, seconds, connection):
 
 
 @pytest.mark.parametrize(("measure", "why"), [(endless, "time is up"), (failing, "exit code 3")])
+@pytest.mark.slow
 def test_what_was_found_is_not_lost(monkeypatch, measure, why):
     monkeypatch.setattr(bench_gpu, "measure", measure)
     monkeypatch.setattr(bench_gpu, "_RESERVE", 0)
