@@ -24,7 +24,7 @@ The network's logits are computed once and kept. Then beam searches are tried on
 paper's weights, a coarse grid over both, and Gaussian steps from one of the ten best. What gives the lowest LER + WER
 (means over utterances, as in the paper) goes to the run's decoder.toml, which decode.py reads, and with it what
 calibrates the words' confidences. The utterances that were not used tell how much of the gain is
-real. Interrupted, or given more --trials, the same command goes on without repeating any.
+real. Interrupted, or given more --trials, the same command resumes without repeating any.
 """
 
 

@@ -113,7 +113,7 @@ class Trials:
         key = text_digest(json.dumps([content, part.ids]))
         self._file = folder / f"trials-{key[:10]}.jsonl"
         self._known = _read(self._file)
-        # Written anew, so that what follows does not continue a line that an interruption cut off.
+        # Rewritten, so that what follows does not continue a line that an interruption cut off.
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._file, "".join(map(_line, self._known.values())))
 

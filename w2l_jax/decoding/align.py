@@ -81,7 +81,7 @@ def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray, blank: bool = True) 
     neighbours may be equal.
     """
     frames, states = len(scores_SxV), len(labels_L) + 1
-    # Where each state came from is kept of one block at a time, and computed anew for it: memory for √S frames, not S.
+    # Where each state came from is kept of one block at a time, and recomputed for it: memory for √S frames, not S.
     # It takes an eighth of what the scores take, which are kept between the blocks.
     block = max(1, math.isqrt(8 * frames))
     starts = range(0, frames, block)
