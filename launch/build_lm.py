@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import adopt_lm as adopt
 import cli
+from lm_building import card
+from lm_building import sentences as text
+from lm_building.adopt import adopt
+from lm_building.build import LanguageModelConfig, build
+from lm_building.kenlm_tools import Resources, StructureConfig
 from terminal import terminal
-from w2l_jax import alphabet, lm
+from w2l_jax import alphabet
 from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
-from w2l_jax.lm import card
-from w2l_jax.lm import sentences as text
-from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
 
 DESCRIPTION = """Build a language model for decoding, or take one that others built.
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(lm.LanguageModelConfig, Resources):
+class Options(LanguageModelConfig, Resources):
     text: str = ""
     """Text files (plain, .gz, .bz2, .xz, .zst), .jsonl manifests, prepared folders or patterns, separated by commas."""
     arpa: Path | None = None
@@ -70,11 +71,11 @@ def main() -> None:
         common["progress"] = screen.bar
         if options.arpa:
             structure = part(options, StructureConfig)
-            made = adopt.adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
+            made = adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
         else:
             exclude = [sentence for _, sentence in transcripts(options.exclude_matching)]
-            settings, ids = part(options, lm.LanguageModelConfig), {name for name, _ in held_out}
-            made = lm.build(listed(options.text), options.out, letters, settings, ids, exclude=exclude, **common)
+            settings, ids = part(options, LanguageModelConfig), {name for name, _ in held_out}
+            made = build(listed(options.text), options.out, letters, settings, ids, exclude=exclude, **common)
     print(f"{options.out}\n{card.summary(made)}")
 
 

@@ -11,6 +11,7 @@ import demo_corpus
 import latest
 import results
 import w2l_jax
+from lm_building import of_run
 from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
@@ -112,7 +113,7 @@ def decode(options: Options) -> list[results.Result]:
         if run:
             held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
             text = options.text or demo_corpus.text_beside(own["train"])
-            chosen = settings.resolve(run, options.lm, given, held_out, screen.report, text)
+            chosen = of_run.resolve(run, options.lm, given, held_out, screen.report, text)
         else:
             chosen = settings.override(settings.of_file(recognizer.decoder, options.lm), given)
         if options.table and not chosen.beam_width:

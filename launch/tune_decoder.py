@@ -8,6 +8,7 @@ import decode_data
 import tuning
 import w2l_jax
 from latest import LATEST
+from lm_building import of_run
 from pages import comparison
 from pages import decoding_figures as figures
 from pages import html as report
@@ -80,7 +81,7 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
         raise UserError(f"{run.folder} has no dev data of its own: give --data")
     dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
-    chosen = settings.resolve(run, options.lm, {}, held_out, screen.report)
+    chosen = of_run.resolve(run, options.lm, {}, held_out, screen.report)
     if not chosen.lm:
         raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
     name = Path(data).stem

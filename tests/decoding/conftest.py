@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from w2l_jax import lm
+from lm_building import build as lm
+from lm_building.kenlm_tools import tool
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
-from w2l_jax.lm.kenlm_tools import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,8 +116,7 @@ def logits_for(labels: list[int], size: int, height: float = 20.0) -> np.ndarray
 @pytest.fixture
 def repository_without_kenlm(monkeypatch, tmp_path):
     """As on a machine where `make lmplz` never ran."""
-    (tmp_path / "Makefile").touch()
-    monkeypatch.setattr("w2l_jax.lm.kenlm_tools._REPOSITORY", tmp_path)
+    monkeypatch.setattr("lm_building.kenlm_tools._REPOSITORY", tmp_path)
     monkeypatch.delenv("W2L_JAX_KENLM_BIN", raising=False)
     folders = [f for f in os.environ["PATH"].split(os.pathsep) if not shutil.which("lmplz", path=f)]
     monkeypatch.setenv("PATH", os.pathsep.join(folders))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lm_building import of_run
 from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
 from tests.training_options import changed
@@ -147,8 +148,8 @@ def test_it_trains_on_cached_activations_beside_an_old_language(base, tmp_path):
 
 def test_the_beam_search_waits(base):
     trained = Run.open(base.run)
-    assert settings.resolve(trained, "", {}, set()).lm == ""
-    for search in (lambda: Decoder(trained.alphabet, None), lambda: settings.resolve(trained, "some/lm", {}, set())):
+    assert of_run.resolve(trained, "", {}, set()).lm == ""
+    for search in (lambda: Decoder(trained.alphabet, None), lambda: of_run.resolve(trained, "some/lm", {}, set())):
         with pytest.raises(UserError, match="networks trained with CTC"):
             search()
     assert not (trained.folder / "lm").exists() and not (trained.folder / settings.FILE).exists()

@@ -2,16 +2,14 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import to_toml
-from w2l_jax.corpora import weighted_sources
-from w2l_jax.decoding.beam import BeamConfig, check_searchable
+from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.errors import UserError
-from w2l_jax.files import file_digest, one_at_a_time, write_atomically
+from w2l_jax.files import file_digest, write_atomically
 from w2l_jax.run import Run
 from w2l_jax.text import normalize
 
@@ -85,48 +83,20 @@ def save(run: Run, settings: DecoderSettings) -> None:
     write_atomically(run.folder / FILE, to_toml(settings))
 
 
-def resolve(
-    run: Run,
-    lm: str,
-    given: dict[str, Any],
-    held_out_ids: Collection[str],
-    report: Callable[[str], None] = print,
-    text: str = "",
-) -> DecoderSettings:
-    """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
-
-    `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
-    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas), if these leave a
-    sentence, as they do not where the training data themselves are decoded. Without a language
-    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
-    of ASG is decoded greedily; to ask for a search is an error (UserError).
-    """
-    if run.alphabet.repetitions:
-        if lm not in ("", "none") or given.get("beam_width"):
-            check_searchable(run.alphabet)
-        return DecoderSettings(beam_width=0)
-    settings = load(run, lm) if lm != "none" else DecoderSettings()
-    if settings is None:
-        with one_at_a_time(run.folder / FILE):  # of two that decode a run at first, one builds and both use it
-            settings = load(run, lm) or DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
-            if settings.lm:
-                save(run, settings)
-    return override(_greedy_without_lm(settings), given)
-
-
 def of_file(settings: DecoderSettings, lm: str) -> DecoderSettings:
     """The settings of a network that is a file: greedy, unless `lm` names a language model's folder."""
-    return _greedy_without_lm(settings if lm in ("", "none") else with_lm(settings, Path(lm)))
+    return greedy_without_lm(settings if lm in ("", "none") else with_lm(settings, Path(lm)))
 
 
 def without_building(run: Run, lm: str) -> DecoderSettings:
     """The settings of a run as they are, with `lm` in place of its language model (`none`: greedy)."""
     if lm == "none" or run.alphabet.repetitions:
         return DecoderSettings(beam_width=0)
-    return _greedy_without_lm(load(run, lm) or (with_lm(DecoderSettings(), Path(lm)) if lm else DecoderSettings()))
+    return greedy_without_lm(load(run, lm) or (with_lm(DecoderSettings(), Path(lm)) if lm else DecoderSettings()))
 
 
-def _greedy_without_lm(settings: DecoderSettings) -> DecoderSettings:
+def greedy_without_lm(settings: DecoderSettings) -> DecoderSettings:
+    """Without a language model there is no search."""
     return settings if settings.lm else dataclasses.replace(settings, beam_width=0)
 
 
@@ -157,23 +127,6 @@ def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
         if not word:
             raise UserError(f"hot words are written word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
     return found
-
-
-def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
-    from w2l_jax.lm.build import LanguageModelConfig, NoSentenceError, build
-
-    data = run.config()["data"]
-    sources = [path for path, _ in weighted_sources(text or data["train"])]
-    report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
-    options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
-    try:
-        card = build(sources, *options, language=data["language"])
-    except NoSentenceError as error:
-        report(f"{error}; decoding greedily, as with lm=none")
-        return ""
-    held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
-    report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
-    return str(run.folder / "lm")
 
 
 def _folder(run: Run, lm: str) -> Path:

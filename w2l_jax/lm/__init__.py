@@ -1,5 +1,1 @@
-"""Building KenLM language models of text, and taking those of others, as folders that decoding reads."""
-
-from w2l_jax.lm.build import LanguageModelConfig, build
-
-__all__ = ["LanguageModelConfig", "build"]
+"""KenLM models as the beam search reads them."""

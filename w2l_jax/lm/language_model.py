@@ -17,7 +17,7 @@ _LOG_10 = math.log(10)  # KenLM's logarithms are decimal
 
 
 class LanguageModel:
-    """A KenLM model and its vocabulary, read from a folder that `w2l_jax.lm.build` made."""
+    """A KenLM model and its vocabulary, read from its folder."""
 
     def __init__(self, folder: Path | str):
         """Reads `lm.bin`, `unigrams.txt` and `card.json`; raises UserError if one is missing or damaged."""

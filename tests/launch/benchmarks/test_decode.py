@@ -7,7 +7,8 @@ import pytest
 from benchmarks import BenchmarkOptions
 from benchmarks import bench_decode as decode
 from benchmarks.first_search import Search
-from w2l_jax import lm, model
+from lm_building import build as lm
+from w2l_jax import model
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.prepare import prepare_cached
 from w2l_jax.decoding.beam import BeamConfig

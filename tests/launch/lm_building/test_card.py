@@ -1,6 +1,6 @@
 import pytest
 
-from w2l_jax.lm import card
+from lm_building import card
 
 
 def test_perplexity_by_hand(hand_lm):

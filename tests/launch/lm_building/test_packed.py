@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from lm_building import packed
 from w2l_jax.errors import UserError
-from w2l_jax.lm import packed
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -6,12 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from lm_building import arpa, kenlm_tools
+from lm_building import sentences as text
+from lm_building.kenlm_tools import Resources, StructureConfig
+from lm_building.lm_folder import FORMAT, complete, digest, fingerprint, make_once, write_words
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
-from w2l_jax.lm import arpa, kenlm_tools
-from w2l_jax.lm import sentences as text
-from w2l_jax.lm.kenlm_tools import Resources, StructureConfig
-from w2l_jax.lm.lm_folder import FORMAT, complete, digest, fingerprint, make_once, write_words
 from w2l_jax.reporting import Progress
 
 

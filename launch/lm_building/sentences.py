@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from lm_building import packed
+from lm_building.counting import Seen
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.corpora.rows import Place, decoded
 from w2l_jax.dataset.store import PREPARED, open_dataset
 from w2l_jax.errors import UserError
-from w2l_jax.lm import packed
-from w2l_jax.lm.counting import Seen
 from w2l_jax.spelling import spell_numbers
 from w2l_jax.text import clean, unquoted
 
@@ -114,7 +114,7 @@ class Reader:
         exclude: Iterable[str] = (),
         deduplicate: str = "text",
     ):
-        """`exclude` are texts that no plain text may hold; for the other arguments see `lm.build`."""
+        """`exclude` are texts that no plain text may hold; for the other arguments see `build`."""
         self.counts = Counts()
         self.alphabet, self._held_out_ids = alphabet, held_out_ids
         self._clean = functools.partial(clean, alphabet=alphabet, language=language, numbers=numbers)

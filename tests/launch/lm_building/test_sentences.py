@@ -3,9 +3,9 @@ import lzma
 
 import pytest
 
+from lm_building import sentences as text
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.errors import UserError
-from w2l_jax.lm import sentences as text
 
 GERMAN = preset("de")
 

@@ -6,11 +6,11 @@ import subprocess
 import kenlm
 import pytest
 
-from adopt_lm import adopt
+from lm_building.adopt import adopt
+from lm_building.kenlm_tools import StructureConfig
 from tests.decoding.conftest import ARPA
 from w2l_jax.alphabet import preset
 from w2l_jax.errors import UserError
-from w2l_jax.lm.kenlm_tools import StructureConfig
 from w2l_jax.lm.language_model import LanguageModel
 
 ENGLISH = preset("en")

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from lm_building import packed
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
-from w2l_jax.lm import packed
 from w2l_jax.text import normalize
 
 SPECIAL = frozenset({b"<unk>", b"<s>", b"</s>", b"<UNK>"})

@@ -10,12 +10,12 @@ import kenlm
 import numpy as np
 import pytest
 
+from lm_building import build as lm
+from lm_building import sentences as lm_text
+from lm_building.kenlm_tools import Resources
 from tests.conftest import ROOT
-from w2l_jax import lm
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.errors import UserError
-from w2l_jax.lm import sentences as lm_text
-from w2l_jax.lm.kenlm_tools import Resources
 from w2l_jax.lm.language_model import LanguageModel
 
 GERMAN = preset("de")
@@ -231,7 +231,7 @@ def test_kenlm_can_be_chosen(corpus, kenlm_tools, monkeypatch, tmp_path):
 _PEAK = """
 import resource, sys
 from w2l_jax.alphabet import preset
-from w2l_jax import lm
+from lm_building import build as lm
 card = lm.build(["a.txt"], "lm", preset("en"), lm.LanguageModelConfig(order=2, vocabulary=1000))
 print(card["words"], card["repeated_lines"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
@@ -253,7 +253,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
             file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(lines))
             file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(1000))
         command = [sys.executable, "-c", _PEAK]
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "launch")])}, capture_output=True)
         words, repeated, peak = map(float, done.stdout.split())
         assert (words, repeated) == (4 * lines, 1000)
         peaks.append(peak)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from lm_building.card import measure
+from lm_building.kenlm_tools import Resources
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest, making, one_at_a_time, text_digest
-from w2l_jax.lm.card import measure
-from w2l_jax.lm.kenlm_tools import Resources
 from w2l_jax.text import clean
 
 FORMAT = 2

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2l_jax.lm.counting import Frequencies, Seen
+from lm_building.counting import Frequencies, Seen
 
 lines = st.lists(st.integers(0, 60).map(lambda i: b"line %d" % i), max_size=200)
 

@@ -56,9 +56,7 @@ def tool(name: str) -> Path:
     folders = [chosen] if chosen else [str(_REPOSITORY / "tools" / "kenlm" / "bin"), os.environ.get("PATH", os.defpath)]
     found = shutil.which(name, path=os.pathsep.join(folders))
     if not found:
-        clone = (_REPOSITORY / "Makefile").is_file()
-        how = f"run `make lmplz` in {_REPOSITORY}" if clone else "build KenLM and add its bin folder to PATH"
-        raise UserError(f"KenLM's {name} is not in {chosen or 'PATH'}; {how}")
+        raise UserError(f"KenLM's {name} is not in {chosen or 'PATH'}; run `make lmplz` in {_REPOSITORY}")
     return Path(found)
 
 

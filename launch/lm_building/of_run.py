@@ -1,0 +1,55 @@
+"""What decodes a run: its own language model is built when it is decoded first."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from lm_building.build import LanguageModelConfig, NoSentenceError, build
+from w2l_jax.corpora import weighted_sources
+from w2l_jax.decoding.beam import check_searchable
+from w2l_jax.decoding.settings import FILE, DecoderSettings, greedy_without_lm, load, override, save
+from w2l_jax.files import one_at_a_time
+from w2l_jax.run import Run
+
+
+def resolve(
+    run: Run,
+    lm: str,
+    given: dict[str, Any],
+    held_out_ids: Collection[str],
+    report: Callable[[str], None] = print,
+    text: str = "",
+) -> DecoderSettings:
+    """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
+
+    `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
+    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas), if these leave a
+    sentence, as they do not where the training data themselves are decoded. Without a language
+    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
+    of ASG is decoded greedily; to ask for a search is an error (UserError).
+    """
+    if run.alphabet.repetitions:
+        if lm not in ("", "none") or given.get("beam_width"):
+            check_searchable(run.alphabet)
+        return DecoderSettings(beam_width=0)
+    chosen = load(run, lm) if lm != "none" else DecoderSettings()
+    if chosen is None:
+        with one_at_a_time(run.folder / FILE):  # of two that decode a run at first, one builds and both use it
+            chosen = load(run, lm) or DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
+            if chosen.lm:
+                save(run, chosen)
+    return override(greedy_without_lm(chosen), given)
+
+
+def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
+    data = run.config()["data"]
+    sources = [path for path, _ in weighted_sources(text or data["train"])]
+    report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
+    options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
+    try:
+        card = build(sources, *options, language=data["language"])
+    except NoSentenceError as error:
+        report(f"{error}; decoding greedily, as with lm=none")
+        return ""
+    held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
+    report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
+    return str(run.folder / "lm")
