@@ -53,8 +53,11 @@ def test_bad_toml(tmp_path, text, message):
         config.load(TrainOptions, path)
 
 
-def test_missing_configuration():
-    with pytest.raises(UserError, match="no such configuration"):
+def test_missing_configuration(tmp_path):
+    (tmp_path / "prepare_german.toml").touch()
+    with pytest.raises(UserError, match=r"no such configuration; did you mean .*/prepare_german.toml\?"):
+        config.load(TrainOptions, tmp_path / "german.toml")
+    with pytest.raises(UserError, match="no such configuration$"):
         config.load(TrainOptions, "absent.toml")
 
 

@@ -18,7 +18,7 @@ ORDER = [
     {"transfer", "freezing", "run", "corpora", "dataset", "inference", "incremental", "activations"},
     {"lm"},
     {"decoding"},
-    {"streaming", "recognizer"},
+    {"streaming", "network_file", "recognizer"},
     {"training"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

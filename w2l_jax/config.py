@@ -44,7 +44,10 @@ def load(cls: type[T], path: str | Path) -> T:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration") from None
+        path = Path(path)
+        near = sorted(str(other) for other in path.parent.glob(f"*{path.stem}*.toml"))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"{path}: no such configuration{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     return from_table(cls, table, str(path))

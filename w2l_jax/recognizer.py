@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 
-from w2l_jax import audio, features, inference, losses, model, streaming
+from w2l_jax import audio, features, inference, losses, model, network_file, streaming
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.align import OUTPUT_SECONDS
@@ -19,16 +19,14 @@ from w2l_jax.decoding.recordings import Search, Segment, Word
 from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import digest, write_atomically
 from w2l_jax.incoming import Block
 from w2l_jax.model import ModelConfig, Params
 from w2l_jax.run import Run
 from w2l_jax.streaming import Event
 
-SUFFIX = ".safetensors"
-INCLUDED = {path.stem: path for path in sorted((Path(__file__).parent / "pretrained").glob(f"*{SUFFIX}"))}
+_PRETRAINED = Path(__file__).parent / "pretrained"
+INCLUDED = {path.stem: path for path in sorted(_PRETRAINED.glob(f"*{network_file.SUFFIX}"))}
 """The networks that are included, by name."""
-FORMAT = 2
 
 Audio = str | Path | np.ndarray | Iterable[np.ndarray]
 """A recording: a file, a mono waveform [N], or its blocks [N] as they come; float in −1…1 or int16."""
@@ -130,24 +128,7 @@ class Recognizer:
 
         The language model is not stored. Raises UserError where `path` exists or does not end in `.safetensors`.
         """
-        import ml_dtypes
-        import safetensors.numpy
-
-        path = Path(path)
-        if path.suffix != SUFFIX:
-            raise UserError(f"path={str(path)!r}: a recogniser is saved as one {SUFFIX} file")
-        if path.exists():
-            raise UserError(f"{path}: exists already; give another name, or remove it")
-        stored = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}[dtype]
-        arrays = {
-            # The library writes an array's memory as it lies, whatever its strides.
-            f"{layer}.{leaf}": np.ascontiguousarray(array, stored)
-            for layer, leaves in self.params.items()
-            for leaf, array in leaves.items()
-        }
         about = {
-            "format": FORMAT,
-            "digest": digest(arrays),
             "alphabet": json.loads(self.alphabet.to_json()),
             "model": dataclasses.asdict(self.model),
             "features": dataclasses.asdict(self.features),
@@ -155,9 +136,7 @@ class Recognizer:
             "language": self.language,
             "step": self.step,
         }
-        metadata = {"w2l_jax": json.dumps(about, ensure_ascii=False), "card": self.card}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, safetensors.numpy.save(arrays, metadata))
+        network_file.write(Path(path), self.params, about, self.card, dtype)
 
     def _pieces(
         self, recording: Audio, rate: int, progress: Progress | None, truncated: audio.Truncated = "read"
@@ -249,26 +228,9 @@ def _of_run(run: Run, checkpoint: str, lm: str) -> Recognizer:
 
 
 def _of_file(path: Path, lm: str) -> Recognizer:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if "w2l_jax" not in metadata:
-                raise UserError(f"{path}: not a network of w2l_jax, whose files say so in their metadata")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged, or no {SUFFIX} file ({error}); copy or save it again") from None
-    about, beside = _about(path, metadata["w2l_jax"]), path.with_suffix(".md")
-    card = beside.read_text(encoding="utf-8") if path in INCLUDED.values() else metadata.get("card", "")
-    if digest(arrays) != about["digest"]:
-        raise UserError(f"{path}: its weights are not those that were saved (their digest differs); copy it again")
-    params: dict[str, Any] = {}
-    for name, array in arrays.items():
-        layer, _, leaf = name.partition(".")
-        params.setdefault(layer, {})[leaf] = np.asarray(array, np.float32)
-        if not np.isfinite(params[layer][leaf]).all():
-            raise UserError(f"{path}: {name} holds values that are not finite")
+    params, about, card = network_file.read(path)
+    if path in INCLUDED.values():
+        card = path.with_suffix(".md").read_text(encoding="utf-8")
     try:
         return Recognizer(
             params,
@@ -282,14 +244,3 @@ def _of_file(path: Path, lm: str) -> Recognizer:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata are damaged or of another network ({error}); save it again") from None
-
-
-def _about(path: Path, text: str) -> dict[str, Any]:
-    try:
-        about = json.loads(text)
-        written, _ = about["format"], about["digest"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: its metadata are damaged; save it again") from None
-    if written != FORMAT:
-        raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
-    return about

@@ -253,7 +253,12 @@ def test_memory_does_not_grow_with_the_text(tmp_path):
             file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(lines))
             file.writelines(f"{letters(i)} the {letters(i % 500)} and\n" for i in range(1000))
         command = [sys.executable, "-c", _PEAK]
-        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "launch")])}, capture_output=True)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "launch")])},
+            capture_output=True,
+        )
         words, repeated, peak = map(float, done.stdout.split())
         assert (words, repeated) == (4 * lines, 1000)
         peaks.append(peak)

@@ -1,0 +1,75 @@
+"""A trained network as one `.safetensors` file: weights, and as metadata all that their use needs, with a digest."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from w2l_jax.errors import UserError
+from w2l_jax.files import digest, write_atomically
+from w2l_jax.model import Params
+
+SUFFIX = ".safetensors"
+FORMAT = 2
+
+
+def write(
+    path: Path, params: Params, about: dict[str, Any], card: str, dtype: Literal["bfloat16", "float32"] = "bfloat16"
+) -> None:
+    """Writes parameters, what is known `about` them (JSON values) and a card, whole or not at all.
+
+    Raises UserError where `path` exists or does not end in `.safetensors`.
+    """
+    import ml_dtypes
+    import safetensors.numpy
+
+    if path.suffix != SUFFIX:
+        raise UserError(f"path={str(path)!r}: a recogniser is saved as one {SUFFIX} file")
+    if path.exists():
+        raise UserError(f"{path}: exists already; give another name, or remove it")
+    stored = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}[dtype]
+    arrays = {
+        # The library writes an array's memory as it lies, whatever its strides.
+        f"{layer}.{leaf}": np.ascontiguousarray(array, stored)
+        for layer, leaves in params.items()
+        for leaf, array in leaves.items()
+    }
+    about = {"format": FORMAT, "digest": digest(arrays), **about}
+    metadata = {"w2l_jax": json.dumps(about, ensure_ascii=False), "card": card}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, safetensors.numpy.save(arrays, metadata))
+
+
+def read(path: Path) -> tuple[Params, dict[str, Any], str]:
+    """Returns parameters (float32), what is known about them, and the card.
+
+    Raises UserError for a file that is damaged, of something else or of another format, and for weights that are not
+    finite or not those that were written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "w2l_jax" not in metadata:
+                raise UserError(f"{path}: not a network of w2l_jax, whose files say so in their metadata")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: damaged, or no {SUFFIX} file ({error}); copy or save it again") from None
+    try:
+        about = json.loads(metadata["w2l_jax"])
+        written, expected = about["format"], about["digest"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: its metadata are damaged; save it again") from None
+    if written != FORMAT:
+        raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
+    if digest(arrays) != expected:
+        raise UserError(f"{path}: its weights are not those that were saved (their digest differs); copy it again")
+    params: dict[str, Any] = {}
+    for name, array in arrays.items():
+        layer, _, leaf = name.partition(".")
+        params.setdefault(layer, {})[leaf] = np.asarray(array, np.float32)
+        if not np.isfinite(params[layer][leaf]).all():
+            raise UserError(f"{path}: {name} holds values that are not finite")
+    return params, about, metadata.get("card", "")
