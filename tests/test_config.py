@@ -57,7 +57,7 @@ def test_missing_configuration(tmp_path):
     (tmp_path / "prepare_german.toml").touch()
     with pytest.raises(UserError, match=r"no such configuration; did you mean .*/prepare_german.toml\?"):
         config.load(TrainOptions, tmp_path / "german.toml")
-    with pytest.raises(UserError, match="no such configuration$"):
+    with pytest.raises(UserError, match=r"no such configuration$"):
         config.load(TrainOptions, "absent.toml")
 
 
