@@ -86,6 +86,13 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
         file.close()
 
 
+def give_up(held: TextIO) -> None:
+    """Ends a lock, and removes its file and then the folder around it if that is empty."""
+    with held, contextlib.suppress(OSError):
+        os.unlink(held.name)
+        os.rmdir(os.path.dirname(held.name))
+
+
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Waits until no process is in such a block about the same folder; leaves nothing beside it."""

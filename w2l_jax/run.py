@@ -64,7 +64,11 @@ class Run:
         return run
 
     def alone(self) -> TextIO:
-        """Keeps other processes from training this run until the result is closed; raises UserError where one does."""
+        """Keeps other processes from training this run until the result is closed; raises UserError where one does.
+
+        The folder is made, if need be; `files.give_up` removes it while it holds nothing else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
         return lock(self.folder / ".lock", f"{self.folder}: another process is training this run")
 
     @staticmethod

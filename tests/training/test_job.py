@@ -22,6 +22,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training import feed, loop
+from w2l_jax.training import job as job_module
 from w2l_jax.training.evaluation import evaluate
 from w2l_jax.training.old_language import writable
 from w2l_jax.training.options import AugmentOptions, DataOptions, FeatureOptions, ModelOptions, TrainOptions
@@ -425,15 +426,50 @@ def test_a_manifest_in_a_language_without_a_preset(options, tmp_path):
         assert Run.open(tmp_path / language).config()["data"]["language"] == "polish"
 
 
-def test_one_process_at_a_time_trains_a_run(options):
-    run(options)
+def content(folder):
+    """Everything in a folder, byte by byte."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_refused_resume_changes_nothing(options, trained):
+    """Whether the run has a checkpoint or was stopped before the first."""
+    if trained:
+        run(options)
+    else:
+        training.create(options, lambda line: None)
     further = dataclasses.replace(options, resume=True, steps=8)
-    before = (Path(options.run) / "metrics.jsonl").read_bytes()
+    before = content(options.run)
     with Run.open(options.run).alone(), pytest.raises(UserError, match="another process is training this run"):
         run(further)
-    assert (Path(options.run) / "metrics.jsonl").read_bytes() == before
+    assert content(options.run) == before
     _, result = run(further)
     assert result.position.step == 8
+
+
+def test_of_two_fresh_starts_one_is_refused(options, monkeypatch):
+    """Before the first one has written anything, and where it has done so since the second one looked."""
+    held = Run(Path(options.run)).alone()
+    with pytest.raises(UserError, match="another process is training this run"):
+        training.create(options, lambda line: None)
+    held.close()
+    resolve = job_module.resolve
+    monkeypatch.setattr(job_module, "resolve", lambda *x: (resolve(*x), run_of_another(options))[0])
+
+    def run_of_another(options):
+        monkeypatch.undo()
+        run(options)
+
+    with pytest.raises(UserError, match="a run exists already"):
+        training.create(dataclasses.replace(options, seed=7), lambda line: None)
+    assert config.load(TrainOptions, Path(options.run) / "config.toml").seed == options.seed
+
+
+def test_a_start_that_fails_leaves_no_folder(options):
+    data = dataclasses.replace(options.data, dev=options.data.train)
+    with pytest.raises(UserError, match="allow_speaker_overlap"):
+        training.create(dataclasses.replace(options, data=data))
+    assert not Path(options.run).exists()
 
 
 def test_a_run_older_than_an_option_can_go_on(options):

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from w2l_jax.config import differences, load, to_toml
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import give_up, write_atomically
 from w2l_jax.model import LAYERS
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.reporting import Progress, Report
@@ -27,7 +27,7 @@ from w2l_jax.training.devices import Devices
 from w2l_jax.training.frozen import remember
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
-from w2l_jax.training.resolve import resolve
+from w2l_jax.training.resolve import Resolved, resolve, resumes
 from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatches, resumed, to_resume, unfrozen
 
 
@@ -35,7 +35,8 @@ from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatch
 class Job:
     """A training job ready to run. `meta` is the position to start at (empty for a new run).
 
-    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`.
+    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`. `lock`, which the
+    first process has, keeps others from the run folder; `train` closes it.
     """
 
     options: TrainOptions
@@ -52,6 +53,7 @@ class Job:
     devices: Devices
     state: TrainState
     meta: dict[str, Any]
+    lock: TextIO | None
 
 
 def phase(chosen: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -75,9 +77,39 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     `report` takes lines for the user, `progress(done, total, description)` that of preparation. Raises UserError for
     anything that does not fit together.
     """
-    options, chosen, base = resolve(options, report)
+    resolved = resolve(options, report)
     devices = Devices.choose(options.devices.count, options.batch_size, report)
-    devices.agreed()  # every process has looked before the first one makes the run
+    lock = _lock(resolved.options, options.resume, devices)
+    try:
+        return _create(resolved, devices, lock, report, progress)
+    except BaseException:
+        if lock:
+            give_up(lock)
+        raise
+
+
+def _lock(options: TrainOptions, asked: bool, devices: Devices) -> TextIO | None:
+    """Takes the run for the first process, before anything in it is written; raises UserError in all of them."""
+    lock, refusal = None, ""
+    if devices.first:
+        try:
+            lock = Run(Path(options.run)).alone()
+            # Another process may have begun or trained it since it was looked at.
+            if resumes(options.run, asked) != options.resume:
+                refusal = f"{options.run}: another process was training this run; start again"
+        except UserError as error:
+            refusal = str(error)
+    if refusal := devices.agreed(refusal):
+        if lock:
+            give_up(lock)
+        raise UserError(refusal)
+    return lock
+
+
+def _create(
+    resolved: Resolved, devices: Devices, lock: TextIO | None, report: Report, progress: Progress | None
+) -> Job:
+    options, chosen, base = resolved
     data = open_data(options, report, progress)
     step = Run.open(options.run).position()["step"] if options.resume else 0
     frozen, late = phase(chosen, options.freeze.unfreeze_after, step)
@@ -101,7 +133,7 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
         run, meta = Run.open(options.run), {}
     state = devices.replicate(state)
     sources = (data.train, data.dev, data.old_dev, data.order)
-    return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta)
+    return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta, lock)
 
 
 def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:

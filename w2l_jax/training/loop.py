@@ -86,10 +86,10 @@ class _Trainer:
         self.skipped = 0  # updates in a row
 
     def run(self) -> Result:
-        if self.position.step >= self.options.steps:
-            reason = f"trained for {self.position.step} steps already; raise steps to resume"
-            return Result(self.position, reason, None)
-        with self.job.run.alone() if self.devices.first else contextlib.nullcontext():
+        with self.job.lock or contextlib.nullcontext():
+            if self.position.step >= self.options.steps:
+                reason = f"trained for {self.position.step} steps already; raise steps to resume"
+                return Result(self.position, reason, None)
             return self._run()
 
     def _run(self) -> Result:

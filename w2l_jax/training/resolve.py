@@ -33,7 +33,9 @@ def resolve(options: TrainOptions, report: Report) -> Resolved:
     check(options)
     language = language_of(options.data)
     folder = options.run or f"runs/{language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
-    resume = _resumes(folder, options.resume, report)
+    resume = resumes(folder, options.resume)
+    if options.resume and not resume:
+        report(f"{folder}: stopped before its first checkpoint, so it starts again")
     options = config.changed(options, {"data.language": language, "run": folder, "resume": resume})
     base = None
     if options.init and not resume:
@@ -66,13 +68,10 @@ def _completed(group: str, options: TrainOptions, cls: type[T], base: Recognizer
     return dataclasses.replace(there, **chosen)
 
 
-def _resumes(folder: str, asked: bool, report: Report) -> bool:
-    """Whether there is a checkpoint to resume from."""
+def resumes(folder: str, asked: bool) -> bool:
+    """Whether a run that is `asked` to resume has a checkpoint to resume from; raises UserError as `resolve` does."""
     if Run.exists(folder) and not asked:
         raise UserError(f"{folder}: a run exists already; resume it, or name another run folder")
     if asked and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; start it without resume")
-    if asked and not Run.open(folder).pointers():
-        report(f"{folder}: stopped before its first checkpoint, so it starts again")
-        return False
-    return asked
+    return asked and bool(Run.open(folder).pointers())
