@@ -13,6 +13,7 @@ import tyro
 import cli
 import latest
 import live
+import recording_files
 import w2l_jax
 from terminal import terminal
 from w2l_jax.decoding import formats, recordings, settings
@@ -71,18 +72,18 @@ def main(argv: list[str] | None = None) -> None:
     if options.live:
         _live(options, kind)
         return
-    found = recordings.find(options.files, written=bool(options.out))
+    found = recording_files.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
-    if ignored := recordings.skipped(options.files):
+    if ignored := recording_files.skipped(options.files):
         print(f"skipped, as their endings are not those of recordings: {_listed(ignored)}", file=sys.stderr)
     recognizer = _load(options)
-    lines = recordings.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
+    lines = recording_files.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
     truncated = "error" if options.truncated == "skip" else "read"
     failed = 0
     with _search(recognizer, options) as search, terminal(results=True) as screen:
         for recording in found:
             try:
-                with recordings.opened(recording, sys.stdin.buffer) as path:
+                with recording_files.opened(recording, sys.stdin.buffer) as path:
                     bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
                     if lines:
                         logits_SxV = recognizer.logits(path, progress=bar)
@@ -152,7 +153,7 @@ def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Sea
 
 
 def _write(
-    recording: recordings.Recording, several: bool, kind: str, segments: Iterable[recordings.Segment], out: str
+    recording: recording_files.Recording, several: bool, kind: str, segments: Iterable[recordings.Segment], out: str
 ) -> None:
     name = recording.name if kind == "json" or (several and not out) else ""
     if kind == "manifest":

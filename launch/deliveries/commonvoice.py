@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deliveries.archives import Listing, listing, recordings, without_ending
+from deliveries.collector import Collector
 from w2l_jax.corpora import SPLITS, Reading
-from w2l_jax.corpora.archives import Listing, listing, recordings, without_ending
-from w2l_jax.corpora.rows import BrokenRowError, Collector, Place
+from w2l_jax.corpora.rows import BrokenRowError, Place
 from w2l_jax.errors import UserError
 
 _COLUMNS = ("client_id", "path", "sentence")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from deliveries.collector import Collector
 from w2l_jax.corpora import SPLITS, Reading, split_named
-from w2l_jax.corpora.rows import BrokenRowError, Collector, Place
+from w2l_jax.corpora.rows import BrokenRowError, Place
 from w2l_jax.errors import UserError
 
 Table = dict[str, tuple[Place, str]]

@@ -11,9 +11,10 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from deliveries.archives import Listing, listing, make_once, recordings
+from deliveries.collector import Collector
 from w2l_jax.corpora import Reading, Skipped
-from w2l_jax.corpora.archives import Listing, listing, make_once, recordings
-from w2l_jax.corpora.rows import BrokenRowError, Collector
+from w2l_jax.corpora.rows import BrokenRowError
 from w2l_jax.errors import UserError
 
 _SUBSET = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")

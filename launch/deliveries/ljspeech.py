@@ -10,9 +10,10 @@ from pathlib import Path
 
 from rapidfuzz import fuzz
 
+from deliveries.archives import listing, recordings, without_ending
+from deliveries.collector import Collector
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.archives import listing, recordings, without_ending
-from w2l_jax.corpora.rows import BrokenRowError, Collector
+from w2l_jax.corpora.rows import BrokenRowError
 from w2l_jax.errors import UserError
 
 _METADATA = "metadata.csv"

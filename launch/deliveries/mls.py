@@ -7,9 +7,10 @@ and `audio/<speaker>/<book>/<speaker>_<book>_<number>.flac` beside it.
 import re
 from pathlib import Path
 
+from deliveries.archives import listing, recordings
+from deliveries.collector import Collector
 from w2l_jax.corpora import SPLITS, Reading
-from w2l_jax.corpora.archives import listing, recordings
-from w2l_jax.corpora.rows import BrokenRowError, Collector
+from w2l_jax.corpora.rows import BrokenRowError
 from w2l_jax.errors import UserError
 
 _TRANSCRIPTS = "transcripts.txt"

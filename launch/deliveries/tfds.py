@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from deliveries import librispeech
+from deliveries.archives import make_once
 from w2l_jax.corpora import Reading
-from w2l_jax.corpora.archives import make_once
 from w2l_jax.errors import UserError
 
 _SAMPLE_RATE = 16_000

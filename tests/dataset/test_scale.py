@@ -18,7 +18,8 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 from w2l_jax.corpora import Utterance
-from w2l_jax.dataset import filters, splits
+from preparing import splits
+from w2l_jax.dataset import filters
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import Order
 from w2l_jax.dataset.prepare import PrepareConfig, prepare

@@ -1,8 +1,6 @@
 import functools
-import io
 import itertools
 import tracemalloc
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -92,63 +90,6 @@ def test_lines_of_a_transcript(long):
     assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
     with pytest.raises(UserError, match="is it that of this recording"):
         recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
-
-
-def test_reading_a_transcript(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("\ufeffAb, c!\r\n\n --\nÀ  ’b\n", encoding="utf-8")
-    assert recordings.read_lines(path, ALPHABET) == ["ab c", "a 'b"]
-    for text, message in {"ab\nb 7": r"a\.txt:2: holds '7'", " \n?": "holds no words"}.items():
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            recordings.read_lines(path, ALPHABET)
-    with pytest.raises(UserError, match="no such transcript"):
-        recordings.read_lines(tmp_path / "b.txt", ALPHABET)
-
-
-def test_finding_recordings(tmp_path):
-    for name in ("b.wav", "a.MP3", "below/deep/c.flac", "notes.txt"):
-        (tmp_path / "talks" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "talks" / name).touch()
-    talks = tmp_path / "talks"
-    found = recordings.find([str(talks), "odd.name", "-"])
-    assert [str(recording.output) for recording in found] == ["a", "b", "below/deep/c", "odd", "stdin"]
-    assert [recording.path for recording in found[:3]] == [
-        talks / "a.MP3",
-        talks / "b.wav",
-        talks / "below/deep/c.flac",
-    ]
-    (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match="no recordings in this folder"):
-        recordings.find([str(tmp_path / "none")])
-    assert recordings.skipped([str(talks), "odd.name", "-"]) == [talks / "notes.txt"]
-
-
-def test_outputs_of_one_name_are_told_apart_by_their_paths(tmp_path):
-    for names, outputs in (
-        (["x/a.wav", "y/a.flac", "b.wav"], ["x/a", "y/a", "b"]),
-        (["t/x/a.wav", "t/y/z/a.wav"], ["x/a", "y/z/a"]),
-        (["x/a.wav", "x/a.flac"], ["a.wav", "a.flac"]),
-        (["x/a.wav", "x/a.flac", "a.wav"], ["x/a.wav", "x/a.flac", "a.wav"]),
-    ):
-        found = recordings.find([str(tmp_path / name) for name in names], written=True)
-        assert [str(recording.output) for recording in found] == outputs
-    for twice in (["-", "-"], ["x/a.wav", "y/../x/a.wav"]):
-        assert len(recordings.find(twice)) == 2
-        with pytest.raises(UserError, match="is named twice"):
-            recordings.find(twice, written=True)
-
-
-def test_standard_input_is_spooled_and_named_so_in_messages():
-    recording = recordings.find(["-"])[0]
-    with recordings.opened(recording, io.BytesIO(b"sound")) as path:
-        assert path.read_bytes() == b"sound"
-    assert not path.exists()
-    with pytest.raises(UserError, match=r"^standard input: bad$"), recordings.opened(recording, io.BytesIO()) as path:
-        raise UserError(f"{path}: bad")
-    assert not path.exists()
-    with recordings.opened(recordings.find(["a.wav"])[0], io.BytesIO()) as path:
-        assert path == Path("a.wav")
 
 
 def test_asg_has_no_blank_and_long_recordings_too():

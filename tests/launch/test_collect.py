@@ -8,8 +8,8 @@ import pytest
 
 from deliveries import catalog
 from preparing.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from preparing.splits import assign
 from w2l_jax.corpora import Reading, Skipped, Utterance
-from w2l_jax.dataset.splits import assign
 from w2l_jax.errors import UserError
 
 

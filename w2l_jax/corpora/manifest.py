@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax.corpora import SPLITS, Reading, Skipped, Utterance, split_named
-from w2l_jax.corpora.archives import on_disk
-from w2l_jax.corpora.rows import BrokenRowError, Place, lines
+from w2l_jax.corpora.rows import BrokenRowError, Place, lines, on_disk
 from w2l_jax.errors import UserError
 
 _NAMES = {

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.dataset.splits import overlap_error
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.files import file_digest, text_digest
@@ -291,3 +290,12 @@ def check_speakers(train: Dataset, dev: Dataset, allow_overlap: bool) -> tuple[s
     if both and not allow_overlap:
         raise overlap_error(both, f"both {train.folder} and {dev.folder}")
     return both
+
+
+def overlap_error(speakers: Sequence[str], where: str) -> UserError:
+    """The error of speakers who are trained on and tested with; `where` names the sides."""
+    named = ", ".join(speakers[:5]) + (f" and {len(speakers) - 5} more" if len(speakers) > 5 else "")
+    return UserError(
+        f"{len(speakers)} speaker(s) in {where}: {named}; rates measured on voices that were trained on look too good. "
+        "Take them out of one side, or set allow_speaker_overlap"
+    )

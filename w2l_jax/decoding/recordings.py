@@ -1,39 +1,24 @@
 """Recordings of any length to timed segments of text, in constant memory."""
 
 import collections
-import contextlib
 import dataclasses
 import itertools
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from w2l_jax import inference, pauses
 from w2l_jax.alphabet import BLANK, Alphabet
-from w2l_jax.corpora import archives as files
-from w2l_jax.corpora.rows import lines
 from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.errors import UserError
 from w2l_jax.model import Params
-from w2l_jax.text import clean, joined
+from w2l_jax.text import joined
 
 if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
-
-ENDINGS = (
-    *files.AUDIO,
-    *(".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64", ".wave"),
-    *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
-)
-"""What is taken for a recording in a folder; a file that is named may have any ending."""
 
 _PAUSE = 0.5  # seconds around a cut in which nothing should be said
 _MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
@@ -70,80 +55,6 @@ class Segment:
 def text_of(words: Iterable[Word]) -> str:
     """Returns the text that words are, as `Segment.text` has it."""
     return joined(" ".join(word.word for word in words))
-
-
-class Recording(NamedTuple):
-    """A file to transcribe: its name for messages, where it is, and where its output goes, below a folder."""
-
-    name: str
-    path: Path
-    output: Path
-
-
-def find(names: Sequence[str], written: bool = False) -> list[Recording]:
-    """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
-
-    Where outputs are `written`, files of one name in several folders are told apart by their paths. Raises UserError
-    for a folder without recordings and, where outputs are `written`, for a file that is named twice.
-    """
-    found = []
-    for name in names:
-        folder = Path(name)
-        if name == "-":
-            found.append(Recording("standard input", Path("-"), Path("stdin")))
-        elif not folder.is_dir():
-            found.append(Recording(name, folder, Path(folder.stem)))
-        else:
-            inside = [path for path in _files(folder) if path.suffix.lower() in ENDINGS]
-            if not inside:
-                raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
-            found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
-    return _told_apart(found) if written else found
-
-
-def skipped(names: Sequence[str]) -> list[Path]:
-    """The files in folders that `find` does not take for recordings, except hidden ones."""
-    inside = [path for name in names if name != "-" and Path(name).is_dir() for path in _files(Path(name))]
-    return [path for path in inside if path.suffix.lower() not in ENDINGS and not path.name.startswith(".")]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [parent / file for parent, below in files.listing(folder) for file in below]
-
-
-def _told_apart(found: Sequence[Recording]) -> list[Recording]:
-    """The recordings with an output each: where two would share one, it is made of their paths, then with endings."""
-    groups: dict[Path, list[Recording]] = {}
-    for recording in found:
-        groups.setdefault(recording.output, []).append(recording)
-    outputs: dict[Recording, Path] = {}
-    for output, sharing in groups.items():
-        paths = [os.path.abspath(recording.path) for recording in sharing]
-        if len(set(paths)) < len(paths):
-            raise UserError(f"{sharing[-1].name} is named twice")
-        common = os.path.commonpath([os.path.dirname(path) for path in paths])
-        ways = [Path(os.path.relpath(path, common)) for path in paths]
-        stems = [way.with_suffix("") for way in ways]
-        apart = [output] if len(sharing) == 1 else stems if len(set(stems)) == len(stems) else ways
-        outputs |= dict(zip(sharing, apart, strict=True))
-    if len(set(outputs.values())) < len(found):
-        raise UserError("two recordings would be written to one file; rename one of them")
-    return [recording._replace(output=outputs[recording]) for recording in found]
-
-
-@contextlib.contextmanager
-def opened(recording: Recording, standard_input: BinaryIO) -> Iterator[Path]:
-    """The path of a recording's audio; standard input is first written to a temporary file."""
-    if recording.path != Path("-"):
-        yield recording.path
-        return
-    with tempfile.NamedTemporaryFile(prefix="w2l_jax-") as file:
-        shutil.copyfileobj(standard_input, file)
-        file.flush()
-        try:
-            yield Path(file.name)
-        except UserError as error:
-            raise UserError(str(error).replace(file.name, recording.name)) from None
 
 
 class Found(NamedTuple):
@@ -211,25 +122,6 @@ def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet
     opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
     closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
     return [Segment(round(a, 3), round(b, 3), said) for a, b, said in zip(opens, closes, words, strict=True)]
-
-
-def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
-    """The lines of a transcript, normalised to the alphabet, those without a word left out.
-
-    Raises UserError for a file that cannot be read or says nothing, and, with the line, for other characters.
-    """
-    found = []
-    for place, line in lines(path, "transcript"):
-        text = clean(line, alphabet)
-        if unknown := alphabet.unknown(text):
-            raise UserError(
-                f"{place}: holds {unknown!r}, which the network does not know; write it as it is said, in the letters "
-                f"{alphabet.characters!r}"
-            )
-        found += [text] if text else []
-    if not found:
-        raise UserError(f"{path}: holds no words")
-    return found
 
 
 def _frames(seconds: float) -> int:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from deliveries.archives import listing
 from w2l_jax.corpora import Skipped
-from w2l_jax.corpora.archives import listing
 from w2l_jax.errors import UserError
 
 

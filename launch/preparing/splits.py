@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from w2l_jax.corpora import SPLITS, Utterance
+from w2l_jax.dataset.store import overlap_error
 from w2l_jax.errors import UserError
 from w2l_jax.files import text_digest
 
@@ -90,12 +91,3 @@ def check_speakers(sides: Mapping[str, Iterable[Utterance]], allow_overlap: bool
     if both and not allow_overlap:
         raise overlap_error(*next((speakers, f"both {pair}") for pair, speakers in both.items()))
     return dict(both)
-
-
-def overlap_error(speakers: Sequence[str], where: str) -> UserError:
-    """The error of speakers who are trained on and tested with; `where` names the sides."""
-    named = ", ".join(speakers[:5]) + (f" and {len(speakers) - 5} more" if len(speakers) > 5 else "")
-    return UserError(
-        f"{len(speakers)} speaker(s) in {where}: {named}; rates measured on voices that were trained on look too good. "
-        "Take them out of one side, or set allow_speaker_overlap"
-    )

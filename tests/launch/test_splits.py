@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preparing import splits
 from w2l_jax.corpora import Utterance
-from w2l_jax.dataset import splits
 from w2l_jax.errors import UserError
 
 

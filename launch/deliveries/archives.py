@@ -50,12 +50,6 @@ def recordings(found: Listing) -> dict[str, list[Path]]:
     return audio
 
 
-def on_disk(path: Path) -> Path | None:
-    """Returns the file that `path` names, perhaps composed or decomposed as macOS writes it; None if there is none."""
-    forms = (path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")))
-    return next((form for form in forms if os.path.isfile(form)), None)
-
-
 def without_ending(name: str) -> str:
     """Returns a file name without the ending of an audio format; other dots belong to the name."""
     stem, ending = os.path.splitext(name)
