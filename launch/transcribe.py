@@ -15,7 +15,7 @@ import latest
 import live
 import recording_files
 import w2l_jax
-from terminal import terminal
+from terminal import Terminal, terminal
 from w2l_jax.decoding import formats, recordings, settings
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         for recording in found:
             try:
                 with recording_files.opened(recording, sys.stdin.buffer) as path:
-                    bar = functools.partial(screen.bar, description=f"{recording.name}, seconds")
+                    bar = functools.partial(_bar, screen, recording.name)
                     if lines:
                         logits_SxV = recognizer.logits(path, progress=bar)
                         segments = recordings.align_lines(logits_SxV, lines, recognizer.alphabet)
@@ -96,6 +96,10 @@ def main(argv: list[str] | None = None) -> None:
                 failed += 1
     if failed:
         raise UserError(f"{failed} of {len(found)} recordings could not be transcribed")
+
+
+def _bar(screen: Terminal, name: str, done: float, total: float, unit: str) -> None:
+    screen.bar(done, total, f"{name}, {unit}")
 
 
 def _load(options: Options) -> Recognizer:

@@ -18,7 +18,8 @@ from w2l_jax.errors import UserError
 HOP = 128
 WINDOW = 512
 FRAME_SECONDS = HOP / SAMPLE_RATE
-STRIDE = 2  # of the network's first layer: one output frame is two feature frames, 16 ms
+STRIDE = 2  # of the network's first layer
+OUTPUT_SECONDS = STRIDE * FRAME_SECONDS
 FLOOR_DB = -150.0
 _SLAB = 2**13  # frames that are computed together
 

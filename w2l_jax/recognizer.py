@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -14,13 +14,13 @@ import numpy as np
 from w2l_jax import audio, features, inference, losses, model, network_file, streaming
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, settings
-from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.recordings import Search, Segment, Word
 from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
-from w2l_jax.features import FeatureConfig
+from w2l_jax.features import OUTPUT_SECONDS, FeatureConfig
 from w2l_jax.incoming import Block
 from w2l_jax.model import ModelConfig, Params
+from w2l_jax.reporting import Progress
 from w2l_jax.run import Run
 from w2l_jax.streaming import Event
 
@@ -30,7 +30,6 @@ INCLUDED = {path.stem: path for path in sorted(_PRETRAINED.glob(f"*{network_file
 
 Audio = str | Path | np.ndarray | Iterable[np.ndarray]
 """A recording: a file, a mono waveform [N], or its blocks [N] as they come; float in −1…1 or int16."""
-Progress = Callable[[float, float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Recognizer:
     ) -> Transcription:
         """Recognises a recording of any length, in constant memory.
 
-        `rate` (Hz) is that of a waveform or its blocks; a file says its own. `progress(done, total)` is in seconds.
+        `rate` (Hz) is that of a waveform or its blocks; a file says its own. `progress` is told seconds.
         Raises AudioError for what cannot be read, a UserError; a file that is cut is read to its end, with an
         AudioWarning.
         """
@@ -153,7 +152,7 @@ class Recognizer:
             yield piece_SxV
             done += len(piece_SxV) * OUTPUT_SECONDS
             if progress:
-                progress(done, max(total, done))
+                progress(done, max(total, done), "seconds")
 
     def _checked(self, logits_SxV: np.ndarray) -> np.ndarray:
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:

@@ -15,12 +15,12 @@ import numpy as np
 from w2l_jax import audio, features, incoming, incremental
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, resumable
-from w2l_jax.decoding.align import OUTPUT_SECONDS, align
+from w2l_jax.decoding.align import align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.recordings import Segment, Word
 from w2l_jax.decoding.resumable import Resumable
 from w2l_jax.errors import UserError
-from w2l_jax.features import FRAME_SECONDS, FeatureConfig
+from w2l_jax.features import FRAME_SECONDS, OUTPUT_SECONDS, FeatureConfig
 from w2l_jax.incoming import Block, Messages
 
 if TYPE_CHECKING:

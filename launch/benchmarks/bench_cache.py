@@ -18,7 +18,7 @@ from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Source, prefetch
 from w2l_jax.dataset.shards import Result, Shard, write_shards
 from w2l_jax.dataset.store import Dataset, Entry, Record
-from w2l_jax.features import FeatureConfig
+from w2l_jax.features import FRAME_SECONDS, FeatureConfig
 from w2l_jax.files import text_digest
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.certificate import CompiledStep
@@ -26,7 +26,6 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import StepConfig, init_state, make_step
 
-_FRAMES = 125  # a second
 _CACHED = 8, 9, 10
 # Of one measurement: the first batch of each is waited for, and an update on features takes a minute on two cores.
 _UPDATES = {False: 1, True: 4}
@@ -83,7 +82,7 @@ def _row(
 def _made_up(folder: Path, options: BenchmarkOptions) -> Source:
     """A dataset of noise, two batches of it, with random texts."""
     rng = np.random.default_rng(0)
-    count, frames, alphabet = 2 * options.batch_size, max(round(options.seconds * _FRAMES), 1), preset("english")
+    count, frames, alphabet = 2 * options.batch_size, max(round(options.seconds / FRAME_SECONDS), 1), preset("english")
     texts = ["".join(rng.choice(list("abcdefghij"), options.labels)) for _ in range(count)]
     entries = tuple(
         Entry(f"{i:05d}", text, text, "", "", "english", "", frames, options.seconds) for i, text in enumerate(texts)

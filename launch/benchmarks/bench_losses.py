@@ -11,9 +11,9 @@ import optax
 
 from benchmarks import BenchmarkOptions, Report, Table, interleaved
 from w2l_jax import losses
+from w2l_jax.features import OUTPUT_SECONDS
 
 _OUTPUTS = 33
-_FRAMES_PER_SECOND = 62.5
 _COMPARED = 8  # utterances whose gradients are computed in float64 too
 _COLUMNS = ("criterion", "milliseconds", "× optax", "temporaries (MB)", "× optax", "gradient error", "optax's ÷ this")
 
@@ -60,7 +60,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 def case(options: BenchmarkOptions) -> tuple[jax.Array, ...]:
     """Logits [B, S, V], output frames, labels and label lengths; targets fill half to all of what fits in the batch."""
     rng = np.random.default_rng(0)
-    rows, frames = options.batch_size, max(int(options.seconds * _FRAMES_PER_SECOND), 2)
+    rows, frames = options.batch_size, max(int(options.seconds / OUTPUT_SECONDS), 2)
     longest = min(options.labels, frames // 2)
     # No two equal neighbours, so that ASG has the same targets.
     steps = rng.integers(1, _OUTPUTS - 1, (rows, options.labels))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from benchmarks import BenchmarkOptions, Report, Table
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket
+from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.training.certificate import Certificate, compile_step
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
@@ -19,7 +20,6 @@ from w2l_jax.training.step import StepConfig
 FROZEN = (0, 6, 8, 9, 10)
 _ALPHABET = preset("german")
 OUTPUTS = _ALPHABET.size
-_FRAMES_PER_SECOND = 125
 MIB = 2**20
 
 
@@ -46,7 +46,7 @@ def variants(plain: bool = False) -> tuple[Variant, ...]:
 
 def bucket(options: BenchmarkOptions) -> Bucket:
     """The padded shape of the utterances."""
-    return Bucket(round(options.seconds * _FRAMES_PER_SECOND), options.labels)
+    return Bucket(round(options.seconds / FRAME_SECONDS), options.labels)
 
 
 def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:

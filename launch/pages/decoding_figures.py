@@ -7,10 +7,9 @@ import numpy as np
 
 from results import Result
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.align import OUTPUT_SECONDS
 from w2l_jax.decoding.confidence import Bin
 from w2l_jax.decoding.recordings import Word
-from w2l_jax.features import FRAME_SECONDS
+from w2l_jax.features import FRAME_SECONDS, OUTPUT_SECONDS
 
 if TYPE_CHECKING:
     from tuning import Trial

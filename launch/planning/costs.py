@@ -18,6 +18,7 @@ from w2l_jax.activations import FrozenLayers
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
+from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.reporting import Report
 from w2l_jax.training import augment, muon
 from w2l_jax.training.certificate import compile_step
@@ -195,8 +196,8 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
     if least.memory > memory:
         raise UserError(
             f"nothing fits {memory / GB:.3g} GB: the least is {math.ceil(least.memory / 1e6):,} MB ({least.text()}, "
-            f"up to {work.frames / 125:.0f} s of speech each). Give more --memory, freeze more --frozen_layers, "
-            "leave out the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
+            f"up to {work.frames * FRAME_SECONDS:.0f} s of speech each). Give more --memory, freeze more "
+            "--frozen_layers, omit the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
         )
     return costs
 

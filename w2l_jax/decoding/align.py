@@ -8,10 +8,8 @@ import numpy as np
 from w2l_jax.alphabet import BLANK, Alphabet
 from w2l_jax.decoding.greedy import clean
 from w2l_jax.errors import UserError
-from w2l_jax.features import FRAME_SECONDS, STRIDE
+from w2l_jax.features import OUTPUT_SECONDS
 
-OUTPUT_SECONDS = STRIDE * FRAME_SECONDS
-"""An output frame of the network: layer 1 takes every second frame of features."""
 _LATE = 5  # frames from the beginning of a word to its first letter
 _BLANK, _CHARACTER = range(2)
 _STAYED = 0  # what a state follows: itself, or one of the other kind or place, its kind + 1

@@ -10,10 +10,11 @@ import numpy as np
 
 from w2l_jax import inference, pauses
 from w2l_jax.alphabet import BLANK, Alphabet
-from w2l_jax.decoding.align import OUTPUT_SECONDS, WordSpan, align
+from w2l_jax.decoding.align import WordSpan, align
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
+from w2l_jax.features import OUTPUT_SECONDS
 from w2l_jax.model import Params
 from w2l_jax.text import joined
 
