@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from w2l_jax.freezing import partition as partition
     from w2l_jax.freezing import reinitialize as reinitialize
     from w2l_jax.incoming import Break as Break
-    from w2l_jax.losses import asg_loss as asg_loss
     from w2l_jax.losses import ctc_loss as ctc_loss
+    from w2l_jax.losses.asg import asg_loss as asg_loss
     from w2l_jax.model import ModelConfig as ModelConfig
     from w2l_jax.model import apply as apply
     from w2l_jax.model import init as init
@@ -41,7 +41,7 @@ _WHERE = {
     "Transcription": "recognizer",
     "UserError": "errors",
     "apply": "model",
-    "asg_loss": "losses",
+    "asg_loss": "losses.asg",
     "carry_output": "transfer",
     "ctc_loss": "losses",
     "freeze": "freezing",

@@ -12,6 +12,7 @@ import optax
 from benchmarks import BenchmarkOptions, Report, Table, interleaved
 from w2l_jax import losses
 from w2l_jax.features import OUTPUT_SECONDS
+from w2l_jax.losses import asg
 
 _OUTPUTS = 33
 _COMPARED = 8  # utterances whose gradients are computed in float64 too
@@ -28,7 +29,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     totals = {
         "CTC, optax": _optax,
         "CTC, ours": lambda x, *target: losses.ctc_loss(x, *target).sum(),
-        "ASG": lambda x, *target: losses.asg_loss(x, transitions, *target).sum(),
+        "ASG": lambda x, *target: asg.asg_loss(x, transitions, *target).sum(),
     }
     calls, megabytes = {}, {}
     for name, total in totals.items():

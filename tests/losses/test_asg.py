@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from tests.losses.forms import FORMS, forms, in_form
 from tests.losses.test_ctc import certain_batch
-from w2l_jax import losses
+from w2l_jax.losses import asg
 
 S, L, V = 5, 4, 3
 
 
 def total(emissions, transitions, *target):
-    return losses.asg_loss(emissions, transitions, *target).sum()
+    return asg.asg_loss(emissions, transitions, *target).sum()
 
 
 differentiated = {form: in_form(form, jax.value_and_grad(total, argnums=(0, 1))) for form in FORMS}
-per_utterance = {form: in_form(form, losses.asg_loss) for form in FORMS}
-viterbi = jax.jit(losses.asg_viterbi)
+per_utterance = {form: in_form(form, asg.asg_loss) for form in FORMS}
+viterbi = jax.jit(asg.asg_viterbi)
 
 
 def brute_force(emissions_SxV, transitions, labels):
@@ -75,7 +75,7 @@ def test_loss_gradients_and_best_path_equal_brute_force(form, frames, labels, sc
     expected, by_emission, by_transition, path, score = brute_force(
         emissions.astype(np.float64), transitions.astype(np.float64), labels
     )
-    possible = bool(losses.asg_feasible(padded, *target)[0])
+    possible = bool(asg.asg_feasible(padded, *target)[0])
     assert possible == np.isfinite(expected)
     value, (gradient, counts) = differentiated[form](padded, transitions, *target)
     assert float(value) == pytest.approx(expected if possible else 0.0, rel=1e-5, abs=1e-4)
@@ -113,7 +113,7 @@ def test_targets_without_a_path_cost_nothing(form):
     labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 0], [1, 0, 0], [1, 1, 1]])
     lengths, frames = jnp.array([2, 2, 2, 0, 1]), jnp.array([4, 4, 1, 4, 4])
     emissions = jnp.array(np.random.default_rng(0).standard_normal((5, 4, 3)), jnp.float32)
-    possible = losses.asg_feasible(emissions, frames, labels, lengths)
+    possible = asg.asg_feasible(emissions, frames, labels, lengths)
     np.testing.assert_array_equal(possible, [False, True, False, False, True])
     loss = per_utterance[form](emissions, jnp.zeros((3, 3)), frames, labels, lengths)
     np.testing.assert_array_equal(np.asarray(loss) > 0, [False, True, False, False, True])
@@ -158,7 +158,7 @@ def test_vmap_and_bfloat16():
     emissions = jnp.array(rng.standard_normal((2, 2, S, V)), jnp.bfloat16)
     transitions = jnp.array(rng.standard_normal((V, V)), jnp.float32)
     target = jnp.full((2, 2), S), jnp.array([[[0, 1, 2, 0]] * 2] * 2), jnp.array([[3, 2]] * 2)
-    mapped = jax.jit(jax.vmap(losses.asg_loss, in_axes=(0, None, 0, 0, 0)))(emissions, transitions, *target)
+    mapped = jax.jit(jax.vmap(asg.asg_loss, in_axes=(0, None, 0, 0, 0)))(emissions, transitions, *target)
     for i in range(2):
         each = per_utterance[FORMS[0]](emissions[i].astype(jnp.float32), transitions, *(x[i] for x in target))
         np.testing.assert_allclose(mapped[i], each, rtol=1e-5)

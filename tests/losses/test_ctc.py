@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import ROOT
 from tests.losses.forms import FORMS, forms, in_form
 from w2l_jax import losses
+from w2l_jax.losses import asg
 
 
 def brute_force(logits_SxV, labels):
@@ -262,7 +263,7 @@ def test_a_batch_spread_over_devices_needs_no_communication(x64):
         transitions = rng.standard_normal((5, 5), np.float32)
         mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
         spread = jax.device_put(arrays, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
-        for loss in losses.ctc_loss, lambda x, *target: losses.asg_loss(x, transitions, *target):
+        for loss in losses.ctc_loss, lambda x, *target: asg.asg_loss(x, transitions, *target):
             gradient = jax.jit(lambda x, *target: jax.grad(lambda x: loss(x, *target).sum())(x))
             np.testing.assert_allclose(gradient(*spread), gradient(*arrays), atol=1e-6)
             text = gradient.lower(*spread).compile().as_text()
@@ -274,7 +275,7 @@ def test_a_batch_spread_over_devices_needs_no_communication(x64):
         def gradients(params, transitions, x, frames, *target):
             def total(params, transitions):
                 logits = model.apply(params, x, 2 * frames, config, precision="highest")
-                asg_B = losses.asg_loss(logits, transitions, frames, *target)
+                asg_B = asg.asg_loss(logits, transitions, frames, *target)
                 return (losses.ctc_loss(logits, frames, *target) + asg_B).sum()
             return jax.grad(total, argnums=(0, 1))(params, transitions)
         specs = (P(), P(), *[P("batch")] * 4)
@@ -396,7 +397,7 @@ def test_accelerators_get_one_loop_of_elementwise_steps(of, loops):
     logits, transitions = array((4, 50, 11), jnp.float32), array((11, 11), jnp.float32)
     function = {
         "ctc": lambda x, w, *target: losses.ctc_loss(x, *target),
-        "asg": losses.asg_loss,
+        "asg": asg.asg_loss,
     }[of]
 
     def lowered(f):

@@ -15,11 +15,12 @@ from lm_building import of_run
 from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
 from tests.training_options import changed
-from w2l_jax import inference, losses, training
+from w2l_jax import inference, training
 from w2l_jax.decoding import settings
 from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
+from w2l_jax.losses import asg
 from w2l_jax.recognizer import load
 from w2l_jax.run import Run
 from w2l_jax.training.evaluation import evaluate
@@ -60,7 +61,7 @@ def test_every_road_decodes_the_best_path(base, tmp_path):
     differ = 0
     for prediction in inference.predict(params, dev, trained.model, batch_size=5):
         logits_SxV = inference.logits(params, dev.dataset.features_of([prediction.index])[0], trained.model)
-        path_SxV, _ = losses.asg_viterbi(logits_SxV[None], scores(params), jnp.array([len(logits_SxV)]))
+        path_SxV, _ = asg.asg_viterbi(logits_SxV[None], scores(params), jnp.array([len(logits_SxV)]))
         np.testing.assert_array_equal(prediction.path_S, path_SxV[0])
         np.testing.assert_array_equal(inference.best_path(params, logits_SxV), path_SxV[0])
         differ += not np.array_equal(prediction.path_S, prediction.logits_SxV.argmax(axis=1))

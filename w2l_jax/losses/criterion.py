@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.losses.asg import asg_feasible, asg_loss, asg_viterbi
 from w2l_jax.losses.ctc import ctc_loss, feasible
 
 TRANSITIONS = "transitions"
@@ -41,9 +40,11 @@ def criterion_of(params: dict[str, Any]) -> Criterion:
     """The criterion that a network's parameters are trained with: ASG where there are transition scores, else CTC."""
     if TRANSITIONS not in params:
         return Criterion(ctc_loss, feasible, lambda logits_BxSxV, frames_B: logits_BxSxV.argmax(axis=-1))
+    from w2l_jax.losses import asg
+
     transitions_VxV = params[TRANSITIONS]["scores"]
     return Criterion(
-        lambda emissions_BxSxV, *target: asg_loss(emissions_BxSxV, transitions_VxV, *target),
-        asg_feasible,
-        lambda emissions_BxSxV, frames_B: asg_viterbi(emissions_BxSxV, transitions_VxV, frames_B)[0],
+        lambda emissions_BxSxV, *target: asg.asg_loss(emissions_BxSxV, transitions_VxV, *target),
+        asg.asg_feasible,
+        lambda emissions_BxSxV, frames_B: asg.asg_viterbi(emissions_BxSxV, transitions_VxV, frames_B)[0],
     )
