@@ -256,6 +256,25 @@ def test_wav_headers_that_lie(tmp_path, size, riff):
     assert audio.seconds(tmp_path / "a.wav") in (0.0, 1.0)
 
 
+@pytest.mark.parametrize(("place", "value"), [(24, 1), (24, 999), (24, 2**31), (20, 0xFB8B)])
+def test_wav_headers_with_a_rate_or_a_codec_that_no_sound_has(tmp_path, place, value):
+    """At 1 Hz, a megabyte would be a year; a codec unknown to ffmpeg has no rate at all."""
+    content = bytearray(wav(TONE, 32000))
+    content[place : place + 4] = struct.pack("<I", value)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=r"a\.wav: not readable as audio"):
+        audio.load(tmp_path / "a.wav")
+    assert audio.seconds(tmp_path / "a.wav") == 0.0
+
+
+def test_a_thousand_channels_take_little_memory(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((40_000, 1000), np.int16), 16000)
+    tracemalloc.start()
+    assert sum(map(len, audio.blocks(tmp_path / "a.wav"))) == 40_000
+    assert tracemalloc.get_traced_memory()[1] < 220e6
+    tracemalloc.stop()
+
+
 def test_chunks_behind_the_sound_are_no_sound(tmp_path):
     tags = b"LIST" + struct.pack("<I", 6) + b"INFOab"
     (tmp_path / "a.wav").write_bytes(wav(TONE, 32000, tail=tags))

@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors.numpy import save_file
 
 from tests.conftest import ROOT, launch
 from tests.decoding.conftest import hand_lm, kenlm_tools  # noqa: F401 (fixtures)
-from w2l_jax import audio, config, features, inference, model
+from w2l_jax import audio, config, features, inference, model, network_file
 from w2l_jax.alphabet import preset
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.decoding.settings import DecoderSettings
@@ -67,11 +68,14 @@ def leaves(params):
 
 
 def rewrite(path, **changes):
-    """Changes what the file says of itself; a value of None removes it."""
+    """Changes what the file says of itself, as somebody would who knows the format; a value of None removes it."""
     metadata, _ = parse(path)
-    about = json.loads(metadata["w2l_jax"]) | changes
-    metadata["w2l_jax"] = json.dumps({name: value for name, value in about.items() if value is not None})
-    arrays = {f"{layer}.{leaf}": a for layer, tree in load(path).params.items() for leaf, a in tree.items()}
+    arrays = leaves(load(path).params)
+    about = {name: value for name, value in (json.loads(metadata["w2l_jax"]) | changes).items() if value is not None}
+    if "digest" not in changes:
+        del about["digest"]
+        about["digest"] = network_file._seal(arrays, about, metadata["card"])
+    metadata["w2l_jax"] = json.dumps(about)
     save_file(arrays, path, metadata)
 
 
@@ -118,16 +122,40 @@ def test_a_truncated_file(path, kept):
         load(path)
 
 
-def test_a_flipped_bit_anywhere_in_the_weights(path):
+def test_a_flipped_bit_anywhere(recognizer, path):
+    """In the weights, and in what the file says of them: alphabet, features and decoder decide the words, too."""
     content = bytearray(path.read_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     rng = np.random.default_rng(0)
-    for place in rng.integers(8 + length, len(content), 40):
+    for place in [*rng.integers(8 + length, len(content), 40), *range(8, 8 + length)]:
         damaged = content.copy()
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="not those that were saved"):
+        with pytest.raises(UserError, match=r"damaged|not what was saved|not a network|format"):
             load(path)
+
+
+def test_claims_of_a_strangers_file_are_not_allocated(path):
+    content = path.read_bytes()
+    header = json.dumps(
+        {"__metadata__": {"w2l_jax": "{}"}, "a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    )
+    lies = {
+        "a header of terabytes": struct.pack("<Q", 2**42) + content[8:],
+        "metadata of 64 MB": struct.pack("<Q", 2**26) + b'{"__metadata__":{"w2l_jax":"' + bytes(2**26),
+        "an array of terabytes": struct.pack("<Q", len(header)) + header.encode(),
+    }
+    for name, lie in lies.items():
+        path.write_bytes(lie)
+        tracemalloc.start()
+        with pytest.raises(UserError, match=r"a\.safetensors: (damaged|no network)"):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 5e6, name
+        tracemalloc.stop()
+    with path.open("r+b") as file:  # nothing but a hole behind the header, which is as long as it says
+        file.truncate(2**42 + 8 + len(header))
+    with pytest.raises(UserError, match="no network of w2l_jax"):
+        load(path)
 
 
 def test_a_missing_and_a_foreign_file(tmp_path):
@@ -147,14 +175,19 @@ def test_a_missing_and_a_foreign_file(tmp_path):
         ({"model": None}, r"a\.safetensors: its metadata are damaged .*model"),
         ({"alphabet": None}, "metadata are damaged .*alphabet"),
         ({"digest": None}, "metadata are damaged"),
-        ({"digest": "0"}, "not those that were saved"),
-        ({"model": {"width": "4"}}, "metadata are damaged"),
+        ({"digest": "0"}, "not what was saved"),
+        ({"model": {"width": "4"}}, "metadata are damaged .*width must be of type int"),
+        ({"model": {"activation": "step"}}, "metadata are damaged .*activation must be one of relu, elu"),
+        ({"model": [4]}, "metadata are damaged"),
+        ({"decoder": {"lm_weight": "high"}}, "metadata are damaged .*lm_weight must be of type float"),
+        ({"alphabet": {"characters": list("abc")}}, "metadata are damaged .*no text"),
+        ({"step": float("inf")}, "metadata are damaged"),
         ({"model": {"depth": 4}}, "metadata are damaged .*depth"),
         ({"alphabet": {}}, "metadata are damaged .*alphabet"),
         ({"alphabet": 3}, "metadata are damaged"),
         ({"step": "many"}, "metadata are damaged"),
         ({"decoder": {"beam": 3}}, "metadata are damaged"),
-        ({"format": 9}, "format 9, but this version reads 2; upgrade"),
+        ({"format": 9}, "format 9, but this version reads 3; upgrade"),
         ({"alphabet": json.loads(preset("en").to_json())}, r"layer_11 is \{.*33.*\}, not \{.*29.*\}"),
     ],
 )

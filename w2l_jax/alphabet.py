@@ -116,6 +116,8 @@ class Alphabet:
         """Reads `to_json`'s output; raises UserError if it is damaged."""
         try:
             stored = json.loads(text)
+            if not isinstance(stored["characters"], str):
+                raise TypeError("its characters are no text")
             return Alphabet(stored["characters"], int(stored.get("repetitions", 0)))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"not an alphabet file: {error}; take it from a complete run folder") from None

@@ -18,6 +18,7 @@ from w2l_jax.audio_readers import Pyav, Reader
 from w2l_jax.errors import UserError
 
 SAMPLE_RATE = 16_000
+_RATES = range(1000, 2**20)
 _BLOCK = 2**20
 _OPPOSITE = 1e-3  # of the louder channel's power in the mean: 30 dB
 _ROUNDING = 0.1  # seconds by which the end of a piece may lie behind the file's, as lists of segments round
@@ -96,7 +97,11 @@ def _seconds(path: Path, link: Link) -> float:
 
 def _open(path: Path, link: Link) -> Reader:
     try:
-        return audio_readers.open_link(path, link)
+        reader = audio_readers.open_link(path, link)
+        if reader.rate not in _RATES:  # a second at 1 Hz would become sixteen thousand times as long
+            reader.close()
+            raise RuntimeError(f"its header says {reader.rate} Hz")
+        return reader
     except RuntimeError as error:
         message = f"{path}: not readable as audio ({error}){audio_headers.nist_advice(path)}"
         raise AudioError(message, "unreadable audio") from None

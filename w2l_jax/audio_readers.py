@@ -18,6 +18,7 @@ _FORMATS = (
     "tta,w64,wav,wv"
 )
 _NONE = np.zeros((0, 1), np.float32)
+_MOST = 2**24  # values read at once
 _STORES_LENGTH = ("asf", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # others' are guessed
 
 
@@ -90,7 +91,8 @@ class Soundfile:
 
     def read(self, count: int) -> np.ndarray:
         """Up to `count` further samples as float32 [N, C]; none at the end."""
-        return self._file.read(count, dtype="float32", always_2d=True)
+        # A header may promise a thousand channels.
+        return self._file.read(min(count, _MOST // self._file.channels), dtype="float32", always_2d=True)
 
     def close(self) -> None:
         """Closes the file."""
@@ -116,10 +118,11 @@ class Pyav:
         except (self._av_error, ValueError) as error:
             raise RuntimeError(getattr(error, "strerror", "") or str(error)) from None
         self._stream = self._container.streams.best("audio")
-        if self._stream is None or not self._stream.codec_context.sample_rate:
+        context = self._stream and self._stream.codec_context  # none of a codec that ffmpeg does not know
+        if not context or not context.sample_rate:
             self._container.close()
             raise RuntimeError("there is no sound in it")
-        self.rate = self._stream.codec_context.sample_rate
+        self.rate = context.sample_rate
         self.slack = self.rate // 4
         self.frames = self._promised(path)
         # MP3 is made to be joined into: at a tag amid it, or the seam of two, a packet is none.

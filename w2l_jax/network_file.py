@@ -7,11 +7,13 @@ from typing import Any, Literal
 import numpy as np
 
 from w2l_jax.errors import UserError
-from w2l_jax.files import digest, write_atomically
+from w2l_jax.files import digest, text_digest, write_atomically
 from w2l_jax.model import Params
 
 SUFFIX = ".safetensors"
-FORMAT = 2
+FORMAT = 3
+_LONGEST_HEADER = 2**24  # bytes; the library would take 100 MB of JSON
+_LARGEST = 2**31  # bytes, twenty times the paper's network; a file of nothing but a hole may be larger
 
 
 def write(
@@ -35,7 +37,8 @@ def write(
         for layer, leaves in params.items()
         for leaf, array in leaves.items()
     }
-    about = {"format": FORMAT, "digest": digest(arrays), **about}
+    about = {"format": FORMAT, **about}
+    about["digest"] = _seal(arrays, about, card)
     metadata = {"w2l_jax": json.dumps(about, ensure_ascii=False), "card": card}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, safetensors.numpy.save(arrays, metadata))
@@ -44,12 +47,16 @@ def write(
 def read(path: Path) -> tuple[Params, dict[str, Any], str]:
     """Returns parameters (float32), what is known about them, and the card.
 
-    Raises UserError for a file that is damaged, of something else or of another format, and for weights that are not
-    finite or not those that were written.
+    Raises UserError for a file that is damaged, of something else or of another format, for weights that are not
+    finite, and where anything is not what was written. What a stranger's header claims is not allocated.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as raw:
+            header = int.from_bytes(raw.read(8), "little")
+        if header > _LONGEST_HEADER or path.stat().st_size > _LARGEST:
+            raise UserError(f"{path}: no network of w2l_jax, whose header and weights are not as large as these")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "w2l_jax" not in metadata:
@@ -59,17 +66,22 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         raise UserError(f"{path}: damaged, or no {SUFFIX} file ({error}); copy or save it again") from None
     try:
         about = json.loads(metadata["w2l_jax"])
-        written, expected = about["format"], about["digest"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        written, expected = about["format"], about.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: its metadata are damaged; save it again") from None
     if written != FORMAT:
         raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
-    if digest(arrays) != expected:
-        raise UserError(f"{path}: its weights are not those that were saved (their digest differs); copy it again")
+    card = metadata.get("card", "")
+    if _seal(arrays, about, card) != expected:
+        raise UserError(f"{path}: its content is not what was saved (its digest differs); copy it again")
     params: dict[str, Any] = {}
     for name, array in arrays.items():
         layer, _, leaf = name.partition(".")
         params.setdefault(layer, {})[leaf] = np.asarray(array, np.float32)
         if not np.isfinite(params[layer][leaf]).all():
             raise UserError(f"{path}: {name} holds values that are not finite")
-    return params, about, metadata.get("card", "")
+    return params, about, card
+
+
+def _seal(arrays: dict[str, np.ndarray], about: dict[str, Any], card: str) -> str:
+    return text_digest(json.dumps([digest(arrays), about, card], sort_keys=True))

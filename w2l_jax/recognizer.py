@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from w2l_jax import audio, features, inference, losses, model, network_file, streaming
+from w2l_jax import audio, config, features, inference, losses, model, network_file, streaming
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings, settings
 from w2l_jax.decoding.recordings import Search, Segment, Word
@@ -234,12 +234,12 @@ def _of_file(path: Path, lm: str) -> Recognizer:
         return Recognizer(
             params,
             Alphabet.from_json(json.dumps(about["alphabet"])),
-            ModelConfig(**about["model"]),
-            FeatureConfig(**about["features"]),
-            settings.of_file(DecoderSettings(**about["decoder"]), lm),
+            config.from_table(ModelConfig, about["model"], "model"),
+            config.from_table(FeatureConfig, about["features"], "features"),
+            settings.of_file(config.from_table(DecoderSettings, about["decoder"], "decoder"), lm),
             str(about["language"]),
             int(about["step"]),
             card,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: its metadata are damaged or of another network ({error}); save it again") from None

@@ -21,6 +21,8 @@ _SUBSET = re.compile(r"(train|dev|test)-(clean|other)(-\d+)?")
 _LINE = re.compile(r"(([^\s-]+)-[^\s-]+-[^\s-]+)(?:[ \t]+(.*))?")
 _ARCHIVE = ".tar.gz"
 _TRANSCRIPT = ".trans.txt"
+_UNPACKED = 20  # times its size; FLAC does not compress
+_LONGEST = 2**20
 
 
 def read(
@@ -95,7 +97,11 @@ def _unpacked(archive: Path, extract_to: str | Path | None) -> Path:
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with gzip.open(archive) as content, tarfile.open(fileobj=content, mode="r|", tarinfo=_Member) as tar:
+            left = _UNPACKED * archive.stat().st_size
             for member in tar:
+                left -= member.size
+                if left < 0:
+                    raise UserError(f"{archive}: unpacks to more than {_UNPACKED} times its size; not of LibriSpeech")
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
                     raise UserError(f"{archive}: holds {member.name!r}, outside its own folder; not of LibriSpeech")
@@ -118,11 +124,14 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:
         try:
-            return super().frombuf(buf, encoding, errors)
+            member = super().frombuf(buf, encoding, errors)
         except tarfile.EOFHeaderError:
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
+        if not member.isreg() and member.size > _LONGEST:  # tarfile takes a long name, of that size, into memory
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
 
 
 def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:

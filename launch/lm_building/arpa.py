@@ -40,6 +40,8 @@ def ngrams(path: Path, progress: Callable[[int], None] = lambda position: None) 
             if header == _END:
                 return
             if order == 0:
+                if not counts:
+                    raise UserError(f"{path}:{number}: {_shown(line)} before any line 'ngram 1=…'")
                 yield 0, counts
             order += 1
             left = int(counts[order - 1]) if order else 0
@@ -50,7 +52,7 @@ def ngrams(path: Path, progress: Callable[[int], None] = lambda position: None) 
                 raise UserError(f"{path}:{number}: {_shown(line)} is no {order}-gram, of which {left} more should come")
             left -= 1
             yield order, fields
-        elif order == 0 and (count := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", line)):
+        elif order == 0 and (count := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d{1,18})", line)):
             counts.append(count[2])
         elif order >= 0 and line:
             raise UserError(f"{path}:{number}: {_shown(line)} where {_shown(header)} should be")

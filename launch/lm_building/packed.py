@@ -19,8 +19,8 @@ _TELL_EVERY = 2**20
 def lines(path: Path, progress: Callable[[int], None] = lambda position: None) -> Iterator[tuple[int, bytes]]:
     """Yields the number (from 1) and the content, without its end, of each line.
 
-    A line of more than 64 KiB comes in pieces, cut at spaces. `progress` is told now and then how many bytes of the
-    file have been read. Raises UserError, naming the line, where the file cannot be read or is cut off.
+    A line of more than 64 KiB comes in pieces, cut at spaces if it has any. `progress` is told now and then how many
+    bytes of the file have been read. Raises UserError, naming the line, where the file cannot be read or is cut off.
     """
     unpack, error = _format(path.suffix.lower())
     number, told = 0, 0
@@ -55,6 +55,10 @@ def _cut(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         ends = line.endswith(b"\n")
         if not ends and len(piece) == _LONGEST:
             line, _, rest = line.rpartition(b" ")
+            if not line:  # without spaces: between two characters, of which the later begins at most 4 bytes ago
+                last = range(len(rest) - 1, len(rest) - 5, -1)
+                begin = next((i for i in last if rest[i] & 0xC0 != 0x80), last[-1])
+                line, rest = rest[:begin], rest[begin:]
         if line:
             yield number, line.removesuffix(b"\n").removesuffix(b"\r")
         number += ends

@@ -3,6 +3,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,20 @@ def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
     (tmp_path / "a.flac").write_bytes(content)
     result = listen(tmp_path / "a.flac")
     assert isinstance(result, filters.Heard) or result.reason == "unreadable audio"
+
+
+def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
+    """Of silence, a FLAC holds days in a megabyte."""
+    soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 3600, np.int16), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    tracemalloc.start()
+    result = listen(tmp_path / "a.flac", max_seconds=10)
+    assert tracemalloc.get_traced_memory()[1] < 60e6
+    tracemalloc.stop()
+    assert result.reason == "too long"
 
 
 def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):

@@ -1,12 +1,11 @@
 """A run's `decoder.toml`: its language model and the weights of the search; options override them."""
 
 import dataclasses
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from w2l_jax import config
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.config import to_toml
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest, write_atomically
@@ -53,9 +52,9 @@ def load(run: Run, lm: str = "") -> DecoderSettings | None:
     if not path.is_file():
         return None
     try:
-        settings = DecoderSettings(**tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
-        raise UserError(f"{path}: damaged: {error}; delete it to build a language model again") from None
+        settings = config.load(DecoderSettings, path)
+    except UserError as error:
+        raise UserError(f"damaged: {error}; delete the file to build a language model again") from None
     if lm:
         return with_lm(settings, Path(lm))
     if settings.lm:
@@ -80,7 +79,7 @@ def save(run: Run, settings: DecoderSettings) -> None:
         settings = dataclasses.replace(settings, lm=str(model.resolve()))
     if settings.lm:
         settings = dataclasses.replace(settings, lm_sha256=sha256(_folder(run, settings.lm)))
-    write_atomically(run.folder / FILE, to_toml(settings))
+    write_atomically(run.folder / FILE, config.to_toml(settings))
 
 
 def of_file(settings: DecoderSettings, lm: str) -> DecoderSettings:

@@ -3,6 +3,7 @@ import io
 import itertools
 import re
 import tarfile
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -208,6 +209,21 @@ def test_an_archive_cannot_write_elsewhere(tmp_path, name):
     with pytest.raises(UserError, match=r"dev-clean\.tar\.gz: holds .*outside"):
         librispeech.read(tmp_path)
     assert not list(tmp_path.parent.glob("outside*"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_an_archive_that_unpacks_to_more_than_it_can_hold(tmp_path, kind):
+    member = tarfile.TarInfo("LibriSpeech/dev-clean/a.flac")
+    member.size, member.type = 2**26, kind
+    (tmp_path / "dev-clean.tar.gz").write_bytes(gzip.compress(member.tobuf() + bytes(2**26 + 1024), 9))
+    tracemalloc.start()
+    with pytest.raises(
+        UserError, match=r"dev-clean\.tar\.gz: (unpacks to more than 20 times|.*a header of 67,108,864)"
+    ):
+        librispeech.read(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+    assert [path.name for path in tmp_path.iterdir()] == ["dev-clean.tar.gz"]
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

@@ -103,13 +103,16 @@ def _damaged(content: str):
     yield "too many", content.replace("ngram 2=4", "ngram 2=3"), r":17: '-0.5\\tBA A' where .*end"
     yield "too few", content.replace("ngram 1=6", "ngram 1=7"), r":\d+: .*2-grams:.* is no 1-gram"
     yield "a word missing", content.replace("A BA", "A"), r"A' is no 2-gram"
+    yield "no counts", content.replace("ngram", "gram"), r"where .*1-grams.* should be"
+    yield "counts behind", content.replace("ngram 1=6\nngram 2=4\n", ""), r":3: .*1-grams.* before any line 'ngram 1="
+    yield "a count without end", content.replace("1=6", "1=" + "6" * 5000), r":2: 'ngram 1=666"
     yield "no number", content.replace("-0.6", "one"), "'one' stands where"
     yield "no ARPA file", "Der Hund bellt.\n", "neither an ARPA file"
     yield "empty", "", "neither an ARPA file"
     yield "no word", content.replace("\tA", "\tÄ").replace("\tB", "\tÄ"), "no word of"
 
 
-@pytest.mark.parametrize("case", range(10))
+@pytest.mark.parametrize("case", range(13))
 def test_damaged_arpa_files_are_named(case, upper, tmp_path):
     name, content, message = list(_damaged(upper.read_text()))[case]
     upper.write_text(content)

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import lzma
 import sys
+import tracemalloc
 
 import pytest
 
@@ -62,6 +63,28 @@ def test_long_lines_come_in_pieces_cut_at_spaces(tmp_path):
     assert b" ".join(line for _, line in lines[1:-2]).split() == words
     assert max(len(line) for _, line in lines[:-1]) < 2**17
     assert lines[-2:] == [(3, b"last"), (3, b"x" * 100_000)]
+
+
+@pytest.mark.parametrize("text", ["a", "ä", "漢字", "😀"])
+def test_lines_without_spaces_are_cut_between_characters(text, tmp_path):
+    (tmp_path / "a").write_text(text * 70_000 + "\nb", "utf-8")
+    lines = list(packed.lines(tmp_path / "a"))
+    assert "".join(line.decode() for _, line in lines) == text * 70_000 + "b"  # every piece decodes
+    assert max(len(line) for _, line in lines) < 2**16 + 4 and lines[-1] == (2, b"b")
+    (tmp_path / "a").write_bytes(b"\x80" * 200_000)
+    assert b"".join(read(tmp_path / "a")) == b"\x80" * 200_000
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
+def test_a_bomb_takes_no_memory(ending, tmp_path):
+    """Sixty-four megabytes without an end of line in some kilobytes."""
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(PACK[ending](bytes(2**26)))
+    assert path.stat().st_size < 100_000
+    tracemalloc.start()
+    assert sum(map(len, (line for _, line in packed.lines(path)))) == 2**26
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
 
 
 def test_progress_counts_the_bytes_of_the_packed_file(tmp_path):

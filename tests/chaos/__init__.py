@@ -1,0 +1,1 @@
+"""Faults on purpose: killed commands, full disks, damaged files, hostile input; `python -m tests.chaos --seed=0`."""
