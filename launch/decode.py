@@ -19,7 +19,7 @@ from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.decoding import settings
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import one_at_a_time, write_atomically
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.run import Run
 from w2l_jax.training.options import DataOptions
@@ -134,12 +134,12 @@ def decode(options: Options) -> list[results.Result]:
             for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
     rows = [
         {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]
-    write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
+    with one_at_a_time(out):  # so that both files are of the same command
+        write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
+        write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
     facts = _facts(options, recognizer, run, chosen, data)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(results.table(found))

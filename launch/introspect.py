@@ -9,6 +9,7 @@ from introspection import weight_claims as claims
 from introspection import weight_page as page
 from latest import LATEST
 from w2l_jax.errors import UserError
+from w2l_jax.files import one_at_a_time
 from w2l_jax.run import Run
 
 DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--out={out}: a file; name a folder")
     adaptation = comparison.read(options.run, options.base, options.checkpoint, options.base_checkpoint, options.early)
     findings = comparison.measure(adaptation)
-    page.write(findings, out, wanted)
+    with one_at_a_time(out):
+        page.write(findings, out, wanted)
     print(f"{findings.stages[-1]}, against {findings.base}")
     for claim in claims.claims(findings):
         print(f"{claim.verdict}: {claim.claim}\n    {claim.found}")

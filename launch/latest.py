@@ -1,6 +1,7 @@
 """Which network a command uses when none is named: the run that was trained last, else the one that is included."""
 
 import os
+import sys
 from pathlib import Path
 
 from w2l_jax.run import Run
@@ -12,12 +13,15 @@ INCLUDED = "english"
 def mark(folder: Path) -> None:
     """Lets `runs/latest` lead to `folder`, for commands that name no run."""
     latest = Path(LATEST)
-    latest.parent.mkdir(exist_ok=True)
-    if latest.is_symlink() or not latest.exists():
-        temporary = latest.with_name(".latest.tmp")
-        temporary.unlink(missing_ok=True)
+    if latest.exists() and not latest.is_symlink():
+        return
+    temporary = latest.with_name(f".latest.{os.getpid()}")
+    try:
+        latest.parent.mkdir(exist_ok=True)
         temporary.symlink_to(os.path.relpath(folder.resolve(), latest.parent.resolve()))
         temporary.replace(latest)
+    except OSError as error:  # such as in a working directory that is read-only: the run may be elsewhere
+        print(f"note: {LATEST} does not lead to {folder} ({error.strerror})", file=sys.stderr)
 
 
 def choose(name: str) -> str:

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     scale = cli.parse(Scale, argv, description=DESCRIPTION)
     if not scale.languages:
         raise UserError("--config names the scale: configs/reproduce_demo.toml, _real.toml or _paper.toml")
-    every, diary = tasks(scale), Diary(Path(scale.out))
+    every = tasks(scale)
     left = [task for task in every if not task.done()]
     print(f"{len(every)} tasks, {len(left)} of them left", flush=True)
     if scale.dry_run:
@@ -44,10 +44,17 @@ def main(argv: list[str] | None = None) -> None:
     if scale.report_only:
         print(f"report: {page.write(scale)}")
         return
+    out = Path(scale.out)
+    with files.alone(out, f"{out}: another reproduce.py, or a command that it started, is at work there") as lock:
+        run(scale, every, left, lock)
+
+
+def run(scale: Scale, every: list[Task], left: list[Task], lock: TextIO) -> None:
+    """Runs the tasks that are `left` of `every`, then writes the report."""
+    diary = Diary(Path(scale.out))
     for task in left:
         task.command()  # which finds its data, or says now what is missing
     diary.check(every)
-    lock = alone(Path(scale.out))
     speak(scale)
     failed = []
     for task in left:
@@ -75,12 +82,6 @@ def report_so_far(scale: Scale) -> None:
         print(f"report so far: {page.write(scale)}", flush=True)
     except Exception:  # the grid is worth more than a look at it on the way
         print(f"no report so far; the rest goes on\n{traceback.format_exc()}", flush=True)
-
-
-def alone(out: Path) -> TextIO:
-    """Takes the folder for this process and the commands it starts; raises UserError while others work in it."""
-    out.mkdir(parents=True, exist_ok=True)
-    return files.lock(out / ".lock", f"{out}: another reproduce.py, or a command that it started, is at work there")
 
 
 def speak(scale: Scale) -> None:

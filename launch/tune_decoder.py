@@ -16,6 +16,7 @@ from terminal import Terminal, terminal
 from w2l_jax.decoding import confidence, settings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
+from w2l_jax.files import alone
 from w2l_jax.run import Run
 from w2l_jax.workers import usable_cores
 
@@ -79,13 +80,19 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
     data = options.data or own["dev"]
     if not data:
         raise UserError(f"{run.folder} has no dev data of its own: give --data")
+    name = Path(data).stem
+    out = Path(options.out or run.folder / "tune" / name)
+    with alone(out, f"{out}: another process is tuning there"):
+        _tune(run, recognizer, data, out, options, screen)
+
+
+def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, options: Options, screen: Terminal) -> None:
+    name, own = Path(data).stem, run.config()["data"]
     dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
     chosen = of_run.resolve(run, options.lm, {}, held_out, screen.report)
     if not chosen.lm:
         raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
-    name = Path(data).stem
-    out = Path(options.out or run.folder / "tune" / name)
     with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or usable_cores()) as pool:
         content, logits = decode_data.kept_logits(
             out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar

@@ -86,11 +86,20 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
         file.close()
 
 
-def give_up(held: TextIO) -> None:
-    """Ends a lock, and removes its file and then the folder around it if that is empty."""
-    with held, contextlib.suppress(OSError):
-        os.unlink(held.name)
-        os.rmdir(os.path.dirname(held.name))
+@contextlib.contextmanager
+def alone(folder: Path, refusal: str) -> Iterator[TextIO]:
+    """Yields the lock of a folder, which is made, if need be; where another process has it, raises it as UserError.
+
+    An empty folder is removed in the end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / ".lock", refusal) as held:
+        try:
+            yield held
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(held.name)
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import lock, making, write_atomically
+from w2l_jax.files import alone, making, write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 FORMAT = 1
@@ -63,13 +64,9 @@ class Run:
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
 
-    def alone(self) -> TextIO:
-        """Keeps other processes from training this run until the result is closed; raises UserError where one does.
-
-        The folder is made, if need be; `files.give_up` removes it while it holds nothing else.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return lock(self.folder / ".lock", f"{self.folder}: another process is training this run")
+    def alone(self) -> AbstractContextManager[TextIO]:
+        """Keeps other processes from training this run within; raises UserError where one does."""
+        return alone(self.folder, f"{self.folder}: another process is training this run")
 
     @staticmethod
     def open(folder: str | Path) -> "Run":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import one_at_a_time, write_atomically
 from w2l_jax.workers import usable_cores
 
 VERSION = 1
@@ -63,10 +63,13 @@ def make_corpus(
     try:
         if _is_complete(folder, config):
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / _MARKER, _marker(config, complete=False))
-        _make(folder, config, workers or usable_cores(), progress or (lambda done, total, description: None))
-        write_atomically(folder / _MARKER, _marker(config, complete=True))
+        with one_at_a_time(folder):
+            if _is_complete(folder, config):
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / _MARKER, _marker(config, complete=False))
+            _make(folder, config, workers or usable_cores(), progress or (lambda done, total, description: None))
+            write_atomically(folder / _MARKER, _marker(config, complete=True))
     except OSError as error:
         raise UserError(
             f"cannot make the demo corpus in {folder}: {error}; free some space or choose another folder"

@@ -9,6 +9,7 @@ from typing import Any
 from results import RATES, percent
 from w2l_jax import metrics
 from w2l_jax.errors import UserError
+from w2l_jax.files import replacing
 from w2l_jax.metrics import Errors
 from w2l_jax.run import Run
 from w2l_jax.training import log
@@ -164,5 +165,6 @@ def plot(runs: Sequence[Decoded], path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)

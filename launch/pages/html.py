@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from w2l_jax.files import write_atomically
+
 _ASSETS = Path(__file__).parent
 _INK = "#010203"  # stands in figures for the page's colour of text
 
@@ -136,7 +138,10 @@ def save(
     with matplotlib.rc_context(dict.fromkeys(names, ink) | common | dict(style)):
         drawn = Figure(figsize=size, layout="constrained")
         draw(drawn)
-        drawn.savefig(file, **{"dpi": 110} | options)
+        content = io.BytesIO() if isinstance(file, Path) else file
+        drawn.savefig(content, **{"dpi": 110} | options)
+    if isinstance(file, Path):
+        write_atomically(file, content.getvalue())
 
 
 def audio(waveform_N: np.ndarray, rate: int) -> str:

@@ -1,8 +1,12 @@
+import contextlib
+import errno
 import json
+from pathlib import Path
 
+import matplotlib.figure
 import pytest
 
-from pages import comparison
+from pages import comparison, html
 from w2l_jax.alphabet import preset
 from w2l_jax.errors import UserError
 from w2l_jax.run import Run
@@ -66,3 +70,23 @@ def test_what_cannot_be_compared(two, tmp_path):
     few = run(tmp_path / "few", ["abcd"], 1, [0.1])
     with pytest.raises(UserError, match="different utterances"):
         comparison.differences([comparison.read(few, "dev")], two[1])
+
+
+WRITES = {
+    "curves": lambda two, path: comparison.plot(two, path),
+    "figure": lambda two, path: html.save(path, (1, 1), lambda figure: None),
+}
+
+
+@pytest.mark.parametrize("figure", WRITES)
+def test_a_picture_is_written_whole_or_not_at_all(two, tmp_path, monkeypatch, figure):
+    def half(self, file, **options):
+        with open(file, "wb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
+            opened.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "p").mkdir()
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", half)
+    with pytest.raises(OSError, match="No space left"):
+        WRITES[figure](two, tmp_path / "p" / "a.png")
+    assert list((tmp_path / "p").iterdir()) == []

@@ -23,6 +23,8 @@ import cli
 import terminal
 from tests.conftest import ROOT, launch
 from w2l_jax.audio import AudioWarning
+from w2l_jax.errors import UserError
+from w2l_jax.files import alone
 from w2l_jax.run import Run
 
 SMALL = [
@@ -107,6 +109,10 @@ def test_tuned_weights_are_what_decode_uses(place, german, tmp_path, monkeypatch
     assert [chosen[name] for name in ("beam_width", "lm_weight")] == [best["beam_width"], best["lm_weight"]]
     assert (folder / "trials.png").stat().st_size > 10_000
     logits = (folder / "logits.npz").stat().st_mtime_ns
+    before = trials.read_bytes()
+    with alone(folder, "busy"), pytest.raises(UserError, match="another process is tuning there"):
+        tune.main([*options, "--trials=30"])
+    assert trials.read_bytes() == before
     tune.main([*options, "--trials=30"])
     assert len(trials.read_text().splitlines()) == 30
     assert (folder / "logits.npz").stat().st_mtime_ns == logits

@@ -449,10 +449,8 @@ def test_a_refused_resume_changes_nothing(options, trained):
 
 def test_of_two_fresh_starts_one_is_refused(options, monkeypatch):
     """Before the first one has written anything, and where it has done so since the second one looked."""
-    held = Run(Path(options.run)).alone()
-    with pytest.raises(UserError, match="another process is training this run"):
+    with Run(Path(options.run)).alone(), pytest.raises(UserError, match="another process is training this run"):
         training.create(options, lambda line: None)
-    held.close()
     resolve = job_module.resolve
     monkeypatch.setattr(job_module, "resolve", lambda *x: (resolve(*x), run_of_another(options))[0])
 

@@ -1,9 +1,10 @@
 """From options to everything a training loop needs: data, alphabet, network, optimizer and a run folder."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from w2l_jax.config import differences, load, to_toml
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
-from w2l_jax.files import give_up, write_atomically
+from w2l_jax.files import write_atomically
 from w2l_jax.model import LAYERS
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.reporting import Progress, Report
@@ -35,8 +36,8 @@ from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatch
 class Job:
     """A training job ready to run. `meta` is the position to start at (empty for a new run).
 
-    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`. `lock`, which the
-    first process has, keeps others from the run folder; `train` closes it.
+    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`. `lock`, held by
+    the first process, keeps others from the run folder; `train` closes it.
     """
 
     options: TrainOptions
@@ -53,7 +54,7 @@ class Job:
     devices: Devices
     state: TrainState
     meta: dict[str, Any]
-    lock: TextIO | None
+    lock: contextlib.ExitStack
 
 
 def phase(chosen: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -79,35 +80,28 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
     """
     resolved = resolve(options, report)
     devices = Devices.choose(options.devices.count, options.batch_size, report)
-    lock = _lock(resolved.options, options.resume, devices)
-    try:
+    with contextlib.ExitStack() as lock:
+        _take(lock, resolved.options, options.resume, devices)
         return _create(resolved, devices, lock, report, progress)
-    except BaseException:
-        if lock:
-            give_up(lock)
-        raise
 
 
-def _lock(options: TrainOptions, asked: bool, devices: Devices) -> TextIO | None:
+def _take(lock: contextlib.ExitStack, options: TrainOptions, asked: bool, devices: Devices) -> None:
     """Takes the run for the first process, before anything in it is written; raises UserError in all of them."""
-    lock, refusal = None, ""
+    refusal = ""
     if devices.first:
         try:
-            lock = Run(Path(options.run)).alone()
+            lock.enter_context(Run(Path(options.run)).alone())
             # Another process may have begun or trained it since it was looked at.
             if resumes(options.run, asked) != options.resume:
-                refusal = f"{options.run}: another process was training this run; start again"
+                refusal = f"{options.run}: another process has just trained this run; start again"
         except UserError as error:
             refusal = str(error)
     if refusal := devices.agreed(refusal):
-        if lock:
-            give_up(lock)
         raise UserError(refusal)
-    return lock
 
 
 def _create(
-    resolved: Resolved, devices: Devices, lock: TextIO | None, report: Report, progress: Progress | None
+    resolved: Resolved, devices: Devices, lock: contextlib.ExitStack, report: Report, progress: Progress | None
 ) -> Job:
     options, chosen, base = resolved
     data = open_data(options, report, progress)
@@ -133,7 +127,8 @@ def _create(
         run, meta = Run.open(options.run), {}
     state = devices.replicate(state)
     sources = (data.train, data.dev, data.old_dev, data.order)
-    return Job(options, run, data.alphabet, *sources, frozen, late, optimizer, step_config, devices, state, meta, lock)
+    training = (optimizer, step_config, devices, state, meta, lock.pop_all())
+    return Job(options, run, data.alphabet, *sources, frozen, late, *training)
 
 
 def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:

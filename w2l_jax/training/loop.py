@@ -1,6 +1,5 @@
 """The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
 
-import contextlib
 import dataclasses
 import functools
 import time
@@ -86,7 +85,7 @@ class _Trainer:
         self.skipped = 0  # updates in a row
 
     def run(self) -> Result:
-        with self.job.lock or contextlib.nullcontext():
+        with self.job.lock:
             if self.position.step >= self.options.steps:
                 reason = f"trained for {self.position.step} steps already; raise steps to resume"
                 return Result(self.position, reason, None)

@@ -12,6 +12,7 @@ from reproduction import tasks
 from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, THAWED
 from reproduction.tasks import Diary, Task
 from tests.conftest import ROOT
+from w2l_jax import files
 from w2l_jax.errors import UserError
 
 sys.path.insert(0, str(ROOT / "launch"))
@@ -165,7 +166,7 @@ def test_missing_data_are_said_before_anything_runs(ran, scale):
 
 
 def test_one_at_a_time(ran, scale):
-    with reproduce.alone(reproduce.Path(scale.out)):
+    with files.alone(reproduce.Path(scale.out), "busy"):
         called, out = ran()
         assert called == [] and "another reproduce.py" in out
     called, _ = ran()
