@@ -267,6 +267,20 @@ def test_wav_headers_with_a_rate_or_a_codec_that_no_sound_has(tmp_path, place, v
     assert audio.seconds(tmp_path / "a.wav") == 0.0
 
 
+def test_tags_need_not_be_utf_8(tmp_path):
+    with av.open(str(tmp_path / "a.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        container.metadata["title"] = "Gruesse"
+        frame = av.AudioFrame.from_ndarray(TONE[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+    content = (tmp_path / "a.m4a").read_bytes()
+    assert content.count(b"Gruesse") == 1
+    (tmp_path / "a.m4a").write_bytes(content.replace(b"Gruesse", b"Gr\xfc\xdfe__"))
+    assert abs(len(audio.load(tmp_path / "a.m4a")) - 16000) <= 2048
+
+
 def test_a_thousand_channels_take_little_memory(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((40_000, 1000), np.int16), 16000)
     tracemalloc.start()

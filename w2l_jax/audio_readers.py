@@ -111,10 +111,12 @@ class Pyav:
 
         self._av_error, self._bad_data = av.error.FFmpegError, av.error.InvalidDataError
         wave = audio_headers.wave(path, link)
+        # Tags need not be UTF-8, which PyAV would want before version 19.
+        tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         options = {"format_whitelist": _FORMATS, "ignore_length": str(int(bool(wave and wave.is_short)))}
         try:
             # As a file: a name may look like a protocol's (10:30.m4a).
-            self._container = av.open(_Slice(path, link), options=options, metadata_errors="replace")
+            self._container = av.open(_Slice(path, link), options=options, **tags)
         except (self._av_error, ValueError) as error:
             raise RuntimeError(getattr(error, "strerror", "") or str(error)) from None
         self._stream = self._container.streams.best("audio")

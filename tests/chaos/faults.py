@@ -76,7 +76,8 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 _HURTFUL = (
-    b"\0", b"\xff", b"\r\n", b"\n", b'"', b"\xef\xbb\xbf", b"-1", b"9" * 25, b"9" * 5000, b"nan", b"1e999", b"\xed\xa0\x80",
+    b"\0", b"\xff", b"\r\n", b"\n", b'"', b"\xef\xbb\xbf", b"-1", b"9" * 25, b"9" * 5000, b"nan", b"1e999",
+    b"\xed\xa0\x80",
 )  # fmt: skip
 
 
