@@ -22,39 +22,48 @@ def split(features_TxM):
     return [features_TxM[i : i + incremental.FRAMES] for i in range(0, len(features_TxM), incremental.FRAMES)]
 
 
+def in_steps(params, features_TxM):
+    """The logits of each step, and in the end the rest."""
+    network = incremental.Network(params, CONFIG)
+    *full, last_TxM = [*split(features_TxM), features_TxM[:0]]
+    if full and len(full[-1]) < incremental.FRAMES:
+        last_TxM = full.pop()
+    return [*map(network.extend, full), network.rest(last_TxM)]
+
+
 @pytest.mark.parametrize("frames", [1, 19, 20, 21, 98, 100, 117, 400, 1001])
 def test_steps_give_the_logits_of_the_whole(params, frames):
     features_TxM = np.random.default_rng(frames).standard_normal((frames, 16)).astype(np.float16)
-    found = np.concatenate(list(incremental.stream(params, split(features_TxM), CONFIG)))
+    found = np.concatenate(in_steps(params, features_TxM))
     expected = inference.logits(params, features_TxM, CONFIG)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
 def test_nothing_comes_of_nothing(params):
-    assert list(incremental.stream(params, [], CONFIG)) == []
+    assert incremental.Network(params, CONFIG).rest().shape == (0, 6)
 
 
 def test_logits_come_as_soon_as_what_they_see(params):
     """Output frame s sees input frames up to 2·s + 98."""
-    taken = 0
+    *steps, rest_SxV = in_steps(params, np.ones((400, 16), np.float16))
+    known = np.cumsum([len(piece_SxV) for piece_SxV in steps])
+    assert known.tolist() == [max(0, (taken - 98) // 2) for taken in range(20, 401, 20)]
+    assert known[-1] + len(rest_SxV) == 200
 
-    def pieces():
-        nonlocal taken
-        for piece_TxM in split(np.ones((400, 16), np.float16)):
-            taken += len(piece_TxM)
-            yield piece_TxM
 
-    known = 0
-    for piece_SxV in incremental.stream(params, pieces(), CONFIG):
-        known += len(piece_SxV)
-        if taken < 400:
-            assert known == max(0, (taken - 98) // 2)
-    assert known == 200
+def test_asking_for_the_rest_takes_nothing(params):
+    """What a recording that ends here would give, at any time, and the same steps after it."""
+    features_TxM = np.random.default_rng(0).standard_normal((240, 16)).astype(np.float16)
+    network, known = incremental.Network(params, CONFIG), []
+    for end in range(20, 241, 20):
+        known.append(network.extend(features_TxM[end - 20 : end]))
+        found = np.concatenate([*known, network.rest()])
+        np.testing.assert_allclose(found, inference.logits(params, features_TxM[:end], CONFIG), atol=1e-4)
 
 
 def test_one_program_for_every_length(params):
     before = incremental.step._cache_size()
     for frames in (7, 20, 333):
-        list(incremental.stream(params, split(np.ones((frames, 16), np.float16)), CONFIG))
+        in_steps(params, np.ones((frames, 16), np.float16))
     assert incremental.step._cache_size() <= max(before, 1)

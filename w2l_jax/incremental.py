@@ -1,7 +1,7 @@
 """The network a few frames at a time: each layer keeps the frames that its next outputs see, so nothing is repeated."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,39 +18,50 @@ State = tuple[jax.Array, ...]
 """Of each layer the last K − 1 frames of its input, [1, K − 1, C]."""
 
 
-def begin(params: Params, config: ModelConfig) -> State:
-    """Returns the state before the first frame: silence before the recording, as SAME pads."""
-    return tuple(jnp.zeros((1, layer.kernel - 1, layer.channels_in)) for layer in _table(params, config))
+class Network:
+    """The network on features that come in pieces; its logits are those of one pass over all frames."""
 
+    def __init__(self, params: Params, config: ModelConfig):
+        self._params, self._config = params, config
+        _, self._behind = model.receptive_field(config)
+        layers = _table(params, config)
+        self._none_0xM = np.zeros((0, layers[0].channels_in), np.float16)
+        self._none_0xV = np.zeros((0, layers[-1].channels_out), np.float32)
+        # Zeros before the first frame, as SAME pads.
+        state = tuple(jnp.zeros((1, layer.kernel - 1, layer.channels_in)) for layer in layers)
+        self._at = _Place(state, 0, 0)
 
-def stream(params: Params, features: Iterable[np.ndarray], config: ModelConfig) -> Iterator[np.ndarray]:
-    """Yields the logits [S, V] of features that come in pieces of `FRAMES` frames [T, M], the last one of any length.
-
-    They are those of one pass over all frames, and each is yielded with the piece that completes what it sees, 98
-    frames (0.8 s) after its own. One program is compiled, whatever the length.
-    """
-    state, given, taken = begin(params, config), 0, 0
-    _, behind = model.receptive_field(config)
-
-    def advance(piece_TxM: np.ndarray, end: int) -> np.ndarray:
-        nonlocal state, given, taken
-        padded_1xTxM = np.zeros((1, FRAMES, piece_TxM.shape[1]), np.float16)
-        padded_1xTxM[0, : len(piece_TxM)] = piece_TxM
-        state, logits_1xSxV = step(params, state, padded_1xTxM, np.array([taken, end]), config)
-        first = (taken - behind) // model.STRIDE
-        last = min(first + FRAMES // model.STRIDE, model.output_frames(end))
-        taken += FRAMES
-        new_SxV = np.asarray(logits_1xSxV)[0, max(0, given - first) : max(0, last - first)]
-        given += len(new_SxV)
+    def extend(self, piece_TxM: np.ndarray) -> np.ndarray:
+        """Takes `FRAMES` frames more, and returns the logits [S, V] that they complete: 98 frames (0.8 s) late."""
+        self._at, new_SxV = self._advance(self._at, piece_TxM, _ENDLESS)
         return new_SxV
 
-    total, piece_TxM = 0, None
-    for piece_TxM in features:
-        total += len(piece_TxM)
-        # Nothing that a full piece completes sees the end of the recording.
-        yield advance(piece_TxM, _ENDLESS if len(piece_TxM) == FRAMES else total)
-    while given < model.output_frames(total):
-        yield advance(piece_TxM[:0], total)
+    def rest(self, piece_TxM: np.ndarray | None = None) -> np.ndarray:
+        """Returns the logits [S, V] still missing if the recording ends behind `piece`; takes nothing for good."""
+        at, piece_TxM = self._at, self._none_0xM if piece_TxM is None else piece_TxM
+        end, found = at.taken + len(piece_TxM), [self._none_0xV]
+        while at.given < model.output_frames(end):
+            at, new_SxV = self._advance(at, piece_TxM, end)
+            found.append(new_SxV)
+            piece_TxM = self._none_0xM
+        return np.concatenate(found)
+
+    def _advance(self, at: "_Place", piece_TxM: np.ndarray, end: int) -> tuple["_Place", np.ndarray]:
+        padded_1xTxM = np.zeros((1, FRAMES, piece_TxM.shape[1]), np.float16)
+        padded_1xTxM[0, : len(piece_TxM)] = piece_TxM
+        state, logits_1xSxV = step(self._params, at.state, padded_1xTxM, np.array([at.taken, end]), self._config)
+        first = (at.taken - self._behind) // model.STRIDE
+        last = min(first + FRAMES // model.STRIDE, model.output_frames(end))
+        new_SxV = np.asarray(logits_1xSxV)[0, max(0, at.given - first) : max(0, last - first)]
+        return _Place(state, at.taken + FRAMES, at.given + len(new_SxV)), new_SxV
+
+
+class _Place(NamedTuple):
+    state: State
+    taken: int
+    """Input frames."""
+    given: int
+    """Output frames."""
 
 
 _ENDLESS = 2**30

@@ -1,7 +1,8 @@
 """Speech recognised while it is spoken: blocks of a waveform in, events out.
 
 Everything is decided by the count of samples, in steps of 160 ms, never by where blocks end or when they come. An
-output frame is known when all that it sees has come, 0.8 s after its own time.
+output frame is known when all that it sees has come, 0.8 s after its own time. Where it is quiet, the network is asked
+what it would say if the recording ended here: that is how words are final before.
 """
 
 import collections
@@ -33,6 +34,7 @@ LONGEST_SECONDS = 20.0
 
 _PAUSE, _LONGEST = (round(seconds / OUTPUT_SECONDS) for seconds in (PAUSE_SECONDS, LONGEST_SECONDS))
 _SPEECH = 0.5  # probability from which on a frame is not silent
+_TRIED = range(2, 7)  # quiet steps after which the network is asked: 0.3 to 1 s
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def stream(
         waveform = incoming.at_16_khz(source, rate, messages)
         levels = features.levels(waveform, recognizer.features, slab=incremental.FRAMES)
         pieces = map(Normalizer(recognizer.features), levels)
-        return _events(incremental.stream(params, pieces, recognizer.model), alphabet, begin, messages)
+        return _events(pieces, incremental.Network(params, recognizer.model), alphabet, begin, messages)
 
     collections.deque(events([np.zeros(audio.SAMPLE_RATE, np.float32)], audio.SAMPLE_RATE), maxlen=0)
     return events(blocks, rate)
@@ -105,18 +107,33 @@ class Normalizer:
 
 
 def _events(
-    logits: Iterable[np.ndarray], alphabet: Alphabet, begin: Callable[[], Resumable], messages: Messages
+    pieces: Iterable[np.ndarray],
+    network: incremental.Network,
+    alphabet: Alphabet,
+    begin: Callable[[], Resumable],
+    messages: Messages,
 ) -> Iterator[Event]:
-    unfinished = _Unfinished(0, alphabet, begin)
-    for piece_SxV in logits:
+    unfinished, quiet, last = _Unfinished(0, alphabet, begin), 0, False
+    for piece_TxM in pieces:
+        last = len(piece_TxM) < incremental.FRAMES
+        unfinished.extend(network.rest(piece_TxM) if last else network.extend(piece_TxM))
         yield from (Event("message", *message) for message in messages.read())
-        unfinished.extend(piece_SxV)
-        if end := unfinished.end():
+        quiet = quiet + 1 if piece_TxM.mean() < 0 else 0
+        end = unfinished.end()
+        if not end and quiet in _TRIED and not last:
+            end = unfinished.end_early(network.rest())
+        if end:
             yield from unfinished.final(end)
             unfinished = unfinished.behind(end)
         yield from unfinished.provisional()
+    if not last:
+        unfinished.extend(network.rest())
     yield from (Event("message", *message) for message in messages.read())
     yield from unfinished.final()
+
+
+def _pauses(speech_S: np.ndarray) -> bool:
+    return len(speech_S) >= _PAUSE and bool((speech_S[-_PAUSE:] < _SPEECH).all())
 
 
 class _Unfinished:
@@ -126,8 +143,13 @@ class _Unfinished:
         self._first, self._alphabet, self._begin, self._search = first, alphabet, begin, begin()
         self._logits_SxV = np.zeros((0, alphabet.size), np.float32)
         self._text, self._words = "", ()
+        self._early = 0  # frames that were final before they were known
 
     def extend(self, piece_SxV: np.ndarray) -> None:
+        self._take(piece_SxV[self._early :])
+        self._early = max(self._early - len(piece_SxV), 0)
+
+    def _take(self, piece_SxV: np.ndarray) -> None:
         self._logits_SxV = np.concatenate([self._logits_SxV, piece_SxV])
         self._search.extend(piece_SxV)
 
@@ -135,13 +157,24 @@ class _Unfinished:
         """The number of frames that are final now: all at a pause, some where none comes for long, else 0."""
         frames = len(self._logits_SxV)
         speech_S = recordings.speech(self._alphabet)(self._logits_SxV[-_PAUSE if frames < _LONGEST else None :])
-        if frames >= _PAUSE and (speech_S[-_PAUSE:] < _SPEECH).all():
+        if _pauses(speech_S):
             return frames
         if frames < _LONGEST:
             return 0
         weights = np.hanning(_PAUSE + 2)[1:-1]
         disturbed_S = speech_S + np.convolve(speech_S, weights / weights.sum(), mode="same")
         return _LONGEST // 2 + int(disturbed_S[_LONGEST // 2 : _LONGEST].argmin())
+
+    def end_early(self, rest_SxV: np.ndarray) -> int:
+        """The number of frames that are final if `rest` follows, of which half of the pause is not taken; else 0."""
+        rest_SxV = rest_SxV[self._early :]
+        speech_S = recordings.speech(self._alphabet)(np.concatenate([self._logits_SxV, rest_SxV]))
+        more = len(rest_SxV) - _PAUSE // 2
+        if more <= 0 or not _pauses(speech_S) or (speech_S < _SPEECH).all():
+            return 0
+        self._take(rest_SxV[:more])
+        self._early += more
+        return len(self._logits_SxV)
 
     def final(self, end: int | None = None) -> Iterator[Event]:
         """Yields the words of the frames before `end` (None: of all); without any, that the words shown are none."""
@@ -158,6 +191,7 @@ class _Unfinished:
     def behind(self, end: int) -> "_Unfinished":
         """Returns the frames from `end` on."""
         following = _Unfinished(self._first + end, self._alphabet, self._begin)
+        following._early = self._early
         if end < len(self._logits_SxV):
             following.extend(self._logits_SxV[end:])
         return following

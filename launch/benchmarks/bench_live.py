@@ -33,7 +33,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         rows.append((title, cores, 1000 * slowest, peak))
         if recognizer is english and shown:
-            for kind, seconds in (("a word is shown", shown), ("the last word before a pause is final", final)):
+            for kind, seconds in (("a word is shown", shown), ("the last words before a pause are final", final)):
                 latencies.append((kind, len(seconds), *np.percentile(seconds, [5, 50, 95, 100]).tolist()))
     return [
         Table(
