@@ -162,8 +162,8 @@ def _check(hot_words: Mapping[str, float], alphabet: Alphabet) -> None:
     for word, boost in hot_words.items():
         if not word or " " in word or alphabet.unknown(word):
             raise UserError(
-                f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; give single words, and in a "
-                "script without spaces single characters"
+                f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; give single words, and in "
+                "a script without spaces single characters"
             )
         if not math.isfinite(boost):
             raise UserError(f"hot word {word!r} adds {boost} to the score; give a finite number")
