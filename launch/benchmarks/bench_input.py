@@ -6,7 +6,7 @@ import statistics
 import string
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -92,11 +92,8 @@ def _alone(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, 
         for _ in prefetch(range(_READ), ready):
             pass
 
-    def device(job: Job, store: jax.Array | None) -> Callable[[], None]:
-        frames, item = feed.sent(job, 0, features=store is None)
-        item, make = job.devices.place(item), feed.maker(job.devices)
-        return lambda: [jax.block_until_ready(make(store, item, frames)) for _ in range(_READ)]
-
+    frames, item = feed.sent(job, 0, features=False)
+    item, gather = job.devices.place(item), feed.gatherer(job.train, job.devices)
     store = feed.load(job.train, job.devices, lambda line: None)
     changed = jax.jit(functools.partial(augment.in_step, options=EVERY_AUGMENTATION))
     batch = next(feed.stream(job, 0))
@@ -104,11 +101,11 @@ def _alone(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, 
         "read by the host": lambda: read(plain, features=True),
         "read by the host, with speeds": lambda: read(job, features=True),
         "resident, with speeds: the host's part": lambda: read(job, features=False),
-        "resident: gathered by the device": device(plain, store),
-        "resident: gathered and played at other speeds by the device": device(job, store),
-        "every other augmentation, in the update": lambda: [
-            jax.block_until_ready(changed(jax.random.key(0), batch.features_BxTxM, batch.frames_B))
-            for _ in range(_READ)
+        "resident: gathered by the device": lambda: [
+            jax.block_until_ready(gather(store, item, frames)) for _ in range(_READ)
+        ],
+        "every augmentation, in the update": lambda: [
+            jax.block_until_ready(changed(jax.random.key(0), batch)) for _ in range(_READ)
         ],
     }
     seconds = interleaved(calls, options.repetitions)

@@ -4,7 +4,6 @@ A way is a set of training options. Bytes are those of the compiled update, FLOP
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +19,7 @@ from w2l_jax.dataset.batches import AHEAD, Source, empty_batch
 from w2l_jax.errors import UserError
 from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.reporting import Report
-from w2l_jax.training import augment, muon
+from w2l_jax.training import muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
 from w2l_jax.training.job import step_settings
@@ -132,9 +131,9 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
         layers = frozen_layers_of(options, work)
         record, settings = layers.record, dataclasses.replace(settings, first_layer=layers.count + 1)
     step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
-    batch = sum(array.nbytes for array in empty_batch(rows, bucket, record))
+    batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, record)))
     memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
-    memory += _following() * batch + (_played(rows, work.frames, work.mels) if options.augment.speed else 0)
+    memory += _following() * batch
     parts, disk = microbatches(rows, bucket.frames, options.memory.max_microbatch_frames), 0
     if layers:
         disk = activations.size(work.source.dataset, layers)
@@ -158,21 +157,11 @@ def _following() -> int:
     return 1 + AHEAD + 1 + (jax.default_backend() == "cpu")
 
 
-@functools.cache
-def _played(rows: int, frames: int, mels: int) -> int:
-    """Bytes to play a batch at other speeds, which is done while the update before it runs."""
-    array = jax.ShapeDtypeStruct
-    counts, speeds = array((rows,), jnp.int32), array((rows,), jnp.float32)
-    features = array((rows, frames, mels), jnp.float16)
-    found = jax.jit(augment.change_speed).lower(features, counts, counts, speeds).compile().memory_analysis()
-    return found.temp_size_in_bytes + found.output_size_in_bytes
-
-
 def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
     """Bytes to compute the activations of `rows` utterances, beside the network's."""
     rows, bucket = activations.rows_at_once(rows), work.source.buckets[-1]
     found = activations.compile_filling(layers, rows, bucket.frames, work.mels).memory_analysis()
-    batch = sum(array.nbytes for array in empty_batch(rows, bucket, work.source.dataset.record))
+    batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, work.source.dataset.record)))
     return found.temp_size_in_bytes + found.output_size_in_bytes + (1 + _following()) * batch
 
 

@@ -55,7 +55,7 @@ def _update_seconds(options: TrainOptions, work: Work) -> float:
     params = transfer.init(jax.random.key(0), options.model, work.alphabet, work.mels)
     state = init_state(params, make_optimizer(options, frozen), frozen, options.optimizer.average_decay > 0)
     record = frozen_layers_of(options, work).record if options.freeze.cache_activations else work.source.dataset.record
-    batch = _noise(options.batch_size, work, record)
+    batch = _noise(options.batch_size, work, record, options.augment.speed > 0)
 
     def update() -> None:
         nonlocal state
@@ -90,9 +90,9 @@ def _fill_seconds(cost: Cost, work: Work) -> float:
     return seconds / rows * len(work.source.dataset) * work.mean_frames / frames
 
 
-def _noise(rows: int, work: Work, record: Any) -> Batch:
+def _noise(rows: int, work: Work, record: Any, speeds: bool = False) -> Batch:
     bucket = work.source.buckets[-1]
-    batch = empty_batch(rows, bucket, record)
+    batch = empty_batch(rows, bucket, record, speeds)
     batch.features_BxTxM[:] = np.random.default_rng(0).standard_normal(batch.features_BxTxM.shape[1:], np.float32)
     batch.frames_B[:] = bucket.frames
     return jax.device_put(batch)

@@ -221,7 +221,7 @@ def peak(k, rows, cached):
 
     def batch(_):
         batch = empty_batch(rows, place.source.buckets[0], record)
-        for array in batch:  # pages that are never written would take no memory
+        for array in jax.tree.leaves(batch):  # pages that are never written would take no memory
             array[:] = 1
         batch.frames_B[:] = place.frames
         return jax.device_put(batch)

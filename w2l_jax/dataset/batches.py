@@ -32,6 +32,10 @@ class Batch(NamedTuple):
     frames_B: Any
     labels_BxL: Any
     label_lengths_B: Any
+    speed_B: Any = None
+    """How much faster than recorded the step plays each utterance, to `frames_B` frames; None: as recorded."""
+    recorded_B: Any = None
+    """The frames of each as recorded, which `features_BxTxM` holds; None without `speed_B`."""
 
 
 class Bucket(NamedTuple):
@@ -41,13 +45,15 @@ class Bucket(NamedTuple):
     labels: int
 
 
-def empty_batch(rows: int, bucket: Bucket, record: Record) -> Batch:
+def empty_batch(rows: int, bucket: Bucket, record: Record, speeds: bool = False) -> Batch:
     """A batch of `rows` rows without data in the shape of `bucket`, for what `record` describes (NumPy)."""
     return Batch(
         np.zeros((rows, record.rows(bucket.frames), record.channels), record.dtype),
         np.zeros(rows, np.int32),
         np.zeros((rows, bucket.labels), np.int32),
         np.zeros(rows, np.int32),
+        np.zeros(rows, np.float32) if speeds else None,
+        np.zeros(rows, np.int32) if speeds else None,
     )
 
 

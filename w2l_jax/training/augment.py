@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from w2l_jax.dataset.batches import Batch
 from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.training.options import AugmentOptions
 
@@ -16,10 +18,13 @@ DECIBELS = 18.0
 _KNOTS = 6  # of a microphone's curve
 
 
-def in_step(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
-    """Features [B, T, M] with all changes that keep the number of frames: another place of recording, then masks."""
-    moved_BxTxM = elsewhere(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
-    return spec_augment(rng, moved_BxTxM, frames_B, options)
+def in_step(rng: jax.Array, batch: Batch, options: AugmentOptions) -> jax.Array:
+    """The features [B, T, M] of a batch, changed: its speeds, then another place of recording, then masks."""
+    features_BxTxM, frames_B = batch.features_BxTxM, batch.frames_B
+    if batch.speed_B is not None:
+        features_BxTxM = change_speed(features_BxTxM, batch.recorded_B, frames_B, batch.speed_B)
+    features_BxTxM = elsewhere(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
+    return spec_augment(rng, features_BxTxM, frames_B, options)
 
 
 def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
@@ -37,7 +42,7 @@ def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, op
         return jax.random.uniform(next(rngs), (rows,), minval=low, maxval=high)
 
     valid_BxTx1 = (jnp.arange(frames) < frames_B[:, None])[:, :, None]
-    power_BxTxM = 10 ** (features_BxTxM.astype(jnp.float32) * (DECIBELS / 10)) * valid_BxTx1
+    power_BxTxM = _power_of_ten(features_BxTxM.astype(jnp.float32) * (DECIBELS / 10)) * valid_BxTx1
     changed_B = jnp.full(rows, options.microphone > 0)
     if options.room:
         roomy_B = uniform(0, 1) < options.room
@@ -66,7 +71,7 @@ def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array
     on a GPU.
     """
     rows, frames, mels = power_BxTxM.shape
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     keep_B = 10 ** (-6 * FRAME_SECONDS / seconds_B)
     blocks = -(-frames // _BLOCK)
     padded_BxTxM = jnp.pad(power_BxTxM, ((0, 0), (0, blocks * _BLOCK - frames), (0, 0)))
@@ -91,15 +96,23 @@ def noise(
 ) -> jax.Array:
     """The power [B, T, M] of steady noise, `ratio_B` dB below that of the speech.
 
-    It falls with frequency to the power of `tilt_B`: 0 is white and 2 brown. Levels ripple by 3 dB, as those of noise
-    in filters this narrow do.
+    It falls with frequency to the power of `tilt_B`: 0 is white and 2 brown. Levels ripple by 3 dB (σ), as those of
+    noise in filters this narrow do.
     """
     mels = power_BxTxM.shape[2]
     spectrum_BxM = jnp.asarray(_centres(mels) / 1000, jnp.float32) ** -tilt_B[:, None]
     spectrum_BxM /= spectrum_BxM.mean(axis=1, keepdims=True)
     speech_B = power_BxTxM.sum((1, 2)) / jnp.maximum(frames_B * mels, 1)
-    ripple_BxTxM = 10 ** (0.3 * jax.random.normal(rng, power_BxTxM.shape))
+    # A byte of randomness for each level: random numbers cost a CPU more than all else here.
+    words_BxTxW = jax.random.bits(rng, (*power_BxTxM.shape[:2], -(-mels // 4)))
+    bytes_BxTxM = lax.bitcast_convert_type(words_BxTxW, jnp.uint8).reshape(*words_BxTxW.shape[:2], -1)[:, :, :mels]
+    ripple_BxTxM = _power_of_ten((bytes_BxTxM - 127.5) * (0.3 * math.sqrt(12) / 256))
     return _rows(speech_B * 10 ** (-ratio_B / 10)) * spectrum_BxM[:, None] * ripple_BxTxM
+
+
+def _power_of_ten(x: jax.Array) -> jax.Array:
+    """10^x; a power takes a CPU five times as long."""
+    return jnp.exp(math.log(10) * x)
 
 
 def _curves(rng: jax.Array, rows: int, mels: int) -> jax.Array:
@@ -163,8 +176,8 @@ def _centres(mels: int) -> np.ndarray:
     return np.where(mel < 15, mel / _MELS_A_HZ, 1000 * np.exp((mel - 15) / _MELS_A_FACTOR_E))
 
 
-def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.Array, speed_B: jax.Array) -> jax.Array:
-    """The features [B, T, M] of utterances of `stored_B` frames played 1 + `speed_B` times as fast, of `frames_B` each.
+def change_speed(features_BxTxM: jax.Array, recorded_B: jax.Array, frames_B: jax.Array, speed_B: jax.Array):
+    """The features [B, T, M] of utterances of `recorded_B` frames played 1 + `speed_B` times as fast: `frames_B`.
 
     As with a tape, time is divided and every frequency multiplied by the factor: both axes of the spectrogram are
     resampled linearly (bands that would come from above 8 kHz repeat the highest). 0 beyond `frames_B`; computed in
@@ -177,7 +190,7 @@ def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.A
     low_BxT = time + jnp.floor(ahead_BxT).astype(int)
     weight_BxTx1 = (ahead_BxT - jnp.floor(ahead_BxT))[:, :, None]
     before_BxTxM, after_BxTxM = (
-        jnp.take_along_axis(features_BxTxM, jnp.clip(at_BxT, 0, stored_B[:, None] - 1)[:, :, None], axis=1)
+        jnp.take_along_axis(features_BxTxM, jnp.clip(at_BxT, 0, recorded_B[:, None] - 1)[:, :, None], axis=1)
         for at_BxT in (low_BxT, low_BxT + 1)
     )
     slower_BxTxM = before_BxTxM * (1 - weight_BxTx1) + after_BxTxM * weight_BxTx1
@@ -187,7 +200,7 @@ def change_speed(features_BxTxM: jax.Array, stored_B: jax.Array, frames_B: jax.A
     above_BxM = jnp.log(jnp.maximum(from_BxM, 1000) / jnp.maximum(hz_M, 1000)) * _MELS_A_FACTOR_E
     band_BxM = jnp.clip(jnp.arange(mels) + (below_BxM + above_BxM) * ((mels + 1) / _EDGE), 0, mels - 1)
     shares_BxMxM = jnp.maximum(1 - jnp.abs(band_BxM[:, None] - jnp.arange(mels)[:, None]), 0)
-    moved_BxTxM = jnp.einsum("btm,bmn->btn", slower_BxTxM, shares_BxMxM, precision=jax.lax.Precision.HIGHEST)
+    moved_BxTxM = jnp.einsum("btm,bmn->btn", slower_BxTxM, shares_BxMxM, precision=lax.Precision.HIGHEST)
     return jnp.where((time < frames_B[:, None])[:, :, None], moved_BxTxM, 0).astype(features_BxTxM.dtype)
 
 

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from w2l_jax import freezing, model, transfer
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.dataset.batches import Batch, Bucket
+from w2l_jax.dataset.batches import Batch, Bucket, empty_batch
+from w2l_jax.dataset.store import Record
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
 from w2l_jax.reporting import Report
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
@@ -142,19 +142,13 @@ def compile_step(
     `alphabet` decides the outputs and the criterion; where the batch enters above layer 1 it holds float16 activations.
     Returns the executable `(state, batch) → (state, metrics)` and its certificate.
     """
-    array = jax.ShapeDtypeStruct
     params = jax.eval_shape(lambda: transfer.init(jax.random.key(0), config.model, alphabet, mels))
     state = jax.eval_shape(lambda p: init_state(p, optimizer, config.frozen, config.average_decay > 0), params)
     table = model.layers(config.model, alphabet.size, mels)
-    entering = (bucket.frames, mels)
+    record = Record(mels)
     if config.first_layer > 1:
-        entering = (output_frames(bucket.frames), table[config.first_layer - 2].channels_out)
-    batch = Batch(
-        array((rows, *entering), jnp.float16),
-        array((rows,), jnp.int32),
-        array((rows, bucket.labels), jnp.int32),
-        array((rows,), jnp.int32),
-    )
+        record = Record(table[config.first_layer - 2].channels_out, stride=model.STRIDE)
+    batch = jax.eval_shape(lambda: empty_batch(rows, bucket, record, config.augment.speed > 0))
     compiled = make_step(optimizer, config).lower(state, batch).compile()
     return compiled, certify(compiled, state, table, (rows, bucket.frames), config)
 

@@ -22,19 +22,6 @@ from w2l_jax.training.job import Job
 _SHARE = 1 / 3
 
 
-class Sent(NamedTuple):
-    """What the host sends for a step."""
-
-    batch: Batch
-    """Its features are as they are stored, or None where they are resident; all else is as the step sees it."""
-    first_B: Any
-    """The row of the resident features at which each utterance begins, or None."""
-    stored_B: Any
-    """The number of rows that are stored of each."""
-    speed_B: Any
-    """How much faster than recorded to play each, or None."""
-
-
 def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
     """The batches of the steps from `first` (from 0) to the last: a function of the seed and the step alone.
 
@@ -46,39 +33,47 @@ def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
         frames, item = sent(job, step, features=store_RxC is None)
         return frames, job.devices.place(item)
 
-    make, waiting = maker(job.devices), prefetch(range(first, job.options.steps), read)
+    gather, waiting = gatherer(job.train, job.devices), prefetch(range(first, job.options.steps), read)
     with contextlib.closing(waiting):
         for frames, item in waiting:
-            as_sent = store_RxC is None and item.speed_B is None
-            yield item.batch if as_sent else make(store_RxC, item, job.train.dataset.record.rows(frames))
+            yield item.batch if store_RxC is None else gather(store_RxC, item, frames)
 
 
 def shapes(job: Job) -> list[Batch]:
     """The shapes that the batches of `stream` may take, and where their rows lie; the largest first."""
     rows, record = len(job.devices.own(range(job.options.batch_size))), job.train.dataset.record
+    speeds = job.options.augment.speed > 0
 
     def shape(x: jax.Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
     buckets = reversed(job.train.buckets)
-    return [jax.tree.map(shape, job.devices.place(empty_batch(rows, bucket, record))) for bucket in buckets]
+    return [jax.tree.map(shape, job.devices.place(empty_batch(rows, bucket, record, speeds))) for bucket in buckets]
+
+
+class Sent(NamedTuple):
+    """What the host sends for a step."""
+
+    batch: Batch
+    """As the step sees it, but without features where they are resident."""
+    first_B: Any
+    """The row of the resident features at which each utterance begins, or None."""
 
 
 def sent(job: Job, step: int, features: bool = True) -> tuple[int, Sent]:
     """The padded frames of `step` (from 0), and what this process sends for it: the rows of its own devices."""
     options, source, own = job.options, job.train, job.devices.own
     indices = job.order.batch(step)
-    stored_B = frames_B = source.frames_N[indices]
-    speed_B = None
+    recorded_B = frames_B = source.frames_N[indices]
+    played = {}
     if options.augment.speed:
-        exact_B = augment.speeds(options.augment, options.seed, step, indices)
-        frames_B, speed_B = augment.changed_frames(stored_B, exact_B), own(exact_B.astype(np.float32))
-    # As they are stored they must fit, too.
-    shape = source.shape(indices, np.maximum(stored_B, frames_B))
-    mine = own(indices)
-    batch = source.batch(mine, len(mine), shape, features)._replace(frames_B=own(frames_B))
-    first_B = None if features else source.first_row_N[mine]
-    return shape.frames, Sent(batch, first_B, source.dataset.record.rows(own(stored_B)), speed_B)
+        speed_B = augment.speeds(options.augment, options.seed, step, indices)
+        frames_B = augment.changed_frames(recorded_B, speed_B)
+        played = {"speed_B": own(speed_B.astype(np.float32)), "recorded_B": own(recorded_B)}
+    # As they were recorded they must fit, too.
+    shape, mine = source.shape(indices, np.maximum(recorded_B, frames_B)), own(indices)
+    batch = source.batch(mine, len(mine), shape, features)._replace(frames_B=own(frames_B), **played)
+    return shape.frames, Sent(batch, None if features else source.first_row_N[mine])
 
 
 def is_resident(job: Job) -> bool:
@@ -106,27 +101,20 @@ def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:
     return devices.everywhere(store_RxC)
 
 
-def maker(devices: Devices) -> Callable[[jax.Array | None, Sent, int], Batch]:
-    """What the devices do: `(resident features, what was sent, padded rows) → batch`, jitted, each for its own rows."""
+def gatherer(source: Source, devices: Devices) -> Callable[[jax.Array, Sent, int], Batch]:
+    """`(resident features, what was sent, padded frames) → batch`, jitted: each device takes its own rows."""
+    record = source.dataset.record
 
-    def make(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
-        return devices.by_rows(functools.partial(_made, rows=rows))(store_RxC, item)
+    def of_rows(rows: int, store_RxC: jax.Array, item: Sent) -> Batch:
+        batch, first_B = item
+        stored_B = record.rows(batch.frames_B if batch.recorded_B is None else batch.recorded_B)
+        row_T = jnp.arange(rows)
+        inside_BxT = row_T < stored_B[:, None]
+        at_BxT = jnp.where(inside_BxT, first_B[:, None] + row_T, 0)
+        features_BxTxC = store_RxC.at[at_BxT].get(mode="promise_in_bounds")
+        return batch._replace(features_BxTxM=jnp.where(inside_BxT[:, :, None], features_BxTxC, 0))
 
-    return jax.jit(make, static_argnums=2)
+    def gather(store_RxC: jax.Array, item: Sent, frames: int) -> Batch:
+        return devices.by_rows(functools.partial(of_rows, record.rows(frames)))(store_RxC, item)
 
-
-def _made(store_RxC: jax.Array | None, item: Sent, rows: int) -> Batch:
-    batch = item.batch
-    features_BxTxM = batch.features_BxTxM if store_RxC is None else _gathered(store_RxC, item, rows)
-    if item.speed_B is not None:
-        # Compiled by itself, so that it rounds alike wherever the features come from.
-        features_BxTxM = jax.lax.optimization_barrier(features_BxTxM)
-        features_BxTxM = augment.change_speed(features_BxTxM, item.stored_B, batch.frames_B, item.speed_B)
-    return batch._replace(features_BxTxM=features_BxTxM)
-
-
-def _gathered(store_RxC: jax.Array, item: Sent, rows: int) -> jax.Array:
-    row_T = jnp.arange(rows)
-    there_BxT = row_T < item.stored_B[:, None]
-    at_BxT = jnp.where(there_BxT, item.first_B[:, None] + row_T, 0)
-    return jnp.where(there_BxT[:, :, None], store_RxC.at[at_BxT].get(mode="promise_in_bounds"), 0)
+    return jax.jit(gather, static_argnums=2)

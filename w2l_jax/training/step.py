@@ -162,8 +162,7 @@ def make_step(
 
     def loss_sum(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         augment_rng, dropout_rng = jax.random.split(rng)
-        features = augment.in_step(augment_rng, batch.features_BxTxM, batch.frames_B, config.augment)
-        batch = batch._replace(features_BxTxM=features)
+        batch = batch._replace(features_BxTxM=augment.in_step(augment_rng, batch, config.augment))
         params = {**trained, **frozen}
         logits_BxSxV = forward(params, batch, config, dropout_rng if config.model.dropout else None)
         target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
