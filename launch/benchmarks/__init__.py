@@ -39,9 +39,9 @@ class BenchmarkOptions:
     plain: bool = False
     """Of `memory` and `step` only float32 without `remat`, as in the paper."""
     run: str = ""
-    """Run whose network `decode` takes (default: the last trained one, or the included English one)."""
+    """Run whose network `decode` and `live` take (default: the last trained one, or the included English one)."""
     data: str = ""
-    """Prepared folder that `decode` decodes."""
+    """Prepared folder that `decode` decodes; manifest that `live` compares with whole recordings."""
     lm: str = ""
     """Folder of a language model for `decode` (default: the run's own)."""
     minutes: float = 3.0
@@ -49,7 +49,7 @@ class BenchmarkOptions:
     small: bool = False
     """Of `gpu` only what a CPU does in this time."""
     limit: int = 100
-    """Utterances that `decode` takes, evenly spaced."""
+    """Utterances that `decode` takes, evenly spaced, and `live`, at random."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
