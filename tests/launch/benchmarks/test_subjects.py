@@ -19,3 +19,15 @@ def test_tables_have_sensible_numbers(name):
             assert all(value > 0 for value in row if isinstance(value, float))
     if name == "input":
         assert all(row[-1].endswith("%") and 0 <= float(row[-1][:-1]) < 100 for row in tables[1].rows)
+
+
+@pytest.mark.slow
+def test_a_stream_against_the_whole_recording(tones):
+    options = BenchmarkOptions(what="live", data=str(tones / "dev.jsonl"), limit=3, minutes=0.2, **TINY)
+    cost, latency, rates = benchmarks.subject("live")(options, lambda line: None)
+    assert len(cost.rows) == 2 and all(0 < cores < 10 for _, cores, *_ in cost.rows)
+    assert all(0 < middle <= most < 3 for _, _, _, middle, _, most in latency.rows)
+    assert [pause for pause, *_ in rates.rows] == [0.0, 1.5, 6.0]
+    for pause, minutes, *letters, _ in rates.rows:
+        assert len(letters) == 4 and all(rate > 0 for rate in letters)
+        assert minutes == pytest.approx(rates.rows[0][1] + 3 * pause / 60)
