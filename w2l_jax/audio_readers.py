@@ -197,7 +197,7 @@ class Pyav:
         """The next block; None at the end, and at damage, which is raised once all before it has been read."""
         try:
             return next(self._blocks, None)
-        except (self._av_error, RuntimeError) as error:
+        except (self._av_error, RuntimeError, ValueError) as error:  # ValueError: of samples with 64 bits
             self._failure = RuntimeError(getattr(error, "strerror", "") or str(error))
             return None
 

@@ -48,7 +48,7 @@ def load(cls: type[T], path: str | Path) -> T:
         near = sorted(str(other) for other in path.parent.glob(f"*{path.stem}*.toml"))
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UserError(f"{path}: no such configuration{hint}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: of TOML, UTF-8, or a number of 5,000 digits
         raise UserError(f"{path}: not valid TOML: {error}") from None
     return from_table(cls, table, str(path))
 

@@ -17,6 +17,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest, making, one_at_a_time, text_digest
+from w2l_jax.lm.language_model import DIGESTS
 from w2l_jax.text import clean
 
 FORMAT = 2
@@ -92,6 +93,7 @@ def complete(
     if evaluate:
         sentences = (clean(sentence, alphabet, language, numbers=numbers) for sentence in evaluate)
         card |= {"evaluation": measure(model, (s for s in sentences if s and not alphabet.unknown(s)))}
-    card |= {"bytes": model.stat().st_size, "sha256": file_digest(model)}
+    digests = zip(DIGESTS, map(file_digest, (model, folder / "unigrams.txt")), strict=True)
+    card |= {"bytes": model.stat().st_size, **dict(digests)}
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return card

@@ -28,7 +28,7 @@ def result(name, source, expected, greedy, beam=None, loss=1.0):
     return Result(name, source, "s", 3600.0, expected, greedy, transcript, loss)
 
 
-NEW = ("temperature", "coverage", "tuned")
+NEW = ("#", "temperature", "coverage", "tuned")
 
 SOME = [
     result("a", "one", "ab cd", "ab cd", "ab cd", 2.0),
@@ -180,6 +180,18 @@ def test_files_of_earlier_versions_still_load(run):
     path = run.folder / settings.FILE
     path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if line.split()[0] not in NEW))
     assert settings.load(run).lm_weight == 0.8 and settings.load(run).temperature == 1.0
+
+
+def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
+    of_run.resolve(run, "", {}, set(), lambda line: None)
+    path = run.folder / settings.FILE
+    written = path.read_text()
+    for changed in (written.replace("0.8", "0.9"), written[:-9], written[:20], ""):
+        path.write_text(changed)
+        with pytest.raises(UserError, match=r"decoder\.toml: is not what was written; .* delete its first line"):
+            settings.load(run)
+    path.write_text(written.replace("0.8", "0.9").partition("\n")[2])
+    assert settings.load(run).lm_weight == 0.9
 
 
 def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):

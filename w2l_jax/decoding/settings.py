@@ -8,11 +8,12 @@ from w2l_jax import config
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.errors import UserError
-from w2l_jax.files import file_digest, write_atomically
+from w2l_jax.files import file_digest, text_digest, write_atomically
 from w2l_jax.run import Run
 from w2l_jax.text import normalize
 
 FILE = "decoder.toml"
+_SEAL = b"# sha256 "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,11 @@ def load(run: Run, lm: str = "") -> DecoderSettings | None:
     path = run.folder / FILE
     if not path.is_file():
         return None
+    content = path.read_bytes()
+    first, _, rest = content.partition(b"\n")
+    is_empty = all(line.startswith(b"#") for line in content.split(b"\n") if line.strip())
+    if is_empty or (first.startswith(_SEAL) and first != _sealed(rest)):
+        raise UserError(f"{path}: is not what was written; if you changed it, delete its first line, else all of it")
     try:
         settings = config.load(DecoderSettings, path)
     except UserError as error:
@@ -79,7 +85,13 @@ def save(run: Run, settings: DecoderSettings) -> None:
         settings = dataclasses.replace(settings, lm=str(model.resolve()))
     if settings.lm:
         settings = dataclasses.replace(settings, lm_sha256=sha256(_folder(run, settings.lm)))
-    write_atomically(run.folder / FILE, config.to_toml(settings))
+    content = config.to_toml(settings).encode()
+    write_atomically(run.folder / FILE, _sealed(content) + b"\n" + content)
+
+
+def _sealed(content: bytes) -> bytes:
+    """The first line of the file, by which a change of the others shows."""
+    return _SEAL + text_digest(content).encode() + b" (delete this line where you change another)"
 
 
 def of_file(settings: DecoderSettings, lm: str) -> DecoderSettings:

@@ -10,8 +10,11 @@ import numpy as np
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
+from w2l_jax.files import file_digest
 from w2l_jax.lm import lexicon
 
+DIGESTS = ("sha256", "words_sha256")
+"""What the card calls the digests of `lm.bin` and `unigrams.txt`."""
 END = -1  # the word </s>
 _LOG_10 = math.log(10)  # KenLM's logarithms are decimal
 
@@ -27,10 +30,13 @@ class LanguageModel:
         if missing:
             raise UserError(f"{self.folder} is no language model: {', '.join(missing)} missing")
         try:
+            self.card = json.loads(files[2].read_text(encoding="utf-8"))
+            for path, name in zip(files, DIGESTS, strict=False):
+                if name in self.card and file_digest(path) != self.card[name]:
+                    raise ValueError(f"{path.name} is not what was built")
             self.model = kenlm.Model(str(files[0]))
             self.words = sorted(set(files[1].read_text(encoding="utf-8").split("\n")[:-1]))
-            self.card = json.loads(files[2].read_text(encoding="utf-8"))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, AttributeError) as error:
             raise UserError(
                 f"{self.folder} holds a damaged language model ({error}); delete it and build it again"
             ) from None
