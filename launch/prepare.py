@@ -34,7 +34,8 @@ DESCRIPTION = """Prepare speech for training and evaluation: check and filter it
   python launch/prepare.py --config=configs/prepare_german.toml --source=<folder> --out=…   the corpora of a list, mixed
   python launch/prepare.py --manifest=de.jsonl --language=de --preview               texts and transcripts side by side
 
-An interrupted preparation resumes, a finished one of the same input stays. The corpora: {}.
+An interrupted preparation resumes, a finished one of the same input stays, one of an edited manifest is replaced.
+The corpora: {}.
 """.format(", ".join(catalog.CORPORA))
 
 
@@ -47,7 +48,8 @@ class Options(PrepareConfig, CorpusSource):
     corpora: tuple[CorpusSource, ...] = ()
     """These corpora, mixed; a list of tables in the file."""
     out: Path | None = None
-    """Folder to write; an interrupted one is resumed, a finished one of the same input stays."""
+    """Folder to write; an interrupted one is resumed, a finished one of the same input stays, and one of a manifest that
+    has changed since is replaced."""
     as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
     """Take all of the source as this split, whatever it says."""
     strict: bool = False
@@ -203,7 +205,7 @@ def write(
     options: Options,
     skipped: Sequence[Row],
 ) -> store.Dataset | None:
-    counts = []
+    counts, existed = [], (folder / store.PREPARED).exists()
     start = time.perf_counter()
     with bar() as shown, warnings.catch_warnings(record=True) as caught:
         task = shown.add_task("texts", total=len(utterances))
@@ -221,12 +223,15 @@ def write(
             progress=progress,
             skipped=skipped,
             max_skipped=options.limit,
+            source=str(options.manifest.resolve()) if options.manifest else "",
         )
     seconds = time.perf_counter() - start
     for warning in caught:
         print(f"warning: {warning.message}")
     if dataset is None:
         return None
+    if existed and counts:
+        print(f"{options.manifest} has changed since {folder} was prepared, so it is prepared again")
     report(dataset, options.examples)
     if counts and part == (0, 1):
         audio = 3600 * dataset.hours * (counts[-1] - counts[0]) / max(counts[-1], 1)

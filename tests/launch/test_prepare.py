@@ -209,6 +209,23 @@ def test_one_broken_row_is_listed_and_skipped_unless_strict(launch, tmp_path):
     assert len(open_dataset(tmp_path / "corpus/test")) == 8
 
 
+def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
+    """But not one of other options or of another manifest."""
+    source = texts(tmp_path, ["yes"] * 3)
+    command = (f"--manifest={source}", "--out=out")
+    assert launch(*command)[0] == 0
+    source.write_text(source.read_text().replace("yes", "no", 1))
+    code, said = launch(*command)
+    assert code == 0 and "has changed since" in said and "kept 3 utterances" in said, said
+    assert sorted(entry.transcript for entry in open_dataset(tmp_path / "out").entries) == ["no", "yes", "yes"]
+    assert launch(*command)[1].rstrip().endswith("made of the same input")
+    other = source.with_name("other.jsonl")
+    other.write_text(source.read_text())
+    for refused in ((*command, "--max_seconds=20"), (f"--manifest={other}", "--language=de", "--out=out")):
+        code, said = launch(*refused)
+        assert code == 1 and "other input or settings" in said
+
+
 def test_all_of_a_source_as_one_split(launch, tmp_path):
     source = texts(tmp_path, ["yes", "no", "so"], split="train")
     code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from w2l_jax.dataset.identity import PrepareConfig
 from w2l_jax.dataset.shards import Shard
-from w2l_jax.dataset.store import PREPARED
+from w2l_jax.dataset.store import PREPARED, read_meta
 from w2l_jax.errors import UserError
 from w2l_jax.files import lock
 
@@ -24,6 +25,12 @@ def is_of(out: Path, inputs: str) -> bool:
         return (out / PREPARED).exists() and (out / INPUTS).read_text() == inputs
     except OSError:
         return False
+
+
+def is_from(out: Path, source: str, config: PrepareConfig) -> bool:
+    """Whether the finished folder `out` was made of `source`, whatever was in it then, with this `config`."""
+    meta = read_meta(out)
+    return meta.get("source") == source and meta["config"] == config.settings
 
 
 @contextlib.contextmanager

@@ -35,10 +35,12 @@ def finish(
     config: PrepareConfig,
     inputs: str,
     max_skipped: float = MAX_SKIPPED,
+    source: str = "",
 ) -> None:
     """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
 
-    `left_out` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything.
+    `left_out` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything,
+    `source` what it was read from.
     Warns if some recordings are below 16 kHz. Raises UserError if nothing is left, or if more recordings than the share
     `max_skipped` are unusable; what is finished stays then.
     """
@@ -60,6 +62,7 @@ def finish(
     meta = {
         "format": FORMAT,
         "fingerprint": totals.fingerprint.value(),
+        "source": source,
         "config": config.settings,
         "alphabet": {"blank": BLANK, "characters": config.labels.characters},
         "utterances": totals.utterances,

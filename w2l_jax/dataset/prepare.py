@@ -12,7 +12,7 @@ from pathlib import Path
 
 from w2l_jax.corpora import MAX_SKIPPED, Utterance, manifest, too_many
 from w2l_jax.dataset import filters
-from w2l_jax.dataset.folder import clear_away, is_of, other_input, writing
+from w2l_jax.dataset.folder import clear_away, is_from, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
 from w2l_jax.dataset.shards import Row, excluded_row, hear, plan, skipped_row, write_shards
@@ -73,11 +73,13 @@ def prepare_part(
     replace: bool = False,
     skipped: Sequence[Row] = (),
     max_skipped: float = MAX_SKIPPED,
+    source: str = "",
 ) -> Dataset | None:
     """As `prepare`, but writes only every n-th shard, from the i-th, of `part` (i, n) with i from 0.
 
     All parts are given the same utterances and one folder, at once or one after the other, on any machines; whoever
-    finds the shards of all finished writes the index and returns the dataset, the others return None.
+    finds the shards of all finished writes the index and returns the dataset, the others return None. A folder that was
+    prepared of the same `source`, such as a manifest that was edited since, with the same `config` is replaced.
     """
     out, given = Path(out), sorted(utterances, key=lambda utterance: utterance.id)
     _check_ids(given)
@@ -86,7 +88,9 @@ def prepare_part(
     if is_of(out, inputs):
         return open_dataset(out)
     if (out / PREPARED).exists() and not replace:
-        raise other_input(out)
+        replace = bool(source) and is_from(out, source, config)
+        if not replace:
+            raise other_input(out)
     filters.check_languages(given, config.language)
     transcripts, exclusions = filters.check_texts(
         given, config.labels, config.unknown_characters, max_skipped=max_skipped, **config.cleaning
@@ -111,14 +115,14 @@ def prepare_part(
             clear_away(out, shards, mine, replace)
             write_shards(out, mine, work, progress or (lambda *_: None))
             if mine == shards:
-                finish(out, shards, left_out, config, inputs, max_skipped)
+                finish(out, shards, left_out, config, inputs, max_skipped, source)
     if mine != shards:
         # In this order: shards cease to be called finished only once the folder is complete.
         if not all(shard.finished(out) for shard in shards) and not is_of(out, inputs):
             return None
         with writing(out, shards, shards):
             if not is_of(out, inputs):
-                finish(out, shards, left_out, config, inputs, max_skipped)
+                finish(out, shards, left_out, config, inputs, max_skipped, source)
     return open_dataset(out)
 
 
