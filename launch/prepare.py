@@ -48,8 +48,8 @@ class Options(PrepareConfig, CorpusSource):
     corpora: tuple[CorpusSource, ...] = ()
     """These corpora, mixed; a list of tables in the file."""
     out: Path | None = None
-    """Folder to write; an interrupted one is resumed, a finished one of the same input stays, and one of a manifest that
-    has changed since is replaced."""
+    """Folder to write; an interrupted one is resumed, a finished one of the same input stays, and one of a manifest
+    that has changed since is replaced."""
     as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
     """Take all of the source as this split, whatever it says."""
     strict: bool = False
