@@ -258,7 +258,7 @@ def test_wav_headers_that_lie(tmp_path, size, riff):
 
 @pytest.mark.parametrize(("place", "value"), [(24, 1), (24, 999), (24, 2**31), (20, 0xFB8B), (32, 0x00400008)])
 def test_wav_headers_with_a_rate_or_a_codec_that_no_sound_has(tmp_path, place, value):
-    """At 1 Hz, a megabyte would be a year; a codec unknown to ffmpeg has no rate at all; 64 bits are none of NumPy's."""
+    """At 1 Hz, a megabyte would be a year; a codec unknown to ffmpeg has no rate; 64 bits are none of NumPy's."""
     content = bytearray(wav(TONE, 32000))
     content[place : place + 4] = struct.pack("<I", value)
     (tmp_path / "a.wav").write_bytes(content)
