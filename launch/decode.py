@@ -97,7 +97,7 @@ def decode(options: Options) -> list[results.Result]:
 
     recognizer = w2l_jax.load(options.run, options.checkpoint, lm="none")
     run = Run.open(options.run) if Run.exists(options.run) else None
-    own = run.config()["data"] if run else dataclasses.asdict(DataOptions())
+    own = run.data if run else dataclasses.asdict(DataOptions())
     data = options.data or own["dev"]
     if not data:
         raise UserError(f"{options.run} has no dev data of its own: give --data")
@@ -184,7 +184,7 @@ def _facts(
         facts["weights"] = f"w_lm {chosen.lm_weight:g}, w_valid_word {chosen.word_bonus:g}"
         facts["tuned on"] = chosen.tuned or "nothing (launch/tune_decoder.py)"
     overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"] if run else []
-    if overlap and data == run.config()["data"]["dev"]:
+    if overlap and data == run.data["dev"]:
         facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"
     return facts
 

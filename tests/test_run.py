@@ -1,3 +1,4 @@
+import collections
 import json
 import shutil
 
@@ -6,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from w2l_jax import model
+from w2l_jax import checkpoint, model
 from w2l_jax.alphabet import preset
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
@@ -26,8 +27,8 @@ def network(seed=0, outputs=29):
 
 
 def save(run, step, seed=0, best=None, keep=()):
-    params = network(seed)
-    state = optax.adam(1e-3).init(params)
+    params, optimizer = network(seed), optax.adam(1e-3)
+    state = jax.device_get(optimizer.update(params, optimizer.init(params))[1])  # of which no two arrays are equal
     run.save(step, params, state, {"step": step}, best=best, keep=keep)
     return params, state
 
@@ -68,6 +69,71 @@ def test_damage_is_told(run):
         run.restore_params("last")
 
 
+def test_a_flipped_bit_is_never_loaded(run):
+    """Sixty places in the files of a checkpoint: an error, or what was stored (as in a file that only says when)."""
+    params, state = save(run, 1)
+    files = sorted(path for path in run._folder(1).rglob("*") if path.is_file())
+    sizes = np.array([path.stat().st_size for path in files])
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        path = files[rng.choice(len(files), p=sizes / sizes.sum())]
+        content = path.read_bytes()
+        flipped, place = bytearray(content), rng.integers(len(content))
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        for restore, stored in (
+            (run.restore_params, params),
+            (lambda which: run.restore_optimizer(which, state), state),  # noqa: B023 (called at once)
+        ):
+            try:
+                found = restore("last")
+            except UserError as error:
+                assert "step_00000001" in str(error)
+                refused += 1
+            else:
+                assert jax.tree.all(jax.tree.map(np.array_equal, stored, found)), (path, place)
+        path.write_bytes(content)
+    assert refused >= 30
+    assert run.restore_params("last")
+
+
+@pytest.mark.parametrize("name", ["params", "optimizer"])
+def test_other_weights_than_were_stored_are_refused(run, name):
+    """A whole checkpoint, well formed, in the place of another: only the digest knows."""
+    _, state = save(run, 1)
+    save(run, 2, seed=2, keep=[1], best=1)
+    shutil.rmtree(run._folder(1) / name)
+    shutil.copytree(run._folder(2) / name, run._folder(1) / name)
+    with pytest.raises(UserError, match=rf"{name}: damaged checkpoint: not what was stored"):
+        _ = run.restore_params("1") if name == "params" else run.restore_optimizer("1", state)
+    assert run.restore_params("2") and run.restore_optimizer("2", state)
+
+
+def test_weights_that_are_not_finite_are_refused(run):
+    params = network()
+    params["layer_03"]["bias"] = np.full_like(params["layer_03"]["bias"], np.inf)
+    run.save(1, params, None, {"step": 1}, best=None, keep=())
+    with pytest.raises(UserError, match=r"step_00000001/params: layer_03\.bias holds values that are not finite"):
+        run.restore_params("last")
+
+
+def test_the_optimizer_state_is_stored_by_name(run):
+    """As its real tree, so that Adam's moments are told apart by their names and not by their place."""
+    params, state = save(run, 1)
+    assert set(checkpoint.named(state)) == {"0.count"} | {
+        f"0.{moment}.{layer}.{leaf}" for moment in ("mu", "nu") for layer in params for leaf in ("kernel", "bias")
+    }
+    stored = checkpoint.restore(run._folder(1) / "optimizer")
+    assert set(checkpoint.named(stored)) == set(checkpoint.named(state))
+    assert np.array_equal(stored[0]["nu"]["layer_02"]["kernel"], state[0].nu["layer_02"]["kernel"])
+    swapped = collections.namedtuple("Other", ["count", "nu", "mu"])  # the same shapes in the same order
+    other = run.restore_optimizer("last", (swapped(*state[0]), *state[1:]))
+    assert np.array_equal(other[0].mu["layer_02"]["kernel"], state[0].mu["layer_02"]["kernel"])
+    renamed = collections.namedtuple("Renamed", ["count", "first", "second"])
+    with pytest.raises(UserError, match=r"optimizer: 0\.first\.layer_01\.bias does not fit the options"):
+        run.restore_optimizer("last", (renamed(*state[0]), *state[1:]))
+
+
 def test_alphabet_that_does_not_belong(run):
     save(run, 1)
     (run.folder / "alphabet.json").write_text(preset("de").to_json())
@@ -96,9 +162,10 @@ def test_no_run_no_checkpoint_other_version(run, tmp_path):
         run.restore_params("best")
     with pytest.raises(UserError, match="a run exists already"):
         Run.create(run.folder, TrainOptions(), preset("en"))
-    (run.folder / "run.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(UserError, match="format 99"):
-        Run.open(run.folder)
+    for version, remedy in ((99, "upgrade"), (1, "older version")):
+        (run.folder / "run.json").write_text(json.dumps({"format": version}))
+        with pytest.raises(UserError, match=rf"run\.json: run format {version}, but this version reads 2; .*{remedy}"):
+            Run.open(run.folder)
     (run.folder / "run.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Run.open(run.folder)

@@ -5,13 +5,35 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from w2l_jax.errors import UserError
 
+T = TypeVar("T")
 _MANY = 1000
+
+
+def read(path: str | Path, parse: Callable[[str], T], advice: str = "") -> T:
+    """Returns what `parse`, such as `json.loads`, makes of a text file.
+
+    Raises UserError, with the file's name and `advice`, where it cannot be read, is not UTF-8, or `parse` raises what
+    malformed text makes it raise.
+    """
+    try:
+        return parse(Path(path).read_bytes().decode())
+    except OSError as error:
+        reason = f"not readable: {error.strerror}"
+    except UnicodeDecodeError as error:
+        reason = f"damaged: not UTF-8 text ({error.reason} at byte {error.start})"
+    except RecursionError:
+        reason = "damaged: nested too deeply"
+    except KeyError as error:
+        reason = f"damaged: {error} is missing"
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = f"damaged: {error}"
+    raise UserError(f"{path}: {reason}" + (f"; {advice}" if advice else "")) from None
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

@@ -220,7 +220,7 @@ def _of_run(run: Run, checkpoint: str, lm: str) -> Recognizer:
         run.model,
         run.features,
         settings.without_building(run, lm),
-        run.config()["data"]["language"],
+        run.data["language"],
         run.step_of(checkpoint),
         card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
     )

@@ -41,7 +41,7 @@ def resolve(
 
 
 def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
-    data = run.config()["data"]
+    data = run.data
     sources = [path for path, _ in weighted_sources(text or data["train"])]
     report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
     options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)

@@ -65,7 +65,7 @@ class Study:
         for cell in self.scale.cells():
             run = self.scale.run(cell)
             if cell.language == language and not cell.variant.hours and (run / "data.json").is_file():
-                options, fingerprint = Run(run).config()["data"], _json(run / "data.json", {})["train"]
+                options, fingerprint = Run(run).data, _json(run / "data.json", {})["train"]
                 path = Path(options["train"])
                 for folder in (path, *Path(options["cache"]).glob(f"{path.stem}-*")):
                     if (folder / PREPARED).is_file() and read_meta(folder)["fingerprint"] == fingerprint:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.training_options import changed
 from w2l_jax import inference, training
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
@@ -114,7 +115,7 @@ def test_a_checkpoint_is_written_while_training_continues(options, monkeypatch):
         kept[step] = threading.current_thread() is threading.main_thread(), further.wait(60)
         save(self, step, *arguments, **settings)
 
-    options = dataclasses.replace(options, log=dataclasses.replace(options.log, keep_steps="8"))
+    options = dataclasses.replace(options, log=changed(options.log, keep_steps="8"))
     train(options)
     monkeypatch.setattr(CompiledStep, "__call__", update)
     monkeypatch.setattr(Run, "save", slow_save)
@@ -152,7 +153,7 @@ def test_the_learning_rate_that_is_logged_is_the_one_applied(options, monkeypatc
     monkeypatch.setattr(CompiledStep, "__call__", spoilt)
     said = []
     train(
-        dataclasses.replace(options, learning_rate=0.12, optimizer=OptimizerOptions(decay="linear"), steps=8),
+        changed(options, learning_rate=0.12, **{"optimizer.name": OptimizerOptions(decay="linear")}, steps=8),
         said.append,
     )
     found = lines(options, "train")

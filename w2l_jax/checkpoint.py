@@ -1,0 +1,59 @@
+"""Trees of arrays on the disk: stored by Orbax under the names of their fields, with digests that reading checks."""
+
+import json
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from w2l_jax.errors import UserError
+from w2l_jax.files import digest, read, write_atomically
+
+_DIGESTS = "digests.json"
+
+
+def write(folder: Path, trees: Mapping[str, Any]) -> None:
+    """Stores each tree, of dictionaries, tuples and optax's states, below its name in `folder`, and their digests."""
+    with _checkpointer() as checkpointer:
+        for name, tree in trees.items():
+            checkpointer.save((folder / name).absolute(), tree)
+    write_atomically(folder / _DIGESTS, json.dumps({name: digest(named(tree)) for name, tree in trees.items()}))
+
+
+def restore(path: Path) -> Any:
+    """Returns the tree stored as `path`, of dictionaries and lists; raises UserError unless it is what was stored."""
+    jax.devices()  # where there are none, that is no fault of the checkpoint
+    expected = read(path.parent / _DIGESTS, json.loads, "use another checkpoint")
+    try:
+        with _checkpointer() as checkpointer:
+            tree = jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))
+    except Exception as error:  # Orbax and TensorStore raise many types for damaged files
+        reason = textwrap.shorten(str(error).partition(" [tensorstore_spec")[0], 300) or type(error).__name__
+        raise UserError(f"{path}: damaged or incomplete checkpoint ({reason}); use another one") from None
+    if not isinstance(expected, dict) or digest(named(tree)) != expected.get(path.name):
+        raise UserError(f"{path}: damaged checkpoint: not what was stored (its digest differs); use another one")
+    return tree
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """Returns the leaves of a tree by name: those of Adam's state are `count`, `mu.layer_01.kernel`, ….
+
+    A tree as `restore` returns it has the names of the one that was stored.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _checkpointer() -> Any:
+    """Orbax's, for this process by itself: it would wait for all others, of which one saves and each restores."""
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
