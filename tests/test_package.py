@@ -15,7 +15,7 @@ ORDER = [
     {"languages", "alphabet", "text", "spelling", "audio", "audio_readers", "audio_headers", "pauses", "workers"},
     {"incoming"},
     {"features", "features_jax", "model", "losses", "metrics"},
-    {"transfer", "freezing", "run", "corpora", "dataset", "inference", "incremental", "activations"},
+    {"transfer", "freezing", "checkpoint", "run", "corpora", "dataset", "inference", "incremental", "activations"},
     {"lm"},
     {"decoding"},
     {"streaming", "network_file", "recognizer"},

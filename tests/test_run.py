@@ -83,15 +83,14 @@ def test_a_flipped_bit_is_never_loaded(run):
         path.write_bytes(flipped)
         for restore, stored in (
             (run.restore_params, params),
-            (lambda which: run.restore_optimizer(which, state), state),  # noqa: B023 (called at once)
+            (lambda which: run.restore_optimizer(which, state), state),
         ):
             try:
                 found = restore("last")
             except UserError as error:
-                assert "step_00000001" in str(error)
-                refused += 1
-            else:
-                assert jax.tree.all(jax.tree.map(np.array_equal, stored, found)), (path, place)
+                found, refused = str(error), refused + 1
+            same = isinstance(found, str) and "step_00000001" in found
+            assert same or jax.tree.all(jax.tree.map(np.array_equal, stored, found)), (path, place)
         path.write_bytes(content)
     assert refused >= 30
     assert run.restore_params("last")
