@@ -39,7 +39,7 @@ class Options(LanguageModelConfig, Resources):
     text: str = ""
     """Text files (plain, .gz, .bz2, .xz, .zst), .jsonl manifests, prepared folders or patterns, separated by commas."""
     arpa: Path | None = None
-    """A language model that is there already, instead of --text: an ARPA file (packed too) or KenLM's binary."""
+    """An existing language model, instead of --text: an ARPA file (packed too) or KenLM's binary."""
     unigrams: Path | None = None
     """The words of a binary built without them (build_binary -v), a word a line."""
     out: Path
@@ -84,7 +84,7 @@ def check(options: Options, given: set[str]) -> None:
         raise UserError("give either --text, to build a language model, or --arpa, to take one that is there")
     contradicting = [f"--{name}" for name in _FOR_TEXT if name in given and options.arpa]
     if contradicting:
-        raise UserError(f"--arpa takes a language model as it is: leave out {', '.join(contradicting)}")
+        raise UserError(f"--arpa takes a language model as it is: omit {', '.join(contradicting)}")
     if options.unigrams and not options.arpa:
         raise UserError("--unigrams lists the words of a binary, which is given with --arpa")
 

@@ -17,7 +17,8 @@ from pages import decoding_page as page
 from terminal import terminal
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
-from w2l_jax.decoding import settings
+from w2l_jax.decoding import decoder_config
+from w2l_jax.decoding.decoder_config import DecoderConfig
 from w2l_jax.errors import UserError
 from w2l_jax.files import one_at_a_time, write_atomically
 from w2l_jax.recognizer import Recognizer
@@ -115,7 +116,7 @@ def decode(options: Options) -> list[results.Result]:
             text = options.text or demo_corpus.text_beside(own["train"])
             chosen = of_run.resolve(run, options.lm, given, held_out, screen.report, text)
         else:
-            chosen = settings.override(settings.of_file(recognizer.decoder, options.lm), given)
+            chosen = decoder_config.override(decoder_config.of_file(recognizer.decoder, options.lm), given)
         if options.table and not chosen.beam_width:
             raise UserError("--table compares greedy and beam search: give --lm=<folder>, or --beam_width")
         source = Source.create(dataset, recognizer.alphabet, DataOptions.buckets, options.batch_size)
@@ -165,7 +166,7 @@ def _recordings(options: Options, data: str) -> dict[str, Utterance]:
     return {u.id: u for u in manifest.read(path)} if options.report and path else {}
 
 
-def _pool(recognizer: Recognizer, chosen: settings.DecoderSettings, workers: int) -> contextlib.AbstractContextManager:
+def _pool(recognizer: Recognizer, chosen: DecoderConfig, workers: int) -> contextlib.AbstractContextManager:
     if not chosen.beam_width:
         return contextlib.nullcontext()
     from w2l_jax.decoding.pool import DecoderPool  # kenlm and numba, for a search only
@@ -174,7 +175,7 @@ def _pool(recognizer: Recognizer, chosen: settings.DecoderSettings, workers: int
 
 
 def _facts(
-    options: Options, recognizer: Recognizer, run: Run | None, chosen: settings.DecoderSettings, data: str
+    options: Options, recognizer: Recognizer, run: Run | None, chosen: DecoderConfig, data: str
 ) -> dict[str, str]:
     facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     facts["data"] = data

@@ -97,24 +97,24 @@ def main() -> None:
     collection = read(options, wanted_corpora(options))
     for note in collection.notes:
         print(f"note: {cli.as_options(note).replace('--as_split', '--as')}")
-    settings = configured(options, collection)
+    config = configured(options, collection)
     held = [found for utterance in collection.utterances if (found := tags_in(utterance.text))]
     if held and options.tags == "drop":
         frequent = Counter(itertools.chain.from_iterable(held)).most_common(5)
         shown = ", ".join(f"{tag} ({n:,})" for tag, n in frequent)
         print(f"note: {len(held):,} texts hold marks that are not spoken, which are dropped (--tags): {shown}")
     if options.preview:
-        preview.show(collection, settings, options.preview)
+        preview.show(collection, config, options.preview)
         return
     splits = {split: part for split, part in collection.splits.items() if part and split in wanted}
     if not splits:
         raise UserError(f"there are no utterances for --splits={options.splits}")
     if options.dry_run:
-        show(summary.of_texts(splits, settings, collection.skipped), options)
+        show(summary.of_texts(splits, config, collection.skipped), options)
         return
     rows = collection.skipped if options.manifest else ()
     datasets = {
-        split: write(items, options.out / split, settings, part, options, rows) for split, items in splits.items()
+        split: write(items, options.out / split, config, part, options, rows) for split, items in splits.items()
     }
     if not all(datasets.values()):
         print(f"part {options.shard} is written, others are missing; whichever command ends last writes the index")
@@ -188,11 +188,11 @@ def of_manifest(options: Options) -> Collection:
 
 
 def configured(options: Options, collection: Collection) -> PrepareConfig:
-    settings = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrepareConfig)}
-    settings["language"] = options.language or (collection.language if options.manifest is None else "english")
+    config = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrepareConfig)}
+    config["language"] = options.language or (collection.language if options.manifest is None else "english")
     if not options.alphabet_from_data:
-        return PrepareConfig(**settings)
-    found = PrepareConfig(**settings).with_alphabet_of(utterance.text for utterance in collection.utterances)
+        return PrepareConfig(**config)
+    found = PrepareConfig(**config).with_alphabet_of(utterance.text for utterance in collection.utterances)
     print(f"alphabet: {found.labels.characters!r}")
     return found
 
@@ -200,7 +200,7 @@ def configured(options: Options, collection: Collection) -> PrepareConfig:
 def write(
     utterances: Sequence[Utterance],
     folder: Path,
-    settings: PrepareConfig,
+    config: PrepareConfig,
     part: tuple[int, int],
     options: Options,
     skipped: Sequence[Row],
@@ -217,7 +217,7 @@ def write(
         dataset = prepare_part(
             utterances,
             folder,
-            settings,
+            config,
             part,
             workers=options.workers,
             progress=progress,
@@ -237,7 +237,7 @@ def write(
         audio = 3600 * dataset.hours * (counts[-1] - counts[0]) / max(counts[-1], 1)
         print(f"took {seconds:.1f} s, {audio / seconds:,.0f} × real time" + (" (resumed)" if counts[0] else ""))
     elif not counts:
-        print("it was there already, made of the same input")
+        print("already prepared from the same input")
     return dataset
 
 

@@ -73,7 +73,7 @@ def _told_apart(found: Sequence[Recording]) -> list[Recording]:
             raise UserError(f"{sharing[-1].name} is named twice")
         common = os.path.commonpath([os.path.dirname(path) for path in paths])
         paths_below = [Path(os.path.relpath(path, common)) for path in paths]
-        stems = [way.with_suffix("") for way in paths_below]
+        stems = [path.with_suffix("") for path in paths_below]
         apart = [output] if len(sharing) == 1 else stems if len(set(stems)) == len(stems) else paths_below
         outputs |= dict(zip(sharing, apart, strict=True))
     if len(set(outputs.values())) < len(found):

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"report: {page.write(scale)}")
         return
     out = Path(scale.out)
-    with files.alone(out, f"{out}: another reproduce.py, or a command that it started, is at work there") as lock:
+    with files.locked(out, f"{out}: another reproduce.py, or a command that it started, is at work there") as lock:
         run(scale, every, left, lock)
 
 
@@ -68,7 +68,7 @@ def run(scale: Scale, every: list[Task], left: list[Task], lock: TextIO) -> None
         print(f"\n[{number}/{len(every)}{about}] {task.name}", flush=True)
         code = call(task, diary, lock)
         if not task.done():
-            print(f"stopped with exit code {code} and is not done; the rest goes on", flush=True)
+            print(f"stopped with exit code {code} and is not done; the rest continues", flush=True)
             failed.append(task.name)
         if number % REPORT_EVERY == 0:
             report_so_far(scale)
@@ -81,7 +81,7 @@ def report_so_far(scale: Scale) -> None:
     try:
         print(f"report so far: {page.write(scale)}", flush=True)
     except Exception:  # the grid is worth more than a look at it on the way
-        print(f"no report so far; the rest goes on\n{traceback.format_exc()}", flush=True)
+        print(f"no report so far; the rest continues\n{traceback.format_exc()}", flush=True)
 
 
 def speak(scale: Scale) -> None:

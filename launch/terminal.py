@@ -16,7 +16,7 @@ class Terminal:
         self._progress, self._stream = progress, stream
         self._task: Any = None
         self._description = ""
-        self._spoke = time.monotonic()
+        self._last_print = time.monotonic()
 
     def report(self, line: str) -> None:
         """Prints a line above the bar."""
@@ -28,8 +28,8 @@ class Terminal:
     def bar(self, done: float, total: float, description: str) -> None:
         """Shows that `done` of `total` are done."""
         if self._progress is None:
-            if time.monotonic() - self._spoke >= _LOG_SECONDS:
-                self._spoke = time.monotonic()
+            if time.monotonic() - self._last_print >= _LOG_SECONDS:
+                self._last_print = time.monotonic()
                 print(f"{description}: {done:,.0f} of {total:,.0f}", file=self._stream, flush=True)
             return
         head = description.split(":")[0]

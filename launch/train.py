@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> Path:
         options = config.changed(options, {name: value for name, value in ADAPTING.items() if name not in given})
     if not options.devices.distributed:
         return train(options)
-    with devices.joined(options.devices.distributed):  # which is no part of the run: it may go on elsewhere
+    with devices.distributed(options.devices.distributed):  # which is no part of the run: it may go on elsewhere
         return train(config.changed(options, {"devices.distributed": ""}))
 
 

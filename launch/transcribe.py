@@ -16,7 +16,7 @@ import live
 import recording_files
 import w2l_jax
 from terminal import Terminal, terminal
-from w2l_jax.decoding import formats, recordings, settings
+from w2l_jax.decoding import decoder_config, formats, recordings
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.recognizer import Recognizer
@@ -118,7 +118,7 @@ def _live(options: Options, kind: str) -> None:
     if options.rate < 1:
         raise UserError(f"--rate={options.rate}: give the samples a second")
     recognizer = _load(options)
-    hot_words = settings.hot_words(options.hot_words, recognizer.alphabet)
+    hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
     with contextlib.ExitStack() as stack:
         # Not buffered: the process could not end while a thread waits for more in a buffer.
         piped = stack.enter_context(open(0, "rb", buffering=0, closefd=False)) if options.files else None
@@ -142,7 +142,7 @@ def _listed(paths: Sequence[Path], most: int = 10) -> str:
 @contextlib.contextmanager
 def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Search | None]:
     """The beam search with hot words and workers; None, the recogniser's own, where neither asks for it."""
-    hot_words = settings.hot_words(options.hot_words, recognizer.alphabet)
+    hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
     if options.align or not (recognizer.decoder.lm or hot_words):
         if not options.align and options.lm != "none":
             print("no language model: decoding greedily", file=sys.stderr)
@@ -150,7 +150,7 @@ def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Sea
         return
     from w2l_jax.decoding.pool import DecoderPool
 
-    beam = recognizer.decoder.beam if recognizer.decoder.lm else settings.DecoderSettings().beam
+    beam = recognizer.decoder.beam if recognizer.decoder.lm else decoder_config.DecoderConfig().beam
     workers = options.workers or usable_cores()
     with DecoderPool(recognizer.alphabet, recognizer.decoder.lm or None, beam, workers, hot_words) as pool:
         yield functools.partial(recordings.beam_search, pool=pool, calibration=recognizer.decoder.calibration)

@@ -13,10 +13,10 @@ from pages import comparison
 from pages import decoding_figures as figures
 from pages import html as report
 from terminal import Terminal, terminal
-from w2l_jax.decoding import confidence, settings
+from w2l_jax.decoding import confidence, decoder_config
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.errors import UserError
-from w2l_jax.files import alone
+from w2l_jax.files import locked
 from w2l_jax.run import Run
 from w2l_jax.workers import usable_cores
 
@@ -82,7 +82,7 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
         raise UserError(f"{run.folder} has no dev data of its own: give --data")
     name = Path(data).stem
     out = Path(options.out or run.folder / "tune" / name)
-    with alone(out, f"{out}: another process is tuning there"):
+    with locked(out, f"{out}: another process is tuning there"):
         _tune(run, recognizer, data, out, options, screen)
 
 
@@ -98,7 +98,7 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
             out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar
         )
         used, others = tuning.split(dataset, logits, options.utterances, options.seed)
-        evaluate = tuning.Trials(pool, used, out, content + settings.sha256(Path(chosen.lm)))
+        evaluate = tuning.Trials(pool, used, out, content + decoder_config.sha256(Path(chosen.lm)))
         found: list[tuning.Trial] = []
         for trial in tuning.search(evaluate, options.beams, options.trials, options.seed):
             found.append(trial)
@@ -108,12 +108,12 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
         calibration, effect = _calibrate(pool, used, others if others.ids else used, best)
     tuned = f"{name}, {len(used.ids)} utterances, {len(found)} trials"
     weights = {field: getattr(best.config, field) for field in ("beam_width", "lm_weight", "word_bonus")}
-    settings.save(run, dataclasses.replace(chosen, **weights, **calibration, tuned=tuned))
+    decoder_config.save(run, dataclasses.replace(chosen, **weights, **calibration, tuned=tuned))
     report.save(out / "trials.png", (12, 4), lambda figure: figures.trials(figure, found, best))
     screen.report(comparison.markdown(tuning.table(found, len(used.ids), checks, len(others.ids))))
     screen.report(f"confidence: expected calibration error {effect}")
     values = ", ".join(f"{field} {value:.3g}" for field, value in {**weights, **calibration}.items())
-    screen.report(f"{run.folder / settings.FILE}: {values}")
+    screen.report(f"{run.folder / decoder_config.FILE}: {values}")
     screen.report(f"trials and plot: {out}")
 
 

@@ -147,7 +147,7 @@ def table(found: Sequence[Trial], used: int, checks: Sequence[Trial], others: in
 
     `used` and `others` count utterances; `checks` are what some of these weights give on the others, if there are any.
     """
-    elsewhere = {trial.config: trial for trial in checks}
+    by_config = {trial.config: trial for trial in checks}
     rows = []
     for trial in dict.fromkeys([*sorted(found, key=rank)[:_KEPT], found[0]]):
         config = trial.config
@@ -155,7 +155,7 @@ def table(found: Sequence[Trial], used: int, checks: Sequence[Trial], others: in
         row |= {"word_bonus": f"{config.word_bonus:g}", "": "the paper's" if trial is found[0] else ""}
         row |= {f"LER of {used}": f"{trial.ler:.1%}", "WER": f"{trial.wer:.1%}", "LER + WER": f"{trial.cost:.1%}"}
         if checks:
-            check = elsewhere.get(config)
+            check = by_config.get(config)
             row |= {f"LER of {others} others": f"{check.ler:.1%}" if check else ""}
             row |= {"WER of those": f"{check.wer:.1%}" if check else ""}
         rows.append(row)

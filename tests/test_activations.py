@@ -295,7 +295,7 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
     loud = {**params, "layer_09": jax.tree.map(lambda x: 1e6 * x, params["layer_09"])}
     layers = FrozenLayers(loud, TINY, 9, jnp.float32, "float16")
     with pytest.raises(
-        UserError, match=r"utterance german_0\d\d: .* float16 ends at 65,504: .*freeze.activation_dtype=bfloat16"
+        UserError, match=r"utterance german_0\d\d: .* float16 overflows at 65,504: .*freeze.activation_dtype=bfloat16"
     ):
         on_activations([plain.train], layers, options.data.cache, 8)
     assert not stored(options)

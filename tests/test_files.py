@@ -11,21 +11,21 @@ from w2l_jax.errors import UserError
 
 def test_alone_refuses_others_and_leaves_nothing(tmp_path):
     folder = tmp_path / "a" / "b"
-    with files.alone(folder, "busy") as held:
+    with files.locked(folder, "busy") as held:
         assert held.name == str(folder / ".lock")
-        with pytest.raises(UserError, match=r"^busy$"), files.alone(folder, "busy"):
+        with pytest.raises(UserError, match=r"^busy$"), files.locked(folder, "busy"):
             pass
         (folder / "file").touch()
     assert [path.name for path in folder.iterdir()] == ["file"]
-    with contextlib.suppress(OSError), files.alone(tmp_path / "empty", "busy"):
+    with contextlib.suppress(OSError), files.locked(tmp_path / "empty", "busy"):
         raise OSError
     assert not (tmp_path / "empty").exists()
-    with files.alone(folder, "busy"):
+    with files.locked(folder, "busy"):
         pass
 
 
 def hold(folder, ready, go):
-    with files.alone(folder, "busy"):
+    with files.locked(folder, "busy"):
         ready.set()
         go.wait(60)
 
@@ -36,9 +36,9 @@ def test_alone_ends_with_a_killed_process(tmp_path):
     process = context.Process(target=hold, args=(tmp_path, ready, go))
     process.start()
     assert ready.wait(60)
-    with pytest.raises(UserError, match="busy"), files.alone(tmp_path, "busy"):
+    with pytest.raises(UserError, match="busy"), files.locked(tmp_path, "busy"):
         pass
     process.kill()
     process.join()
-    with files.alone(tmp_path, "busy"):
+    with files.locked(tmp_path, "busy"):
         pass

@@ -17,8 +17,8 @@ from tests.conftest import ROOT, launch
 from tests.decoding.conftest import hand_lm, kenlm_tools  # noqa: F401 (fixtures)
 from w2l_jax import audio, config, features, inference, model, network_file
 from w2l_jax.alphabet import preset
+from w2l_jax.decoding.decoder_config import DecoderConfig
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.model import ModelConfig
@@ -322,7 +322,7 @@ def test_a_language_model_is_used_where_one_is_named(hand_lm):  # noqa: F811
     from w2l_jax.decoding.decoder import Decoder
 
     english = load("english", lm=hand_lm)
-    assert english.decoder == DecoderSettings(lm=str(hand_lm)) and english.decoder.beam_width == 100
+    assert english.decoder == DecoderConfig(lm=str(hand_lm)) and english.decoder.beam_width == 100
     logits_SxV = np.random.default_rng(0).standard_normal((60, 29)).astype(np.float32) * 3
     expected = Decoder(english.alphabet, hand_lm).decode(logits_SxV)
     found = english.decode(logits_SxV)

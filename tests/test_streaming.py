@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.decoding.conftest import hand_lm, kenlm_tools  # noqa: F401 (fixtures)
 from w2l_jax import Break, features, inference, load
+from w2l_jax.decoding.decoder_config import DecoderConfig
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.streaming import LONGEST_SECONDS, PAUSE_SECONDS, Normalizer
 
@@ -208,7 +208,7 @@ def test_all_is_compiled_before_the_first_block(english):
 
 def test_a_language_model_decides_the_final_words(english, hand_lm):  # noqa: F811
     """The search in pieces finds, of each segment, what it finds of the whole at once."""
-    both = dataclasses.replace(english, decoder=DecoderSettings(lm=str(hand_lm), beam_width=20))
+    both = dataclasses.replace(english, decoder=DecoderConfig(lm=str(hand_lm), beam_width=20))
     events = list(both.stream([WAVE]))
     assert finals(events)
     for event in finals(events):

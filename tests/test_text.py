@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from w2l_jax import alphabet
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.spelling import AUDIBLE
-from w2l_jax.text import alphabet_from_data, characters, clean, joined, normalize, tags_in
+from w2l_jax.text import alphabet_from_data, characters, clean, join_unspaced, normalize, tags_in
 
 GERMAN = alphabet.preset("de")
 
@@ -139,7 +139,7 @@ HAN = Alphabet(" '花园里的都开了ab")
 def test_a_character_of_a_script_without_spaces_is_a_word():
     assert clean("花园里的花,都开了!", HAN) == "花 园 里 的 花 都 开 了"
     assert clean("ab花 园a", HAN) == "ab 花 园 a"
-    assert joined("花 园 里 ab 花") == "花园里 ab 花"
+    assert join_unspaced("花 园 里 ab 花") == "花园里 ab 花"
     assert characters("ก็ดี") == ["ก็", "ดี"]
     assert normalize("ก็ดี", Alphabet(" กดี็")) == "ก็ ดี"
     assert normalize("ラーメン", Alphabet(" ラーメン")) == "ラー メ ン"

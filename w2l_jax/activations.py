@@ -2,7 +2,7 @@
 
 A dataset's activations are shards as those of its features, in a folder named after everything that decides their
 content: other weights, another setting or other data make another folder, so nothing stale can be read. Each shard is
-written whole or not at all; filling that was killed goes on with the first one that is missing.
+written whole or not at all; filling that was killed resumes with the first missing one.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from w2l_jax.reporting import Progress
 
 FORMAT = 1  # rises whenever the same layers give something else
 _SHARD = 256  # utterances, a power of two: 0.8 GB at full width
-_REPAIR = "delete the folder and run the same command again, it fills it anew"
+_REPAIR = "delete the folder and run the same command again, to fill it again"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class FrozenLayers:
         return text_digest(json.dumps([*settings, digest(self.prefix)], sort_keys=True))
 
     def fingerprint(self, dataset: Dataset) -> str:
-        """A key of all that decides what these layers give for `dataset`: weights, settings, precisions, features."""
+        """A key of what determines these layers' output for `dataset`: weights, config, precisions, features."""
         return text_digest(f"{self._digest} {dataset.fingerprint}")
 
 
@@ -211,8 +211,8 @@ def _check_range(utterance: str, largest: float, layers: FrozenLayers) -> None:
         return
     what = f"utterance {utterance}: the frozen layers give {largest:.3g}"
     if not np.isfinite(largest):
-        raise UserError(f"{what}, which is no number to train on: take this recording out of the data")
+        raise UserError(f"{what}, which is not finite: take this recording out of the data")
     raise UserError(
-        f"{what}, {jnp.dtype(layers.stored_dtype).name} ends at {limit:,.0f}: use freeze.activation_dtype=bfloat16 "
-        "(same size, fewer digits) or float32 (twice the size)"
+        f"{what}, {jnp.dtype(layers.stored_dtype).name} overflows at {limit:,.0f}: use "
+        "freeze.activation_dtype=bfloat16 (same size, fewer digits) or float32 (twice the size)"
     )

@@ -109,7 +109,7 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, refusal: str) -> Iterator[TextIO]:
+def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
     """Yields the lock of a folder, which is made, if need be; where another process has it, raises it as UserError.
 
     An empty folder is removed in the end.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from w2l_jax.text import joined
+from w2l_jax.text import join_unspaced
 
 
 def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
@@ -36,9 +36,9 @@ def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collecti
     words.
     """
     found: collections.Counter[tuple[str, str]] = collections.Counter()
-    for said, heard in pairs:
-        steps = alignment(said, heard)
-        found.update(("" if i is None else said[i], "" if j is None else heard[j]) for i, j in steps)
+    for reference, decoded in pairs:
+        steps = alignment(reference, decoded)
+        found.update(("" if i is None else reference[i], "" if j is None else decoded[j]) for i, j in steps)
     return found
 
 
@@ -68,7 +68,7 @@ def utterance_errors(reference: str, hypothesis: str) -> Errors:
     In scripts without spaces a word is a character, and no spaces count.
     """
     words, guess = reference.split(), hypothesis.split()
-    reference, hypothesis = joined(" ".join(words)), joined(" ".join(guess))
+    reference, hypothesis = join_unspaced(" ".join(words)), join_unspaced(" ".join(guess))
     return Errors(edit_distance(reference, hypothesis), len(reference), edit_distance(words, guess), len(words))
 
 

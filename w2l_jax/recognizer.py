@@ -13,9 +13,9 @@ import numpy as np
 
 from w2l_jax import audio, config, features, inference, losses, model, network_file, streaming
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import recordings, settings
+from w2l_jax.decoding import decoder_config, recordings
+from w2l_jax.decoding.decoder_config import DecoderConfig
 from w2l_jax.decoding.recordings import Search, Segment, Word
-from w2l_jax.decoding.settings import DecoderSettings
 from w2l_jax.errors import UserError
 from w2l_jax.features import OUTPUT_SECONDS, FeatureConfig
 from w2l_jax.incoming import Block
@@ -58,7 +58,7 @@ class Recognizer:
     alphabet: Alphabet
     model: ModelConfig
     features: FeatureConfig = FeatureConfig()
-    decoder: DecoderSettings = DecoderSettings(beam_width=0)
+    decoder: DecoderConfig = DecoderConfig(beam_width=0)
     """Language model and weights of the beam search; greedy decoding without a `beam_width`."""
     language: str = ""
     step: int = 0
@@ -219,7 +219,7 @@ def _of_run(run: Run, checkpoint: str, lm: str) -> Recognizer:
         run.alphabet,
         run.model,
         run.features,
-        settings.without_building(run, lm),
+        decoder_config.without_building(run, lm),
         run.data["language"],
         run.step_of(checkpoint),
         card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
@@ -236,7 +236,7 @@ def _of_file(path: Path, lm: str) -> Recognizer:
             Alphabet.from_json(json.dumps(about["alphabet"])),
             config.from_table(ModelConfig, about["model"], "model"),
             config.from_table(FeatureConfig, about["features"], "features"),
-            settings.of_file(config.from_table(DecoderSettings, about["decoder"], "decoder"), lm),
+            decoder_config.of_file(config.from_table(DecoderConfig, about["decoder"], "decoder"), lm),
             str(about["language"]),
             int(about["step"]),
             card,

@@ -16,7 +16,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import from_table, to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import alone, making, read, write_atomically
+from w2l_jax.files import locked, making, read, write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ class Run:
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
 
-    def alone(self) -> AbstractContextManager[TextIO]:
+    def locked(self) -> AbstractContextManager[TextIO]:
         """Keeps other processes from training this run within; raises UserError where one does."""
-        return alone(self.folder, f"{self.folder}: another process is training this run")
+        return locked(self.folder, f"{self.folder}: another process is training this run")
 
     @staticmethod
     def open(folder: str | Path) -> "Run":

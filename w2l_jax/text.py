@@ -84,7 +84,7 @@ def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
     apostrophe and what is spoken (%, &, …) becomes a space; a letter whose accent the alphabet lacks loses the accent
     (é → e in German), a ligature is two letters; white space is collapsed. What is then still outside the alphabet
     stays, for the caller to report (`Alphabet.unknown`). A character of a script without spaces is a word, with spaces
-    around it (`joined` takes them out again).
+    around it (`join_unspaced` takes them out again).
     """
     written = _composed(text, language).translate(_table(alphabet))
     if _UNSPACED.search(written):
@@ -125,7 +125,7 @@ def unspaced(char: str) -> bool:
     return bool(_UNSPACED.match(char))
 
 
-def joined(text: str) -> str:
+def join_unspaced(text: str) -> str:
     """Returns a transcript as it is written: without spaces between characters of scripts that have none."""
     return _BETWEEN.sub("", text)
 

@@ -39,7 +39,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         manifest = write_corpus(Path(folder), options)
         jobs = {name: _job(manifest, options, config, name, EVERY_AUGMENTATION) for name, config in sizes.items()}
         plain = _job(manifest, options, _DEMO, "plain", AugmentOptions())
-        alone = _alone(plain, jobs["demo"], options)
+        alone = _time_parts(plain, jobs["demo"], options)
         rows = []
         for name, job in jobs.items():
             steps = 2 * options.repetitions
@@ -82,7 +82,7 @@ def _job(manifest: Path, options: BenchmarkOptions, config: ModelConfig, name: s
     return training.create(wanted, report=lambda line: None)
 
 
-def _alone(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
+def _time_parts(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
     """Seconds a batch for what the host does, with as many threads as training has, and for what the device does."""
 
     def read(job: Job, features: bool) -> None:

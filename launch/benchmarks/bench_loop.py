@@ -62,16 +62,16 @@ def rates(job: Job) -> tuple[float, float, float]:
     step, stream = update_of(job), feed.stream(job, 0, lambda line: None)
     batch = next(stream)
     stream.close()
-    seconds = _alone(job, step, batch)
+    seconds = _time_steps(job, step, batch)
     clock: dict[int, float] = {}
     fresh = dataclasses.replace(job, state=job.devices.replicate(job.state))
     training.train(fresh, lambda line: None, lambda at, _: clock.setdefault(at.step, time.perf_counter()))
     trained = (job.options.steps - _EVERY) / (clock[job.options.steps] - clock[_EVERY])
-    alone = 2 / (seconds + _alone(job, step, batch))
+    alone = 2 / (seconds + _time_steps(job, step, batch))
     return alone, trained, trained / alone
 
 
-def _alone(job: Job, step: CompiledStep, batch: Batch) -> float:
+def _time_steps(job: Job, step: CompiledStep, batch: Batch) -> float:
     """Seconds of an update."""
     updates = job.options.steps - _EVERY
     state, _ = jax.block_until_ready(step(job.devices.replicate(job.state), batch))

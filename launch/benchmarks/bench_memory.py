@@ -50,7 +50,7 @@ def bucket(options: BenchmarkOptions) -> Bucket:
 
 
 def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
-    """The settings of the step for a variant."""
+    """The options of the step for a variant."""
     return StepConfig(
         model=options.model,
         frozen=frozenset(range(1, variant.frozen + 1)),
@@ -95,7 +95,7 @@ def note() -> str:
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """One table: FLOPs and bytes for each k, precision and `remat`, with ratios to k = 0 of the same settings."""
+    """One table: FLOPs and bytes for each k, precision and `remat`, with ratios to k = 0 of the same options."""
     rows, base = [], None
     for variant, _, certificate in compiled_variants(options, report):
         base = certificate if variant.frozen == 0 else base

@@ -68,7 +68,7 @@ def _peaks(options: BenchmarkOptions, compiled: _Compiled, batch: Batch) -> dict
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """One table: seconds of an update for each k, precision and `remat`, with the ratio to k = 0 of the same settings.
+    """One table: seconds of an update for each k, precision and `remat`, with the ratio to k = 0 of the same options.
 
     Those of one precision and `remat` take turns. On a CPU the default shapes take minutes an update: ask for fewer
     or shorter utterances.

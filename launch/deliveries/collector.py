@@ -51,7 +51,7 @@ class Collector:
         audio = self._take(place, id, id if recording is None else recording)
         self._utterances.append(Utterance(id=id, audio=audio, text=text, **{**self._common, **fields}))
 
-    def leave_out(self, place: Place, id: str, reason: str, message: str, recording: str | None = None) -> None:
+    def skip(self, place: Place, id: str, reason: str, message: str, recording: str | None = None) -> None:
         """Lists what `place` describes as skipped on purpose; raises BrokenRowError for an id that another row has."""
         audio = place.path
         with contextlib.suppress(_MissingError):
@@ -90,7 +90,7 @@ class Collector:
         for name, paths in self._audio.items():
             for path in paths:
                 if path not in self._used:
-                    message = f"{path}: {unused}, so nothing says what is spoken in it"
+                    message = f"{path}: {unused}, so it has no transcript"
                     self._skipped.append(Skipped(path, unused, message, name))
         if not self._utterances:
             why = f"; {len(self._skipped)} left out, such as {self._skipped[0].message}" if self._skipped else ""
@@ -103,6 +103,6 @@ class _MissingError(BrokenRowError):
 
 
 def _nearest(paths: Sequence[Path], folder: Path) -> list[Path]:
-    ways = [Path(os.path.relpath(path.parent, folder)).parts for path in paths]
-    steps = [(way.count(os.pardir), len(way)) for way in ways]
+    paths_from = [Path(os.path.relpath(path.parent, folder)).parts for path in paths]
+    steps = [(parts.count(os.pardir), len(parts)) for parts in paths_from]
     return [path for path, count in zip(paths, steps, strict=True) if count == min(steps)]

@@ -45,9 +45,9 @@ def read(source: Path, include_validated: bool = False) -> Reading:
                 collector.add(place, **_fields(row))
             elif not include_validated:
                 message = "in no split; include_validated adds it to training"
-                collector.leave_out(place, row["id"], "in no split", message)
+                collector.skip(place, row["id"], "in no split", message)
             elif row["client_id"] in held_out:
-                collector.leave_out(place, row["id"], "speaker held out", "in no split, by a speaker of dev or test")
+                collector.skip(place, row["id"], "speaker held out", "in no split, by a speaker of dev or test")
             else:
                 collector.add(place, split="train", **_fields(row))
     return collector.reading(unused="in no table")

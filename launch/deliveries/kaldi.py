@@ -82,7 +82,7 @@ def _collect(collector: Collector, folder: Path, split: str) -> None:
         if id not in texts:
             with collector.row(place):
                 recording = _piece(place, entry, id)["recording"]
-                collector.leave_out(place, id, "no transcript", f"{id!r} is not in {folder / 'text'}", recording)
+                collector.skip(place, id, "no transcript", f"{id!r} is not in {folder / 'text'}", recording)
 
 
 def _piece(place: Place, entry: str, id: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def read(
                     raise BrokenRowError(f"{place}: does not begin with an id such as 84-121123-0000")
                 id, speaker, text = match.groups("")
                 if subset == "test-other" and not include_test_other:
-                    collector.leave_out(place, id, "test-other", "read with include_test_other only")
+                    collector.skip(place, id, "test-other", "read with include_test_other only")
                 else:
                     collector.add(place, id, text, speaker=speaker, **fields)
     return collector.reading(skipped)

@@ -41,7 +41,7 @@ def record_all(
             done += 1
             progress(done, len(lines), "speaking the demo corpus")
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError("a process that speaks the demo corpus died; run again, what is spoken is kept") from error
+        raise UserError("a process that speaks the demo corpus died; run again, what is synthesised is kept") from error
     finally:
         executor.shutdown(cancel_futures=True)
     return seconds

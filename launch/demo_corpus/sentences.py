@@ -63,7 +63,7 @@ def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, 
     known = grammar.withhold(tables, _WITHHELD[lang], seed)
     rng = random.Random(f"{name} {seed}")
     everything = grammar.Grammar(language.rules(tables), language.finish, rng)
-    heard = grammar.Grammar(language.rules(known), language.finish, rng)
+    training_grammar = grammar.Grammar(language.rules(known), language.finish, rng)
     used: set[str] = set()
 
     def lines_of(source: grammar.Grammar, split: str) -> Iterator[tuple[Line, float]]:
@@ -79,7 +79,7 @@ def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, 
 
     dev = lines_of(everything, "dev")
     lines = [next(dev)[0] for _ in range(dev_utterances)]
-    train = lines_of(heard, "train")
+    train = lines_of(training_grammar, "train")
     total = 0.0
     while total < 3600 * hours:
         line, seconds = next(train)

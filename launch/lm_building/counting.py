@@ -13,7 +13,7 @@ import numpy as np
 _RECENT = 2**19
 
 
-class Seen:
+class LineSet:
     """A set of lines, kept as 64-bit hashes: 8 bytes a line, 16 while they are merged, and some 40 MB beside.
 
     That two of n different lines are taken for one has the probability n² / 2^65: 0.03 % for 100 million.

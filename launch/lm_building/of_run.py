@@ -6,7 +6,7 @@ from typing import Any
 from lm_building.build import LanguageModelConfig, NoSentenceError, build
 from w2l_jax.corpora import weighted_sources
 from w2l_jax.decoding.beam import check_searchable
-from w2l_jax.decoding.settings import FILE, DecoderSettings, greedy_without_lm, load, override, save
+from w2l_jax.decoding.decoder_config import FILE, DecoderConfig, greedy_without_lm, load, override, save
 from w2l_jax.files import one_at_a_time
 from w2l_jax.run import Run
 
@@ -18,8 +18,8 @@ def resolve(
     held_out_ids: Collection[str],
     report: Callable[[str], None] = print,
     text: str = "",
-) -> DecoderSettings:
-    """The settings that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
+) -> DecoderConfig:
+    """The options that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
 
     `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
     `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas), if these leave a
@@ -30,11 +30,11 @@ def resolve(
     if run.alphabet.repetitions:
         if lm not in ("", "none") or given.get("beam_width"):
             check_searchable(run.alphabet)
-        return DecoderSettings(beam_width=0)
-    chosen = load(run, lm) if lm != "none" else DecoderSettings()
+        return DecoderConfig(beam_width=0)
+    chosen = load(run, lm) if lm != "none" else DecoderConfig()
     if chosen is None:
         with one_at_a_time(run.folder / FILE):  # of two that decode a run at first, one builds and both use it
-            chosen = load(run, lm) or DecoderSettings(lm=lm or _build(run, text, held_out_ids, report))
+            chosen = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
             if chosen.lm:
                 save(run, chosen)
     return override(greedy_without_lm(chosen), given)

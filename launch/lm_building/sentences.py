@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from lm_building import packed
-from lm_building.counting import Seen
+from lm_building.counting import LineSet
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import manifest
 from w2l_jax.corpora.rows import Place, decoded
@@ -120,7 +120,7 @@ class Reader:
         self._clean = functools.partial(clean, alphabet=alphabet, language=language, numbers=numbers)
         self._excluded = {self._clean(text) for text in exclude} - {""}
         self._longest = max(map(len, self._excluded), default=0)
-        self._lines, self._utterances = Seen(), Seen()
+        self._lines, self._utterances = LineSet(), LineSet()
         self._keep_lines, self._keep_transcripts = deduplicate == "none", deduplicate != "all"
 
     def sentences(self, path: Path, progress: Callable[[int], None] = lambda position: None) -> Iterator[str]:

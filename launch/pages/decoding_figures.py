@@ -18,9 +18,9 @@ _COLOURS = 24  # few, so that pictures are small
 
 
 def letters(figure: Any, counts: Mapping[tuple[str, str], int]) -> None:
-    """Of each letter said (row), the percentage heard as each other one (column)."""
+    """Of each letter of the reference (row), the percentage decoded as each other one (column)."""
     names = sorted({name for pair in counts for name in pair}, key=lambda name: (name == "", name))
-    counts_SxH = np.array([[counts.get((said, heard), 0) for heard in names] for said in names], float)
+    counts_SxH = np.array([[counts.get((reference, decoded), 0) for decoded in names] for reference in names], float)
     percent_SxH = 100 * counts_SxH / np.maximum(counts_SxH.sum(axis=1, keepdims=True), 1)
     axes = figure.subplots()
     # What is right would outshine all else.
@@ -29,8 +29,8 @@ def letters(figure: Any, counts: Mapping[tuple[str, str], int]) -> None:
         axis.set_ticks(range(len(names)), [visible(name) or nothing for name in names])
     axes.tick_params(axis="x", rotation=90, length=0)
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel="heard", ylabel="said")
-    figure.colorbar(picture, label="% of the letter said", shrink=0.8)
+    axes.set(xlabel="decoded", ylabel="reference")
+    figure.colorbar(picture, label="% of the letter of the reference", shrink=0.8)
 
 
 def visible(name: str) -> str:

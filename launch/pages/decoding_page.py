@@ -103,18 +103,18 @@ def _lengths(found: Sequence[Result]) -> str:
 
 def _letters(found: Sequence[Result]) -> str:
     counts = metrics.confusions((r.expected, r.best) for r in found)
-    said = metrics.confusions((r.expected, "") for r in found)
+    reference = metrics.confusions((r.expected, "") for r in found)
     rows = [
         {
-            "said": figures.visible(a) or "(nothing)",
-            "heard": figures.visible(b) or "(nothing)",
+            "reference": figures.visible(a) or "(nothing)",
+            "decoded": figures.visible(b) or "(nothing)",
             "times": count,
-            "of those said": f"{count / said[a, '']:.1%}" if a else "",
+            "share of the reference": f"{count / reference[a, '']:.1%}" if a else "",
         }
         for (a, b), count in counts.most_common()
         if a != b
     ]
-    text = "Confusion of letters: of each letter said, the percentage heard as each other letter"
+    text = "Confusion of letters: of each letter of the reference, the percentage decoded as each other letter"
     picture = report.figure(lambda figure: figures.letters(figure, counts), text, (7.5, 6.5))
     return picture + report.table(rows[:_FREQUENT], "Most frequent confusions (␣ is a space)")
 
@@ -123,9 +123,9 @@ def _words(found: Sequence[Result]) -> str:
     counts = metrics.confusions((r.expected.split(), r.best.split()) for r in found).most_common()
     wrong = [(a, b, count) for (a, b), count in counts if a != b]
     kinds = {
-        "Most frequent substitutions": [{"said": a, "heard": b, "times": n} for a, b, n in wrong if a and b],
-        "Most frequent words missed": [{"said": a, "times": n} for a, b, n in wrong if not b],
-        "Most frequent words inserted": [{"heard": b, "times": n} for a, b, n in wrong if not a],
+        "Most frequent substitutions": [{"reference": a, "decoded": b, "times": n} for a, b, n in wrong if a and b],
+        "Most frequent words missed": [{"reference": a, "times": n} for a, b, n in wrong if not b],
+        "Most frequent words inserted": [{"decoded": b, "times": n} for a, b, n in wrong if not a],
     }
     tables = "".join(report.table(rows[:_FREQUENT], name) for name, rows in kinds.items())
     return f'<div class="columns">{tables}</div>'
@@ -155,14 +155,14 @@ def _confidence(found: Sequence[Result]) -> str:
 
 _LEGEND = (
     '<p class="quiet">In the lines below, letters are <del>struck out</del> where they were missed, <ins>doubly '
-    'underlined</ins> where they were inserted, and <span class="changed">waved</span> where others were heard. '
+    'underlined</ins> where they were inserted, and <span class="changed">waved</span> where others were decoded. '
     "A click on a word plays it.</p>"
 )
 
 
 def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utterance]) -> str:
     r, errors = example.result, example.result.errors()
-    said, heard = marked(r)
+    reference, decoded = marked(r)
     text = f"{r.id}: spectrogram, and posteriors of the letters with the bounds of the words"
 
     def draw(figure):
@@ -172,8 +172,8 @@ def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utte
     picture = report.figure(draw, text)
     return (
         f'<article><h3>{escape(r.id)}</h3><p class="quiet">{escape(facts)}</p>'
-        f'<dl class="said"><dt>said</dt><dd{report.direction(r.expected)}>{said}</dd>'
-        f"<dt>heard</dt><dd{report.direction(r.best)}>{heard}</dd></dl>"
+        f'<dl class="said"><dt>reference</dt><dd{report.direction(r.expected)}>{reference}</dd>'
+        f"<dt>decoded</dt><dd{report.direction(r.best)}>{decoded}</dd></dl>"
         f'{_sound(recordings.get(r.id))}<div class="scroll wide">{picture}</div></article>\n'
     )
 
@@ -188,20 +188,20 @@ def _sound(recording: Utterance | None) -> str:
 
 
 def marked(r: Result) -> tuple[str, str]:
-    """What was said and what was heard as HTML, with their differences marked and the words heard to be clicked."""
-    said, heard = ["missed"] * len(r.expected), ["inserted"] * len(r.best)
+    """The reference and the decoded text as HTML: differences marked, decoded words clickable."""
+    reference, decoded = ["missed"] * len(r.expected), ["inserted"] * len(r.best)
     for i, j in metrics.alignment(r.expected, r.best):
         if i is not None and j is not None:
-            said[i] = heard[j] = "same" if r.expected[i] == r.best[j] else "changed"
+            reference[i] = decoded[j] = "same" if r.expected[i] == r.best[j] else "changed"
     words, start = [], 0
     for number, word in enumerate(r.best.split(" ")):
         end = start + len(word)
         words += [
-            _click(r, number, _tagged(word, heard[start:end])),
-            _tagged(r.best[end : end + 1], heard[end : end + 1]),
+            _click(r, number, _tagged(word, decoded[start:end])),
+            _tagged(r.best[end : end + 1], decoded[end : end + 1]),
         ]
         start = end + 1
-    return _tagged(r.expected, said), "".join(words)
+    return _tagged(r.expected, reference), "".join(words)
 
 
 _TAGS = {

@@ -22,7 +22,7 @@ from w2l_jax.reporting import Report
 from w2l_jax.training import muon
 from w2l_jax.training.certificate import compile_step
 from w2l_jax.training.data import language_of, open_data
-from w2l_jax.training.job import step_settings
+from w2l_jax.training.job import make_step_config
 from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import microbatches, remat_chunks
@@ -94,7 +94,7 @@ def look_at(common: TrainOptions, report: Report) -> Work:
     return Work(source, opened.alphabet, common.features.mels, sum(frames) / count)
 
 
-def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
+def candidates(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
     """Every k in every precision, without and with cached activations; those that contradict the options are named."""
     for k in plan.ks:
         init = SOME_RUN if plan.from_scratch and k else common.init
@@ -102,13 +102,13 @@ def ways(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[Tr
             for cached in (False, True) if k else (False,):
                 chosen = {"frozen_layers": str(k), "compute_dtype": dtype, "freeze.cache_activations": cached}
                 chosen |= {"init": init, "from_scratch": plan.from_scratch and not k}
-                way = config.changed(common, chosen)
+                candidate = config.changed(common, chosen)
                 try:
-                    training.check(way)
+                    training.check(candidate)
                 except UserError as error:
                     report(f"left out: k = {k}{', cached' if cached else ''}: {error}")
                 else:
-                    yield way
+                    yield candidate
 
 
 def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
@@ -125,12 +125,12 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     features. Where activations are cached it is the larger of this and of computing them.
     """
     frozen = freezing.parse_layers(options.frozen_layers)
-    settings, rows, bucket = step_settings(options, frozen), options.batch_size, work.source.buckets[-1]
+    step_config, rows, bucket = make_step_config(options, frozen), options.batch_size, work.source.buckets[-1]
     record, layers = work.source.dataset.record, None
     if options.freeze.cache_activations:
         layers = frozen_layers_of(options, work)
-        record, settings = layers.record, dataclasses.replace(settings, first_layer=layers.count + 1)
-    step, found = compile_step(make_optimizer(options, frozen), settings, rows, bucket, work.alphabet, work.mels)
+        record, step_config = layers.record, dataclasses.replace(step_config, first_layer=layers.count + 1)
+    step, found = compile_step(make_optimizer(options, frozen), step_config, rows, bucket, work.alphabet, work.mels)
     batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, record)))
     memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
     memory += _following() * batch
@@ -172,11 +172,11 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
     FLOPs and more memory than microbatches. Raises UserError where nothing fits.
     """
     costs: list[Cost] = []
-    for way in ways(plan, common, report):
-        found = _fitting(way, work, memory, report)
+    for candidate in candidates(plan, common, report):
+        found = _fitting(candidate, work, memory, report)
         costs.append(found)
-        if found.memory > memory or found.microbatches > remat_chunks(way.batch_size):
-            costs.append(_fitting(config.changed(way, {"memory.remat": True}), work, memory, report))
+        if found.memory > memory or found.microbatches > remat_chunks(candidate.batch_size):
+            costs.append(_fitting(config.changed(candidate, {"memory.remat": True}), work, memory, report))
     if not costs:
         raise UserError(f"none of --frozen_layers={plan.frozen_layers} agrees with the other options (see above)")
     if common.memory.resident == "auto" and jax.default_backend() != "cpu":

@@ -13,33 +13,33 @@ from w2l_jax.text import clean
 _RAREST = 10
 
 
-def show(collection: Collection, settings: PrepareConfig, count: int) -> None:
+def show(collection: Collection, config: PrepareConfig, count: int) -> None:
     """Prints `count` random texts of each source and their transcripts, its rarest characters, and what is skipped."""
     sources: dict[str, list[Utterance]] = {}
     for utterance in collection.utterances:
         sources.setdefault(utterance.source, []).append(utterance)
     for source, utterances in sorted(sources.items()):
-        print(f"\n{source}: {len(utterances):,} texts in {settings.labels.characters!r}")
+        print(f"\n{source}: {len(utterances):,} texts in {config.labels.characters!r}")
         for utterance in random.Random(0).sample(utterances, min(count, len(utterances))):
-            transcript = clean(utterance.text, settings.labels, **settings.cleaning)
+            transcript = clean(utterance.text, config.labels, **config.cleaning)
             print(f"  {utterance.id}\n    text        {utterance.text}\n    transcript  {transcript}")
-        _rarest(utterances, settings)
-        _, excluded = filters.check_texts(utterances, settings.labels, "drop_utterance", **settings.cleaning)
+        _rarest(utterances, config)
+        _, excluded = filters.check_texts(utterances, config.labels, "drop_utterance", **config.cleaning)
         _skipped([(id, exclusion.reason, exclusion.message) for id, exclusion in excluded.items()], len(utterances))
     if collection.skipped:
         print("\nfiles and rows without an utterance")
         _skipped([(row["id"], row["reason"], row["message"]) for row in collection.skipped], 0)
 
 
-def _rarest(utterances: Sequence[Utterance], settings: PrepareConfig) -> None:
+def _rarest(utterances: Sequence[Utterance], config: PrepareConfig) -> None:
     texts, example = Counter(), {}
     for utterance in utterances:
-        for char in set(clean(utterance.text, settings.labels, **settings.cleaning)):
+        for char in set(clean(utterance.text, config.labels, **config.cleaning)):
             texts[char] += 1
             example[char] = f"{utterance.id}: {utterance.text}"
     print("  the rarest characters")
     for char, n in sorted(texts.items(), key=lambda item: (item[1], item[0]))[:_RAREST]:
-        outside = "" if char in settings.labels.ids else ", outside the alphabet"
+        outside = "" if char in config.labels.ids else ", outside the alphabet"
         print(f"    {char!r} in {n:,} texts{outside}, such as {example[char]}")
 
 

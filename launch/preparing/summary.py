@@ -51,7 +51,7 @@ class Summary:
         """Returns the summary of the corpus `source`, to add to."""
         return self._corpora.setdefault(source, CorpusSummary())
 
-    def leave_out(self, rows: Iterable[Row]) -> None:
+    def add_skipped(self, rows: Iterable[Row]) -> None:
         """Counts rows of what gave no utterance."""
         for row in rows:
             self.corpus(row.get("source", "")).excluded[row["reason"]] += 1
@@ -73,12 +73,12 @@ class Summary:
 def of_datasets(datasets: Mapping[str, Dataset], skipped: Iterable[Row] = ()) -> Summary:
     """Summarises prepared datasets, by split; `skipped` are rows of what never came to be prepared."""
     summary = Summary()
-    summary.leave_out(skipped)
+    summary.add_skipped(skipped)
     for split, dataset in datasets.items():
         for entry in dataset.entries:
             summary.corpus(entry.source).add(split, entry.speaker, entry.transcript, entry.duration)
         with (dataset.folder / EXCLUDED).open("rb") as file:
-            summary.leave_out(map(json.loads, file))
+            summary.add_skipped(map(json.loads, file))
     return summary
 
 
@@ -88,7 +88,7 @@ def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, s
     Raises UserError as preparing them would because of their texts.
     """
     summary = Summary()
-    summary.leave_out(skipped)
+    summary.add_skipped(skipped)
     for split, utterances in splits.items():
         filters.check_languages(utterances, config.language)
         transcripts, excluded = filters.check_texts(
@@ -106,16 +106,16 @@ def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, s
 def corpora_table(summary: Summary) -> Table:
     """Table 1: hours, speakers known, utterances, hours (else utterances) of each split, exclusions by reason."""
     lines = summary.lines
-    heard = any(sum(line.seconds.values()) for line in lines.values())
+    timed = any(sum(line.seconds.values()) for line in lines.values())
     splits = [name for name in SPLITS if any(line.utterances[name] for line in lines.values())]
     reasons = sorted({reason for line in lines.values() for reason in line.excluded})
     header = ["corpus", "hours", "speakers", "utterances"]
-    header += [f"{split} {'hours' if heard else 'utterances'}" for split in splits]
+    header += [f"{split} {'hours' if timed else 'utterances'}" for split in splits]
     table = [[*header, "left out", *reasons]]
     for name, line in lines.items():
-        row = [name, _hours(sum(line.seconds.values())) if heard else "", str(len(line.speakers))]
+        row = [name, _hours(sum(line.seconds.values())) if timed else "", str(len(line.speakers))]
         row.append(str(line.utterances.total()))
-        row += [_hours(line.seconds[split]) if heard else str(line.utterances[split]) for split in splits]
+        row += [_hours(line.seconds[split]) if timed else str(line.utterances[split]) for split in splits]
         table.append([*row, str(line.excluded.total()), *(str(line.excluded[reason]) for reason in reasons)])
     return table
 

@@ -2,28 +2,28 @@
 
 from collections.abc import Iterator
 
-from reproduction.claims import Finding, compare, settle
+from reproduction.claims import Finding, compare, judge
 from reproduction.evidence import gain, gain_difference, over_seeds
-from reproduction.grid import K0, K8, SCRATCH, THAWED, Language, Variant
+from reproduction.grid import K0, K8, SCRATCH, UNFROZEN, Language, Variant
 from reproduction.study import Study
 
 
 def findings(study: Study) -> Iterator[Finding]:
     """The questions whose experiments were asked for; below zero speaks for the claim."""
-    for questions in (_thawing, _amounts, _forgetting):
+    for questions in (_unfreezing, _amounts, _forgetting):
         yield from questions(study)
 
 
-def _thawing(study: Study) -> Iterator[Finding]:
-    for language in study.languages("thawing"):
+def _unfreezing(study: Study) -> Iterator[Finding]:
+    for language in study.languages("unfreezing"):
         for ours, theirs, claim in (
             (K8, K0, "Freezing helps (Eberhard and Zesch 2021), against the paper: k = 8 beats k = 0."),
-            (THAWED, K0, "Freezing first and training all layers then beats training all from the start."),
-            (THAWED, K8, "Freezing first and training all layers then beats freezing throughout."),
+            (UNFROZEN, K0, "Freezing first and training all layers then beats training all from the start."),
+            (UNFROZEN, K8, "Freezing first and training all layers then beats freezing throughout."),
         ):
             rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
             found = compare(study, language, ours, theirs, ["ler"])
-            yield Finding("thawing", claim, language.name, *settle(found), rule)
+            yield Finding("unfreezing", claim, language.name, *judge(found), rule)
 
 
 def _amounts(study: Study) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
             ):
                 found = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
                 rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
-                yield Finding("amounts", claim, amount, *settle(found), rule)
+                yield Finding("amounts", claim, amount, *judge(found), rule)
         if language.amounts:
             yield _growing(study, language)
 
@@ -50,7 +50,7 @@ def _growing(study: Study, language: Language) -> Finding:
         found[both] = gain_difference(most, few, "the same utterances")
     claim = "The less speech there is, the more transfer helps."
     rule = f"The relative gain in LER of k = 0 over training from scratch is larger with {least:g} h than with all."
-    return Finding("amounts", claim, language.name, *settle(found), rule)
+    return Finding("amounts", claim, language.name, *judge(found), rule)
 
 
 def _gain(study: Study, language: Language, hours: float) -> tuple | None:
@@ -65,7 +65,7 @@ def _forgetting(study: Study) -> Iterator[Finding]:
         value = over_seeds([ends[K8][seed] - ends[K0][seed] for seed in shared], "points of LER", "+.1f")
         yield Finding(
             "forgetting", "Frozen layers (k = 8) keep more of the base's language than free ones (k = 0).",
-            language.name, *settle({"k = 8 less k = 0, on the base's language": value}),
+            language.name, *judge({"k = 8 less k = 0, on the base's language": value}),
             "After equally many updates the base's language has a lower LER with k = 8, in every seed.",
         )  # fmt: skip
 

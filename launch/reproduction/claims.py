@@ -52,7 +52,7 @@ def against(
     }
 
 
-def settle(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
+def judge(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
     """The verdict on a claim that needs all of these numbers below `border`, and those there are as text."""
     there = {name: evidence for name, evidence in found.items() if evidence}
     texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in there.items()]
@@ -67,7 +67,7 @@ def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Ev
     return {name: evidence for name, evidence in found.items() if evidence}
 
 
-def settle_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
+def judge_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
     """The verdict on a claim about `clocks` by the first, which is exact, and what all of them say as text."""
     if not found:
         return WAITING, NOT_YET

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 
 from reproduction import race
-from reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, clocks, compare, settle, settle_by_work
+from reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, clocks, compare, judge, judge_by_work
 from reproduction.curves import rows as curve
 from reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, WAITING, over_seeds
 from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, Language, Variant
@@ -31,14 +31,14 @@ def _retained(study: Study) -> Iterator[Finding]:
         times = clocks(race.head_start, study, language, K8, REINITIALIZED)
         yield Finding(
             "6.1", "Adaptation is much faster with the weights above the frozen layers retained than with new ones.",
-            language.name, *settle_by_work(times, MUCH_FASTER),
+            language.name, *judge_by_work(times, MUCH_FASTER),
             "Retained weights come to the last dev loss of reinitialised ones in less than half of the work, in every "
             "seed.",
         )  # fmt: skip
         found = compare(study, language, K8, REINITIALIZED, ["ler"])
         rule = f"The interval of LER, retained less reinitialised, and every seed are below +{ALMOST_EQUAL:g} points."
         claim = "Retaining weights costs no quality."
-        yield Finding("6.1", claim, language.name, *settle(found, ALMOST_EQUAL), rule)
+        yield Finding("6.1", claim, language.name, *judge(found, ALMOST_EQUAL), rule)
 
 
 def _freezing(study: Study) -> Iterator[Finding]:
@@ -49,19 +49,19 @@ def _freezing(study: Study) -> Iterator[Finding]:
         others = [variant for variant in networks if variant != K0]
         yield Finding(
             "6.2", "At any time k = 0 has the lowest training loss.", language.name,
-            *settle_by_work(clocks(race.beaten, study, language, K0, others), ALMOST_ALWAYS),
+            *judge_by_work(clocks(race.outperformed, study, language, K0, others), ALMOST_ALWAYS),
             f"In every seed another k is lower in less than {ALMOST_ALWAYS:g} % of the work. {_UNTIL}",
         )  # fmt: skip
         yield Finding(
             "6.2", "At almost any time the loss is the lower the fewer layers are frozen.", language.name,
-            *settle_by_work(clocks(race.disordered, study, language, networks), ALMOST_ALWAYS),
+            *judge_by_work(clocks(race.out_of_order, study, language, networks), ALMOST_ALWAYS),
             f"Over all pairs of k, in every seed, the larger is lower in less than {ALMOST_ALWAYS:g} % of the work. "
             f"{_UNTIL}",
         )  # fmt: skip
         found = against(study, language, K0, others, "loss")
         rule = "After equally many updates k = 0 has a lower dev loss than each other k."
         text = "For a small loss there is no reason to freeze layers."
-        yield Finding("6.2", text, language.name, *settle(found), rule)
+        yield Finding("6.2", text, language.name, *judge(found), rule)
         ends = {v.text: over_seeds(_last_losses(study, language, v), "nats an utterance") for v in networks}
         text = "; ".join(f"{name}: {evidence.text()}" for name, evidence in ends.items() if evidence)
         yield Finding(
@@ -75,7 +75,7 @@ def _scratch(study: Study) -> Iterator[Finding]:
     for language in study.languages("figure5"):
         yield Finding(
             "6.2", "Transfer (k = 0) comes to the same loss in far less computing time than training from scratch.",
-            language.name, *settle_by_work(clocks(race.head_start, study, language, K0, SCRATCH), MUCH_FASTER),
+            language.name, *judge_by_work(clocks(race.head_start, study, language, K0, SCRATCH), MUCH_FASTER),
             "k = 0 comes to the last dev loss of training from scratch in less than half of its work, in every seed.",
         )  # fmt: skip
 

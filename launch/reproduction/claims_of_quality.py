@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, compare, settle
+from reproduction.claims import ALMOST_EQUAL, NOT_YET, Finding, against, compare, judge
 from reproduction.curves import rows as curve
 from reproduction.evidence import (
     CONFIRMED,
@@ -50,7 +50,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
         name = "lowest less last evaluation"
         yield Finding(
             "6.4", "With a quarter of the speech, longer training overfits.", f"{language.name}, {middle.hours:g} h",
-            *settle({name: drops[middle]}, -OVERFITTED),
+            *judge({name: drops[middle]}, -OVERFITTED),
             f"In every seed the LER ends more than {OVERFITTED:g} point above its lowest evaluation.",
         )  # fmt: skip
         if least == middle:
@@ -58,7 +58,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
         shared = sorted(lowest[least].keys() & lowest[middle].keys())
         earlier = over_seeds([lowest[least][seed][2] - lowest[middle][seed][2] for seed in shared], "updates")
         parts = {name: (drops[least], -OVERFITTED), "lowest, less that of the quarter": (earlier, 0.0)}
-        decided = [settle({part: evidence}, border) for part, (evidence, border) in parts.items()]
+        decided = [judge({part: evidence}, border) for part, (evidence, border) in parts.items()]
         yield Finding(
             "6.4", "With a twentieth of the speech it overfits even earlier.", f"{language.name}, {least.hours:g} h",
             WAITING if WAITING in [verdict for verdict, _ in decided] else every([verdict for verdict, _ in decided]),
@@ -86,12 +86,12 @@ def _tests(study: Study) -> Iterator[Finding]:
                 found = compare(study, language, K0, SCRATCH, [measure], data)
                 rule = f"The {name} of k = 0 is below that from scratch, after equally many updates."
                 claim = f"Transfer beats training from scratch in {name} on every corpus."
-                yield Finding("6.6", claim, Path(data).name, *settle(found), rule)
+                yield Finding("6.6", claim, Path(data).name, *judge(found), rule)
     for language in study.languages("figure3"):
         others = [variant for variant in language.variants("figure3") if variant != K0]
         found = against(study, language, K0, others, "ler")
         rule = "The LER of k = 0 is below that of each other k."
-        yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *settle(found), rule)
+        yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *judge(found), rule)
         yield _consistent(study, language)
     if study.languages("table1"):
         yield Finding(
@@ -125,7 +125,7 @@ def _language_model(study: Study) -> Iterator[Finding]:
                 found = difference(decoded, decoded, measure, "beam", "greedy")
                 rule = f"The {name} with the language model is below the greedy one, k = 0."
                 claim = f"A beam search with language model lowers the {name}."
-                yield Finding("6.7", claim, Path(data).name, *settle({measure: found}), rule)
+                yield Finding("6.7", claim, Path(data).name, *judge({measure: found}), rule)
 
 
 def _distance(study: Study) -> Iterator[Finding]:
@@ -138,7 +138,7 @@ def _distance(study: Study) -> Iterator[Finding]:
         if language.distance == "far":
             rule = "On the far language k = 0 has a lower LER than the network from scratch."
             claim = "Even for a distant language trained weights are a better start than random ones."
-            yield Finding("6.8", claim, language.name, *settle(compare(study, language, K0, SCRATCH, ["ler"])), rule)
+            yield Finding("6.8", claim, language.name, *judge(compare(study, language, K0, SCRATCH, ["ler"])), rule)
     if "distance" not in study.scale.chosen:
         return
     for claim, why in _EXPECTED.items():
@@ -156,7 +156,7 @@ def _distance(study: Study) -> Iterator[Finding]:
         found = {name: gain_difference(far_gain, near_gain, "the utterances of both")}
     yield Finding(
         "6.8", "Transfer helps less the farther the language is from English.",
-        " and ".join(language.name for language in study.languages("distance")), *settle(found),
+        " and ".join(language.name for language in study.languages("distance")), *judge(found),
         "The relative gain in LER of k = 0 over training from scratch is smaller for the far language; the languages "
         "are resampled independently.",
     )  # fmt: skip

@@ -26,7 +26,7 @@ class Style:
 
 # Okabe and Ito's colours, which colour-blind people tell apart, without those that vanish on white or black.
 _COLOURS = {0: "#0072b2", 6: "#56b4e9", 8: "#009e73", 9: "#e69f00", 10: "#d55e00"}
-_SCRATCH, _REINITIALIZED, _THAWED = Style("#808080", "--"), Style("#cc79a7", "--"), Style("#b09000", "-.")
+_SCRATCH, _REINITIALIZED, _UNFROZEN = Style("#808080", "--"), Style("#cc79a7", "--"), Style("#b09000", "-.")
 _AMOUNTS = ("-", "--", ":")
 
 
@@ -34,8 +34,8 @@ def style(variant: Variant, amounts: Sequence[float] = ()) -> Style:
     """The network's own style; with `amounts`, of networks that differ in hours of speech alone, by the hours."""
     if variant.reinitialized:
         return _REINITIALIZED
-    if variant.thawed:
-        return _THAWED
+    if variant.unfrozen:
+        return _UNFROZEN
     if variant.frozen_layers is None:
         return _SCRATCH
     line = _AMOUNTS[amounts.index(variant.hours) % len(_AMOUNTS)] if variant.hours in amounts else "-"
@@ -47,7 +47,7 @@ def work(study: Study, cell: Cell) -> dict[int, float]:
     certificate = study.certificate(cell)
     if not certificate:
         return {}
-    change = cell.language.steps // 2 if cell.variant.thawed else 0
+    change = cell.language.steps // 2 if cell.variant.unfrozen else 0
     total, found = 0.0, {}
     for line in study.course(cell):
         if line["kind"] == "train":

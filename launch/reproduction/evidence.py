@@ -55,8 +55,8 @@ class Evidence:
             of if of == _ONE_SEED else f"[{low:{form}}, {high:{form}}] over {of}"
             for of, (low, high) in self.spans.items()
         ]
-        alone = ", ".join(f"{seed:{form}}" for seed in self.seeds)
-        seeds = f" (by seed {alone})" if len(self.seeds) > 1 else ""
+        by_seed = ", ".join(f"{seed:{form}}" for seed in self.seeds)
+        seeds = f" (by seed {by_seed})" if len(self.seeds) > 1 else ""
         return f"{self.value:{form}} {self.unit} {', '.join(spans)}{seeds}"
 
 

@@ -22,7 +22,7 @@ class Variant(NamedTuple):
     """The layers above k start afresh (section 6.1)."""
     hours: float = 0.0
     """Hours of training speech (0: all)."""
-    thawed: bool = False
+    unfrozen: bool = False
     """After half of the updates every layer is trained."""
 
     @property
@@ -30,18 +30,18 @@ class Variant(NamedTuple):
         """Short and fit for a file name, such as `k8_0.4h`."""
         start = "scratch" if self.frozen_layers is None else f"k{self.frozen_layers}"
         amount = f"_{self.hours:g}h" if self.hours else ""
-        return f"{start}{'_reinitialized' if self.reinitialized else ''}{'_thawed' if self.thawed else ''}{amount}"
+        return f"{start}{'_reinitialized' if self.reinitialized else ''}{'_unfrozen' if self.unfrozen else ''}{amount}"
 
     @property
     def text(self) -> str:
         """For people, such as `k = 8, 0.4 h`."""
         words = ["from scratch" if self.frozen_layers is None else f"k = {self.frozen_layers}"]
-        words += ["reinitialised"] * self.reinitialized + ["then all layers"] * self.thawed
+        words += ["reinitialised"] * self.reinitialized + ["then all layers"] * self.unfrozen
         return ", ".join(words + [f"{self.hours:g} h"] * bool(self.hours))
 
 
 SCRATCH, K0, K8 = Variant(None), Variant(0), Variant(8)
-REINITIALIZED, THAWED = Variant(8, reinitialized=True), Variant(8, thawed=True)
+REINITIALIZED, UNFROZEN = Variant(8, reinitialized=True), Variant(8, unfrozen=True)
 _TRAINED: dict[str, tuple[Variant, ...]] = {
     "figure2": (K8, REINITIALIZED),
     "figure3": tuple(map(Variant, (0, 6, 8, 9, 10))),
@@ -52,7 +52,7 @@ _TRAINED: dict[str, tuple[Variant, ...]] = {
     "table1": (SCRATCH, K0, K8),
     "table3": (SCRATCH, K0, K8),
     "forgetting": (K0, K8),
-    "thawing": (K0, K8, THAWED, SCRATCH),
+    "unfreezing": (K0, K8, UNFROZEN, SCRATCH),
     "amounts": (K0, K8, SCRATCH),
     "distance": (K0, K8, SCRATCH),
 }
@@ -161,13 +161,13 @@ class Scale:
     base: str = "english"
     """Run of the language that everything starts from."""
     base_config: str = ""
-    """Configuration of train.py that trains it where it is missing; without one the paper's settings."""
+    """Configuration of train.py that trains it where it is missing; without one the paper's values."""
     base_train: str = ""
     """Training data for that, where the configuration does not name them."""
     base_data: str = ""
     """Data of its language: what it knows before, and has forgotten after."""
     train_config: str = "configs/adapt.toml"
-    """Configuration of train.py for every network; "" for the paper's settings."""
+    """Configuration of train.py for every network; "" for the paper's values."""
     scratch_arguments: tuple[str, ...] = ()
     """Options of train.py for networks from scratch, which have no run to take the architecture from."""
     timing: Timing = Timing()

@@ -29,7 +29,7 @@ _CURVES = {
     "figure2": "Figure 2. k = 8: weights above the frozen layers retained against reinitialised.",
     "figure3": "Figure 3. Networks with k frozen layers.",
     "figure5": "Figure 5. From scratch against transfer of every layer (k = 0).",
-    "thawing": "Frozen layers that are thawed after half of the updates, against frozen, free and new ones.",
+    "unfreezing": "Frozen layers that are unfrozen after half of the updates, against frozen, free and new ones.",
 }
 
 

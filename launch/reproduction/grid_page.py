@@ -185,7 +185,7 @@ _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
     "What the language model brings (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
     "The base's language, forgotten": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
-    "Freezing first, then training all": _both(_curves("thawing"), _adapted("thawing")),
+    "Freezing first, then training all": _both(_curves("unfreezing"), _adapted("unfreezing")),
     "Hours of training speech": _both(_pictures(bars.amounts), _gains("amounts"), _adapted("amounts")),
     "Near and far languages (section 6.8)": _both(_pictures(bars.distance), _gains("distance"), _adapted("distance")),
 }

@@ -44,14 +44,14 @@ def head_start(study: Study, language: Language, ours: Variant, theirs: Variant,
     return over_seeds(found, f"of the other's {CLOCKS[clock]}", ".2f")
 
 
-def beaten(
+def outperformed(
     study: Study, language: Language, variant: Variant, others: Sequence[Variant], clock: str
 ) -> Evidence | None:
     """Percentage of the time in which some other network has a lower training loss."""
     return _share(study, language, [variant, *others], clock, lambda losses_VxP: losses_VxP[0] > losses_VxP[1:].min(0))
 
 
-def disordered(study: Study, language: Language, variants: Sequence[Variant], clock: str) -> Evidence | None:
+def out_of_order(study: Study, language: Language, variants: Sequence[Variant], clock: str) -> Evidence | None:
     """Percentage of the time, over all pairs, in which the earlier network of a pair has the higher training loss."""
 
     def wrong(losses_VxP: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def _train(scale: Scale, cell: Cell) -> Task:
         else:
             start = [f"--init={base(scale)}", f"--frozen_layers={variant.frozen_layers}"]
         start += ["--reinitialize"] if variant.reinitialized else []
-        start += [f"--freeze.unfreeze_after={language.steps // 2}"] if variant.thawed else []
+        start += [f"--freeze.unfreeze_after={language.steps // 2}"] if variant.unfrozen else []
         course = [f"--steps={language.steps}", f"--log.eval_every={language.eval_every}", f"--seed={cell.seed}"]
         # Figure 7 asks for an early network.
         course += [f"--log.keep_steps={language.eval_every}"] if variant.frozen_layers == 0 else []

@@ -117,25 +117,25 @@ def test_a_text_of_another_language_is_refused():
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 16000).astype(np.float32)
 
 
-def listen(path, transcript="hello", max_seconds=35.0):
-    return filters.listen(path, transcript, max_seconds, FeatureConfig())
+def extract(path, transcript="hello", max_seconds=35.0):
+    return filters.extract(path, transcript, max_seconds, FeatureConfig())
 
 
 def test_listen_computes_features(tmp_path):
     soundfile.write(tmp_path / "a.flac", NOISE, 16000)
-    heard = listen(tmp_path / "a.flac")
-    assert heard.features_TxM.dtype == np.float16
-    assert heard.features_TxM.shape == (126, 128)
-    assert (heard.seconds, heard.low_rate) == (1.0, False)
+    extracted = extract(tmp_path / "a.flac")
+    assert extracted.features_TxM.dtype == np.float16
+    assert extracted.features_TxM.shape == (126, 128)
+    assert (extracted.seconds, extracted.low_rate) == (1.0, False)
     expected = features.compute(soundfile.read(tmp_path / "a.flac", dtype="float32")[0])
-    np.testing.assert_array_equal(heard.features_TxM, expected)
+    np.testing.assert_array_equal(extracted.features_TxM, expected)
 
 
 def test_listen_finds_audio_by_content_and_low_rates(tmp_path):
     soundfile.write(tmp_path / "a.wav", NOISE[:8000], 8000)
     (tmp_path / "a.flac").write_bytes((tmp_path / "a.wav").read_bytes())
-    heard = listen(tmp_path / "a.flac")
-    assert (heard.seconds, heard.low_rate) == (1.0, True)
+    extracted = extract(tmp_path / "a.flac")
+    assert (extracted.seconds, extracted.low_rate) == (1.0, True)
 
 
 def test_listen_says_why_not(tmp_path):
@@ -168,11 +168,11 @@ def test_listen_says_why_not(tmp_path):
         "hour.flac": "too long",
     }
     for name, reason in expected.items():
-        assert listen(tmp_path / name).reason == reason, name
-    assert listen(wav, max_seconds=0.99).reason == "too long"
-    assert isinstance(listen(wav, max_seconds=1.0), filters.Heard)
-    assert listen(wav, "x" * 64).reason == "label too long"  # 126 frames give 63 outputs
-    assert isinstance(listen(wav, "xy" * 31), filters.Heard)
+        assert extract(tmp_path / name).reason == reason, name
+    assert extract(wav, max_seconds=0.99).reason == "too long"
+    assert isinstance(extract(wav, max_seconds=1.0), filters.Extracted)
+    assert extract(wav, "x" * 64).reason == "label too long"  # 126 frames give 63 outputs
+    assert isinstance(extract(wav, "xy" * 31), filters.Extracted)
 
 
 def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
@@ -182,8 +182,8 @@ def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(content)
-    result = listen(tmp_path / "a.flac")
-    assert isinstance(result, filters.Heard) or result.reason == "unreadable audio"
+    result = extract(tmp_path / "a.flac")
+    assert isinstance(result, filters.Extracted) or result.reason == "unreadable audio"
 
 
 def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
@@ -194,7 +194,7 @@ def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
     content[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(content)
     tracemalloc.start()
-    result = listen(tmp_path / "a.flac", max_seconds=10)
+    result = extract(tmp_path / "a.flac", max_seconds=10)
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
     assert result.reason == "too long"
@@ -202,14 +202,14 @@ def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
 
 def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
     tasks = [(u.audio, "a", 0.0, None) for u in utterances] + [(Path("absent.wav"), "a", 0.0, None)]
-    one, two = (list(filters.listen_all(iter(tasks), 35.0, FeatureConfig(), workers)) for workers in (1, 2))
+    one, two = (list(filters.extract_all(iter(tasks), 35.0, FeatureConfig(), workers)) for workers in (1, 2))
     assert one[-1] == two[-1]
     assert one[-1].reason == "missing audio"
     for a, b in zip(one[:-1], two[:-1], strict=True):
         assert (a.sha256, a.seconds) == (b.sha256, b.seconds)
         np.testing.assert_array_equal(a.features_TxM, b.features_TxM)
     with pytest.raises(UserError, match="must not be negative"):
-        next(filters.listen_all(tasks, 35.0, FeatureConfig(), -1))
+        next(filters.extract_all(tasks, 35.0, FeatureConfig(), -1))
 
 
 def test_a_slow_task_loses_no_later_ones():
@@ -232,12 +232,12 @@ def test_stopping_half_way_leaves_nothing_behind():
 def test_a_killed_worker_is_noticed(tmp_path):
     """Killed while it hands over megabytes, which is where a shared pipe would stay locked for ever."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)
-    heard = filters.listen_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
-    next(heard)
+    extracted = filters.extract_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
+    next(extracted)
     time.sleep(1.5)  # the workers have finished the next results, and nobody takes them
     multiprocessing.active_children()[-1].kill()
     with pytest.raises(UserError, match=r"worker process died.*fewer workers"):
-        list(heard)
+        list(extracted)
     assert not multiprocessing.active_children()
 
 
@@ -251,8 +251,8 @@ def test_workers_do_not_run_the_callers_script_again(tmp_path, corpus):
         "from w2l_jax.dataset import filters\n"
         "from w2l_jax.features import FeatureConfig\n"
         f"tasks = [(Path({str(corpus.parent / 'u000.wav')!r}), 'a', 0.0, None)]\n"
-        "heard = list(filters.listen_all(tasks, 35.0, FeatureConfig(), 2))\n"
-        "print(len(heard), Path(__file__).name, 'librosa.core' in sys.modules)\n"
+        "extracted = list(filters.extract_all(tasks, 35.0, FeatureConfig(), 2))\n"
+        "print(len(extracted), Path(__file__).name, 'librosa.core' in sys.modules)\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, script], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
@@ -264,7 +264,7 @@ def test_what_workers_import_is_light(corpus):
         "import sys; from pathlib import Path; from w2l_jax.dataset import filters, prepare\n"
         "from w2l_jax.features import FeatureConfig\n"
         "assert not {'librosa', 'soundfile', 'tyro', 'rich'} & set(sys.modules), 'imported before use'\n"
-        f"assert filters.listen(Path({str(corpus.parent / 'u000.wav')!r}), 'a', 35.0, FeatureConfig()).sha256\n"
+        f"assert filters.extract(Path({str(corpus.parent / 'u000.wav')!r}), 'a', 35.0, FeatureConfig()).sha256\n"
         "print(sorted({'jax', 'flax', 'optax', 'orbax', 'tensorflow'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -75,7 +75,7 @@ def test_a_plain_command_takes_the_missing_parts(utterances, reference, tmp_path
 def test_parts_of_other_input_are_not_mixed(utterances, tmp_path):
     write(utterances, tmp_path / "p", 0, 2)
     for others, config in ((utterances[1:], PrepareConfig()), (utterances, PrepareConfig(max_seconds=30))):
-        with pytest.raises(UserError, match="other input or settings"):
+        with pytest.raises(UserError, match="other input or options"):
             write(others, tmp_path / "p", 1, 2, config)
 
 

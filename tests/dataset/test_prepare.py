@@ -167,8 +167,8 @@ def test_duplicate_ids(tmp_path, utterances):
 
 def test_what_is_new_leaves_old_keys_alone():
     """Options that are not in use enter no key, and pieces differ from whole files."""
-    assert set(PrepareConfig().settings) == {"language", "max_seconds", "unknown_characters", "features"}
-    assert set(PrepareConfig(spell_numbers=True).settings) - set(PrepareConfig().settings) == {"spell_numbers"}
+    assert set(PrepareConfig().as_dict) == {"language", "max_seconds", "unknown_characters", "features"}
+    assert set(PrepareConfig(spell_numbers=True).as_dict) - set(PrepareConfig().as_dict) == {"spell_numbers"}
     config = {"language": "english", "max_seconds": 35.0, "unknown_characters": "error"}
     config["features"] = {"mels": 128, "order": "mel_of_db"}
     utterance = Utterance("a", Path("absent.wav"), "Ä", "s", "en", "", "c", words=(("ä", 0.0, 1.0),))
@@ -309,7 +309,7 @@ def test_an_interrupted_one_of_other_input_is_not_mixed_in(utterances, reference
     with pytest.raises(Interruption):
         prepare(utterances, out, PrepareConfig(max_seconds=30), workers=1, shard_size=5)
     monkeypatch.undo()
-    with pytest.raises(UserError, match="other input or settings"):
+    with pytest.raises(UserError, match="other input or options"):
         prepare(utterances, out, workers=1, shard_size=5)
     prepare(utterances, out, workers=1, shard_size=5, replace=True)
     assert content(out) == content(reference)
@@ -323,7 +323,7 @@ def test_a_finished_one_stays(utterances, tmp_path):
     assert not counts
     before = content(out)
     for other in (utterances[1:], [dataclasses.replace(u, speaker="") for u in utterances]):
-        with pytest.raises(UserError, match=r"other input or settings .*choose another folder"):
+        with pytest.raises(UserError, match=r"other input or options .*choose another folder"):
             prepare(other, out)
     assert content(out) == before
 
@@ -540,7 +540,7 @@ def test_the_script(tmp_path):
     assert "× real time" in done.stdout
     done = script(*options, "--language=de", "--examples=0")
     assert done.returncode == 0
-    assert "there already" in done.stdout
+    assert "already prepared" in done.stdout
     assert "u003" not in done.stdout
     done = script(*options, "--language=de", "--max_second=30")
     assert done.returncode == 2

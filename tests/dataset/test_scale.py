@@ -30,9 +30,9 @@ count, out, words = int(sys.argv[1]), sys.argv[2], "alpha beta gamma delta epsil
 
 def heard(tasks, *_):
     for i, _ in enumerate(tasks):
-        yield filters.Heard(np.zeros((100 + i % 80, 8), np.float16), 1 + i % 80 / 100, f"{i:064x}", False)
+        yield filters.Extracted(np.zeros((100 + i % 80, 8), np.float16), 1 + i % 80 / 100, f"{i:064x}", False)
 
-filters.listen_all = heard
+filters.extract_all = heard
 found = {}
 
 def timed(name, work):

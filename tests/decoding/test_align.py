@@ -87,10 +87,10 @@ def test_without_a_blank():
     # The silences around the words, as they are not in the text, are said to be their outer letters.
     assert [span[1:] for span in found] == [(0.0, 0.176), (0.176, 0.304)]
     scores_SxV = np.random.default_rng(0).standard_normal((7, 5))
-    ways = [np.repeat([2, 3, 0, 4], np.diff([0, *cuts, 7])) for cuts in itertools.combinations(range(1, 7), 3)]
+    state_paths = [np.repeat([2, 3, 0, 4], np.diff([0, *cuts, 7])) for cuts in itertools.combinations(range(1, 7), 3)]
     path_S = best_path(scores_SxV, np.array([2, 3, 0, 4]), blank=False)
     score = scores_SxV[np.arange(7), np.array([2, 3, 0, 4])[path_S]].sum()
-    assert score == pytest.approx(max(scores_SxV[np.arange(7), way].sum() for way in ways))
+    assert score == pytest.approx(max(scores_SxV[np.arange(7), path].sum() for path in state_paths))
 
 
 def test_says_why_it_cannot_align():

@@ -10,7 +10,7 @@ import soundfile
 from tests.decoding.conftest import logits_for
 from w2l_jax import losses, model
 from w2l_jax.alphabet import BLANK, Alphabet
-from w2l_jax.decoding import recordings, settings
+from w2l_jax.decoding import decoder_config, recordings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.errors import UserError
@@ -105,11 +105,11 @@ def test_asg_has_no_blank_and_long_recordings_too():
 
 
 def test_hot_words():
-    assert settings.hot_words("Cab=6,a b=-1.5,", ALPHABET) == {"cab": 6.0, "a b": -1.5}
-    assert settings.hot_words("", ALPHABET) == {}
+    assert decoder_config.hot_words("Cab=6,a b=-1.5,", ALPHABET) == {"cab": 6.0, "a b": -1.5}
+    assert decoder_config.hot_words("", ALPHABET) == {}
     for text in ("cab", "=3", "cab=much"):
         with pytest.raises(UserError, match="word=boost"):
-            settings.hot_words(text, ALPHABET)
+            decoder_config.hot_words(text, ALPHABET)
 
 
 @pytest.mark.slow

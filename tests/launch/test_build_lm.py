@@ -95,7 +95,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
         (["--text=a.txt", "--language=de", "--temp_dir=nowhere"], "temp_dir is nowhere"),
         (["--language=de"], "give either --text"),
         (["--text=a.txt", "--arpa=a.arpa", "--language=en"], "give either --text"),
-        (["--arpa=a.arpa", "--language=en", "--order=3", "--prune", "0", "1"], "leave out --order, --prune"),
+        (["--arpa=a.arpa", "--language=en", "--order=3", "--prune", "0", "1"], "omit --order, --prune"),
         (["--arpa=none.arpa", "--language=en"], "no such language model"),
         (["--text=a.txt", "--language=de", "--unigrams=a.txt"], "--unigrams lists"),
     ],

@@ -49,7 +49,7 @@ def work(frames=1200, labels=150):
     return Work(Source(dataset, (), (Bucket(frames, labels),)), preset("german"), 128, frames / 2)
 
 
-def way(k, **changes):
+def options_for(k, **changes):
     changes = {"init": "base", "batch_size": 8, "model": SMALL, **changes}
     return train_options(frozen_layers=str(k), **changes)
 
@@ -105,12 +105,12 @@ def test_recommended_is_the_lowest_k_that_comes_round_often_enough():
 
 
 def test_the_command_line_says_what_differs():
-    way = train_options(
+    options_for = train_options(
         init="a b", frozen_layers="9", cache_activations=True, batch_size=8, model=ModelOptions(width=3)
     )
     given = complete(train_options(remat=True, batch_size=8), None)
     found = choice.command(
-        Cost(complete(way, None), 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py"
+        Cost(complete(options_for, None), 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py"
     )
     assert found == (
         "python train.py '--init=a b' --frozen_layers=9 --steps=1800 --freeze.cache_activations --stop.max_hours=0.9 "
@@ -120,8 +120,10 @@ def test_the_command_line_says_what_differs():
 
 def test_ways_that_contradict_the_options_are_left_out():
     lines = []
-    common = way(0, augment=AugmentOptions(time_masks=1), data=dataclasses.replace(TrainOptions().data, train="x"))
-    found = list(costs.ways(dataclasses.replace(PLAN, frozen_layers="0,9"), common, lines.append))
+    common = options_for(
+        0, augment=AugmentOptions(time_masks=1), data=dataclasses.replace(TrainOptions().data, train="x")
+    )
+    found = list(costs.candidates(dataclasses.replace(PLAN, frozen_layers="0,9"), common, lines.append))
     assert [(w.frozen_layers, w.freeze.cache_activations) for w in found] == [("0", False), ("9", False)]
     assert len(lines) == 1 and "k = 9, cached: freeze.cache_activations and augment contradict" in lines[0]
 
@@ -140,7 +142,7 @@ def linear(options, work):
 )
 def test_as_few_microbatches_as_fit(monkeypatch, memory, expected):
     monkeypatch.setattr(costs, "compiled", linear)
-    plan, common = dataclasses.replace(PLAN, frozen_layers="0"), way(0, batch_size=64)
+    plan, common = dataclasses.replace(PLAN, frozen_layers="0"), options_for(0, batch_size=64)
     common = dataclasses.replace(common, data=dataclasses.replace(common.data, train="x"))
     found = costs.forecasts(plan, common, work(), memory, lambda line: None)
     assert (found[0].microbatches, found[0].options.memory.remat) == expected
@@ -151,7 +153,7 @@ def test_as_few_microbatches_as_fit(monkeypatch, memory, expected):
 
 def test_nothing_fits(monkeypatch):
     monkeypatch.setattr(costs, "compiled", linear)
-    common = way(0, batch_size=64, data=dataclasses.replace(TrainOptions().data, train="x"))
+    common = options_for(0, batch_size=64, data=dataclasses.replace(TrainOptions().data, train="x"))
     plan = dataclasses.replace(PLAN, frozen_layers="0,8")
     with pytest.raises(UserError, match=r"nothing fits 1e-07 GB: the least is 1 MB \(k = 8.*remat"):
         costs.forecasts(plan, common, work(), 100, lambda line: None)
@@ -160,7 +162,7 @@ def test_nothing_fits(monkeypatch):
 def test_the_forecast_counts_everything_held_at_once():
     shapes, network = work(frames=400, labels=32), ModelConfig(width=8, top_width=96)
     whole, cut, cached = (
-        costs.compiled(way(10, model=network, **changes), shapes)[1]
+        costs.compiled(options_for(10, model=network, **changes), shapes)[1]
         for changes in ({}, {"max_microbatch_frames": 400}, {"cache_activations": True})
     )
     assert cut.microbatches == 8 and whole.memory - cut.memory > 7 * 200 * 96 * 4  # seven rows of one array at least
@@ -175,7 +177,7 @@ def test_the_forecast_counts_everything_held_at_once():
 def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
     """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
     shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
-    adam, found = (costs.compiled(way(9, model=network, name=name), shapes)[1] for name in ("adam", "muon"))
+    adam, found = (costs.compiled(options_for(9, model=network, name=name), shapes)[1] for name in ("adam", "muon"))
     own = muon.flops(model.layers(network, 33), frozenset(range(1, 10))) / 1e9
     assert found.gflop - adam.gflop == pytest.approx(own, rel=0.05)
     monkeypatch.setattr(timing, "_rows", lambda rows, flops: 2)
@@ -189,7 +191,7 @@ def test_resident_features_are_counted_and_chosen_where_they_fit():
     place = work()
     size = 10 * 1200 * 128 * 2
     assert place.source.bytes == size
-    bare, on = (costs.compiled(way(10, batch_size=1, resident=wanted), place)[1] for wanted in ("off", "on"))
+    bare, on = (costs.compiled(options_for(10, batch_size=1, resident=wanted), place)[1] for wanted in ("off", "on"))
     assert on.memory - bare.memory == size
     assert costs.with_features(bare, place, bare.memory + size).memory == on.memory
     assert costs.with_features(bare, place, bare.memory + size).options == on.options
@@ -200,7 +202,8 @@ def test_resident_features_are_counted_and_chosen_where_they_fit():
 
 def test_playing_at_other_speeds_is_counted():
     plain, played = (
-        costs.compiled(way(10, batch_size=2, augment=AugmentOptions(speed=speed)), work())[1] for speed in (0.0, 0.1)
+        costs.compiled(options_for(10, batch_size=2, augment=AugmentOptions(speed=speed)), work())[1]
+        for speed in (0.0, 0.1)
     )
     batch = 2 * 1200 * 128
     assert 2 * batch < played.memory - plain.memory < 20 * batch  # float16 it makes, float32 in between
@@ -214,7 +217,7 @@ def status(name):
 def peak(k, rows, cached):
     """Prints as JSON the forecast of an update and the most by which memory grew while some ran, in bytes."""
     place = work()
-    options = way(k, batch_size=rows, cache_activations=cached)
+    options = options_for(k, batch_size=rows, cache_activations=cached)
     step, forecast = costs.compiled(options, place)
     frozen = frozenset(range(1, k + 1))
     record = costs.frozen_layers_of(options, place).record if cached else place.source.dataset.record

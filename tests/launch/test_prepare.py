@@ -65,7 +65,7 @@ def test_a_corpus_gives_three_datasets(launch, tmp_path):
     assert (tmp_path / "t/sum_labels.csv").read_text().startswith("label,a\nspace,23\na,23\n")
     again, said = launch("--corpus=manifest", f"--source={source}", "--out=out")
     assert again == 0
-    assert said.count("it was there already") == 3
+    assert said.count("already prepared") == 3
 
 
 def test_some_splits_and_parts(launch, tmp_path):

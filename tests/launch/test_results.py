@@ -12,7 +12,7 @@ from lm_building import of_run
 from results import Result
 from tests.decoding.conftest import logits_for
 from w2l_jax.alphabet import Alphabet, preset
-from w2l_jax.decoding import settings
+from w2l_jax.decoding import decoder_config
 from w2l_jax.decoding.beam import Transcript
 from w2l_jax.decoding.confidence import confidences
 from w2l_jax.decoding.decoder import Decoder
@@ -138,11 +138,11 @@ def run(tmp_path):
 
 
 def test_command_line_before_file_before_defaults(run):
-    assert settings.load(run) is None
+    assert decoder_config.load(run) is None
     first = of_run.resolve(run, "", {"lm_weight": 0.5, "beam_width": None}, set(), lambda line: None)
     assert (first.lm_weight, first.beam_width, first.word_bonus) == (0.5, 100, 2.3)
-    assert settings.load(run).lm_weight == 0.8  # what was given once does not stay
-    settings.save(run, settings.DecoderSettings(lm=first.lm, word_bonus=1.0))
+    assert decoder_config.load(run).lm_weight == 0.8  # what was given once does not stay
+    decoder_config.save(run, decoder_config.DecoderConfig(lm=first.lm, word_bonus=1.0))
     again = of_run.resolve(run, "", {"beam_width": 7}, set(), lambda line: None)
     assert (again.lm_weight, again.beam_width, again.word_bonus, again.lm) == (0.8, 7, 1.0, first.lm)
 
@@ -151,13 +151,13 @@ def test_without_a_language_model_a_width_means_a_search(run):
     assert of_run.resolve(run, "none", {"beam_width": None}, set()).beam_width == 0
     plain = of_run.resolve(run, "none", {"beam_width": 20}, set())
     assert (plain.lm, plain.beam_width) == ("", 20)
-    settings.save(run, settings.DecoderSettings())  # as of a network that comes along without one
+    decoder_config.save(run, decoder_config.DecoderConfig())  # as of a network that comes along without one
     assert of_run.resolve(run, "", {}, set()).beam_width == 0
 
 
 def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     first = of_run.resolve(run, "", {}, set(), lambda line: None)
-    settings.save(run, dataclasses.replace(first, lm_weight=1.5, temperature=3.0, tuned="on dev"))
+    decoder_config.save(run, dataclasses.replace(first, lm_weight=1.5, temperature=3.0, tuned="on dev"))
     other, copy = tmp_path / "other", tmp_path / "copy"
     for folder in (other, copy):
         shutil.copytree(run.folder / "lm", folder)
@@ -166,20 +166,20 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     assert of_run.resolve(run, str(copy), {}, set()).lm_weight == 1.5
     assert of_run.resolve(run, "", {"beam_width": None}, set()).tuned == "on dev"
     assert of_run.resolve(run, "", {"word_bonus": 1.0}, set()).tuned == ""
-    assert of_run.resolve(run, str(other), {}, set()) == settings.DecoderSettings(lm=str(other))
+    assert of_run.resolve(run, str(other), {}, set()) == decoder_config.DecoderConfig(lm=str(other))
 
 
 def test_a_language_model_that_is_not_there(run, tmp_path):
     with pytest.raises(UserError, match="nowhere is no language model"):
         of_run.resolve(run, str(tmp_path / "nowhere"), {}, set())
-    assert settings.load(run) is None
+    assert decoder_config.load(run) is None
 
 
 def test_files_of_earlier_versions_still_load(run):
     of_run.resolve(run, "", {}, set(), lambda line: None)
-    path = run.folder / settings.FILE
+    path = run.folder / decoder_config.FILE
     path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if line.split()[0] not in NEW))
-    assert settings.load(run).lm_weight == 0.8 and settings.load(run).temperature == 1.0
+    assert decoder_config.load(run).lm_weight == 0.8 and decoder_config.load(run).temperature == 1.0
 
 
 def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
@@ -197,7 +197,7 @@ def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
 def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):
     of_run.resolve(run, "", {}, set(), lambda line: None)
     moved = Run(run.folder.rename(tmp_path / "elsewhere"))
-    assert settings.load(moved).lm == str(tmp_path / "elsewhere" / "lm")
+    assert decoder_config.load(moved).lm == str(tmp_path / "elsewhere" / "lm")
 
 
 def test_changed_or_missing_language_model(run):
@@ -205,14 +205,14 @@ def test_changed_or_missing_language_model(run):
     binary = run.folder / "lm" / "lm.bin"
     binary.write_bytes(binary.read_bytes() + b"x")
     with pytest.raises(UserError, match="not the one it was written for"):
-        settings.load(run)
+        decoder_config.load(run)
     assert of_run.resolve(run, str(binary.parent), {}, set()).lm == str(binary.parent)
     binary.unlink()
     with pytest.raises(UserError, match="is gone"):
-        settings.load(run)
+        decoder_config.load(run)
     (run.folder / "decoder.toml").write_text("beam_widht = 3\n")
     with pytest.raises(UserError, match="damaged"):
-        settings.load(run)
+        decoder_config.load(run)
 
 
 def test_training_data_themselves_are_decoded_greedily(run, tmp_path):

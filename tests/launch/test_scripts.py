@@ -24,7 +24,7 @@ import terminal
 from tests.conftest import ROOT, launch
 from w2l_jax.audio import AudioWarning
 from w2l_jax.errors import UserError
-from w2l_jax.files import alone
+from w2l_jax.files import locked
 from w2l_jax.run import Run
 
 SMALL = [
@@ -110,7 +110,7 @@ def test_tuned_weights_are_what_decode_uses(place, german, tmp_path, monkeypatch
     assert (folder / "trials.png").stat().st_size > 10_000
     logits = (folder / "logits.npz").stat().st_mtime_ns
     before = trials.read_bytes()
-    with alone(folder, "busy"), pytest.raises(UserError, match="another process is tuning there"):
+    with locked(folder, "busy"), pytest.raises(UserError, match="another process is tuning there"):
         tune.main([*options, "--trials=30"])
     assert trials.read_bytes() == before
     tune.main([*options, "--trials=30"])

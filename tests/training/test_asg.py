@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.training.test_job import equal, german, keeping_english, lines, run, small
 from tests.training_options import changed
 from w2l_jax import inference, training
-from w2l_jax.decoding import settings
+from w2l_jax.decoding import decoder_config
 from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.errors import UserError
@@ -153,7 +153,7 @@ def test_the_beam_search_waits(base):
     for search in (lambda: Decoder(trained.alphabet, None), lambda: of_run.resolve(trained, "some/lm", {}, set())):
         with pytest.raises(UserError, match="networks trained with CTC"):
             search()
-    assert not (trained.folder / "lm").exists() and not (trained.folder / settings.FILE).exists()
+    assert not (trained.folder / "lm").exists() and not (trained.folder / decoder_config.FILE).exists()
 
 
 def test_decode_and_transcribe_go_without_a_language_model(base, tones, tmp_path, monkeypatch, capsys):

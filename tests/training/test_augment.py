@@ -203,7 +203,7 @@ def test_other_places_keep_the_form_of_features():
     x = jnp.asarray((rng.standard_normal((32, 100, 16)) * valid[:, :, None]).astype(np.float16))
     changed = {}
     for name, value in {"room": 0.5, "noise": 0.5, "microphone": 6.0}.items():
-        y = np.asarray(augment.elsewhere(jax.random.key(1), x, frames, AugmentOptions(**{name: value})))
+        y = np.asarray(augment.simulate_room(jax.random.key(1), x, frames, AugmentOptions(**{name: value})))
         changed[name] = [row for row in range(32) if not np.array_equal(y[row], x[row]) and frames[row]]
         assert np.isfinite(y).all() and not y[~valid].any()
         for row in changed[name]:
@@ -211,7 +211,7 @@ def test_other_places_keep_the_form_of_features():
             assert y[row][valid[row]].std() == pytest.approx(1, abs=1e-4)
     assert len(changed["microphone"]) == 24 and 6 <= len(changed["room"]) <= 18 and 6 <= len(changed["noise"]) <= 18
     # A microphone changes each band by the same number at all times, but for the normalisation's one factor.
-    y = np.asarray(augment.elsewhere(jax.random.key(1), x, frames, AugmentOptions(microphone=6.0)))[1]
+    y = np.asarray(augment.simulate_room(jax.random.key(1), x, frames, AugmentOptions(microphone=6.0)))[1]
     scale = y.std(axis=0) / np.asarray(x, np.float32)[1].std(axis=0)
     np.testing.assert_allclose(scale, scale[0], rtol=1e-3)
     assert np.ptp(y.mean(axis=0) / scale - np.asarray(x, np.float32)[1].mean(axis=0)) * augment.DECIBELS <= 12.1
@@ -220,10 +220,10 @@ def test_other_places_keep_the_form_of_features():
 def test_padding_changes_nothing_of_a_place():
     x = np.random.default_rng(0).standard_normal((1, 60, 16)).astype(np.float16)
     options = AugmentOptions(room=1.0, microphone=6.0)
-    alone = augment.elsewhere(jax.random.key(0), jnp.asarray(x), jnp.array([60]), options)
+    alone = augment.simulate_room(jax.random.key(0), jnp.asarray(x), jnp.array([60]), options)
     padded = jnp.pad(jnp.asarray(x), ((0, 0), (0, 40), (0, 0)), constant_values=3)
     np.testing.assert_allclose(
-        augment.elsewhere(jax.random.key(0), padded, jnp.array([60]), options)[:, :60], alone, atol=1e-5
+        augment.simulate_room(jax.random.key(0), padded, jnp.array([60]), options)[:, :60], alone, atol=1e-5
     )
 
 

@@ -24,9 +24,9 @@ from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.run import Run
 from w2l_jax.training.certificate import certify
-from w2l_jax.training.devices import Devices, joined
+from w2l_jax.training.devices import Devices, distributed
 from w2l_jax.training.options import AugmentOptions
-from w2l_jax.training.step import StepConfig, cut, init_state, make_step
+from w2l_jax.training.step import StepConfig, init_state, make_step, split_rows
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 CONFIG = ModelConfig(width=8, top_width=12)
@@ -140,9 +140,9 @@ def test_choosing_devices(computed):
 
 def test_a_batch_is_cut_within_each_device():
     rows = Batch(*[np.arange(12)] * 4)
-    assert cut(rows, 2).frames_B.tolist() == np.arange(12).reshape(2, 6).tolist()
+    assert split_rows(rows, 2).frames_B.tolist() == np.arange(12).reshape(2, 6).tolist()
     # Devices have rows 0-3, 4-7, 8-11: each gives its first two, then its last two.
-    assert cut(rows, 2, devices=3).frames_B.tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
+    assert split_rows(rows, 2, devices=3).frames_B.tolist() == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
 
 
 def test_processes_share_the_rows(monkeypatch):
@@ -158,13 +158,13 @@ def test_processes_share_the_rows(monkeypatch):
 
 @pytest.mark.parametrize("text", ["yes", "0/2", "2@host:1", "0/2@host"])
 def test_malformed_process(text):
-    with pytest.raises(UserError, match="i/n@host:port"), joined(text):
+    with pytest.raises(UserError, match="i/n@host:port"), distributed(text):
         pass
 
 
 def test_processes_that_nobody_describes():
     jax.devices()  # too late, too
-    with pytest.raises(UserError, match=r"do not come together .* i/n@host:port"), joined("auto"):
+    with pytest.raises(UserError, match=r"do not come together .* i/n@host:port"), distributed("auto"):
         pass
 
 

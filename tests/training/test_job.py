@@ -24,7 +24,7 @@ from w2l_jax.run import Run
 from w2l_jax.training import feed, loop
 from w2l_jax.training import job as job_module
 from w2l_jax.training.evaluation import evaluate
-from w2l_jax.training.old_language import writable
+from w2l_jax.training.old_language import representable
 from w2l_jax.training.options import AugmentOptions, DataOptions, FeatureOptions, ModelOptions, TrainOptions
 
 TINY = ModelConfig(width=16, top_width=24, initializer="he_uniform", activation="elu")
@@ -353,13 +353,13 @@ def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
     data = training.create(options).train.dataset
     said = []
     with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance omits them"):
-        writable(data, Alphabet("abc '"), False, said.append)
-    left = writable(data, Alphabet("abc '"), True, said.append)
+        representable(data, Alphabet("abc '"), False, said.append)
+    left = representable(data, Alphabet("abc '"), True, said.append)
     assert {entry.id for entry in left.entries} == {e.id for e in data.entries if "d" not in e.transcript}
     assert 0 < len(left) < len(data) and f"left out {len(data) - len(left)} utterances" in said[0]
     with pytest.raises(UserError, match="48 of 48 transcripts"):
-        writable(data, Alphabet("xyz"), True, said.append)
-    assert writable(data, data.alphabet, False, said.append) is data and len(said) == 1
+        representable(data, Alphabet("xyz"), True, said.append)
+    assert representable(data, data.alphabet, False, said.append) is data and len(said) == 1
 
 
 @pytest.mark.parametrize("share", [1.0, 0.0, -0.1])
@@ -440,7 +440,7 @@ def test_a_refused_resume_changes_nothing(options, trained):
         training.create(options, lambda line: None)
     further = dataclasses.replace(options, resume=True, steps=8)
     before = content(options.run)
-    with Run.open(options.run).alone(), pytest.raises(UserError, match="another process is training this run"):
+    with Run.open(options.run).lock(), pytest.raises(UserError, match="another process is training this run"):
         run(further)
     assert content(options.run) == before
     _, result = run(further)
@@ -449,7 +449,7 @@ def test_a_refused_resume_changes_nothing(options, trained):
 
 def test_of_two_fresh_starts_one_is_refused(options, monkeypatch):
     """Before the first one has written anything, and where it has done so since the second one looked."""
-    with Run(Path(options.run)).alone(), pytest.raises(UserError, match="another process is training this run"):
+    with Run(Path(options.run)).locked(), pytest.raises(UserError, match="another process is training this run"):
         training.create(options, lambda line: None)
     resolve = job_module.resolve
     monkeypatch.setattr(job_module, "resolve", lambda *x: (resolve(*x), run_of_another(options))[0])
@@ -538,7 +538,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"unfreeze_after": 3}, "needs frozen_layers"),
         ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with steps=6"),
         ({"new_characters": "copy"}, "freeze.new_characters=copy carries"),
-        ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "start afresh"),
+        ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "reinitialised"),
     ],
 )
 def test_contradictions_stop_before_any_work(options, changes, message):

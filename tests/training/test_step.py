@@ -235,7 +235,7 @@ def test_muons_flops_are_those_the_compiler_counts():
     assert muon.flops(table, frozenset(range(1, 11))) == 0
 
 
-def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_thaw():
+def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_are_unfrozen():
     options, frozen, none = (
         train_options(learning_rate=1e-2, **{"optimizer.name": "muon"}),
         frozenset(range(1, 9)),

@@ -104,7 +104,7 @@ def _least_padding(sizes: Sequence[int], count: int) -> list[int]:
 
 
 def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
-    """The smallest bucket that holds `frames` and `labels`; beyond the largest, one made to measure."""
+    """The smallest bucket that holds `frames` and `labels`; beyond the largest, a custom shape."""
     for bucket in buckets:
         if frames <= bucket.frames and labels <= bucket.labels:
             return bucket

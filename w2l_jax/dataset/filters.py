@@ -44,7 +44,7 @@ class Exclusion:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Heard:
+class Extracted:
     """What a usable recording contributes."""
 
     features_TxM: np.ndarray
@@ -128,14 +128,14 @@ def check_texts(
     return transcripts, excluded
 
 
-def listen(
+def extract(
     path: Path,
     transcript: str,
     max_seconds: float,
     config: features.FeatureConfig,
     start: float = 0.0,
     end: float | None = None,
-) -> Heard | Exclusion:
+) -> Extracted | Exclusion:
     """Reads a recording, or a piece of one, and computes its features, or says why `transcript` cannot go with it."""
     try:
         promised = (audio.seconds(path) if end is None else end) - start
@@ -163,7 +163,7 @@ def listen(
     if exclusion:
         return exclusion
     low_rate = any(str(warning.message).startswith(f"{path}: recorded at") for warning in caught)
-    return Heard(features.compute(waveform_N, config), seconds, sha256, low_rate)
+    return Extracted(features.compute(waveform_N, config), seconds, sha256, low_rate)
 
 
 def label_too_long(frames: int, transcript: str) -> Exclusion | None:
@@ -197,16 +197,16 @@ def table(counts: dict[str, int]) -> str:
 _CHUNK = 8
 
 
-def listen_all(
+def extract_all(
     tasks: Iterable[Task], max_seconds: float, config: features.FeatureConfig, workers: int | None = 0
-) -> Iterator[Heard | Exclusion]:
-    """Yields `listen` of each task in order, computed by `workers` processes (0: one a core).
+) -> Iterator[Extracted | Exclusion]:
+    """Yields `extract` of each task in order, computed by `workers` processes (0: one a core).
 
     One worker means this process. Raises UserError if a worker dies.
     """
     tasks = iter(tasks)
     chunks = iter(lambda: tuple(itertools.islice(tasks, _CHUNK)), ())
-    work = functools.partial(_listen_chunk, max_seconds=max_seconds, config=config)
+    work = functools.partial(_extract, max_seconds=max_seconds, config=config)
     workers = workers or usable_cores()
     if workers < 0:
         raise UserError(f"the number of workers must not be negative, as {workers} is")
@@ -224,5 +224,5 @@ def listen_all(
             ) from None
 
 
-def _listen_chunk(chunk: Sequence[Task], max_seconds: float, config: features.FeatureConfig) -> list[Heard | Exclusion]:
-    return [listen(path, transcript, max_seconds, config, start, end) for path, transcript, start, end in chunk]
+def _extract(chunk: Sequence[Task], max_seconds: float, config: features.FeatureConfig) -> list[Extracted | Exclusion]:
+    return [extract(path, transcript, max_seconds, config, start, end) for path, transcript, start, end in chunk]

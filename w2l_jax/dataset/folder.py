@@ -103,6 +103,6 @@ def _disk_full(out: Path, shards: Sequence[Shard], size: str) -> str:
 def other_input(out: Path) -> UserError:
     """The error of a folder that holds something else than what is to be prepared."""
     return UserError(
-        f"{out}: holds a preparation of other input or settings (or texts or audio files have changed since); "
+        f"{out}: holds a preparation of other input or options (or texts or audio files have changed since); "
         "delete the folder, or choose another folder"
     )

@@ -60,7 +60,7 @@ class PrepareConfig:
         return dataclasses.replace(self, alphabet=custom_characters(found, self.language))
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
         values = dataclasses.asdict(self)
         unused = {"alphabet": "", "spell_numbers": False, "tags": "drop"}
@@ -89,8 +89,8 @@ def piece(utterance: Utterance) -> list[float | None]:
 
 
 def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
-    """A key of the settings and of what `content` yields (stamps, names), which is never held as one text."""
-    out = hashlib.sha256(f"[{FORMAT}.{_CLEANING}, {json.dumps(config.settings, sort_keys=True)}, [".encode())
+    """A key of the options and of what `content` yields (stamps, names), which is never held as one text."""
+    out = hashlib.sha256(f"[{FORMAT}.{_CLEANING}, {json.dumps(config.as_dict, sort_keys=True)}, [".encode())
     for number, item in enumerate(content):
         out.update(((", " if number else "") + json.dumps(item)).encode())
     out.update(b"]]")
@@ -98,10 +98,10 @@ def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
 
 
 class Fingerprint:
-    """Of the settings and rows that a dataset holds, whatever its shards; rows are added in the order of their ids."""
+    """Of the options and rows that a dataset holds, whatever its shards; rows are added in the order of their ids."""
 
     def __init__(self, config: PrepareConfig):
-        self._digest = hashlib.sha256(json.dumps([FORMAT, config.settings], sort_keys=True).encode())
+        self._digest = hashlib.sha256(json.dumps([FORMAT, config.as_dict], sort_keys=True).encode())
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds the row of a kept utterance."""

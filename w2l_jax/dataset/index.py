@@ -1,4 +1,4 @@
-"""What stands beside the shards of a prepared dataset: the index, the list of what was left out, `prepared.json`."""
+"""What stands beside the shards of a prepared dataset: the index, the list of what was skipped, `prepared.json`."""
 
 import dataclasses
 import heapq
@@ -31,7 +31,7 @@ class _Totals:
 def finish(
     out: Path,
     shards: Sequence[Shard],
-    left_out: Sequence[Row],
+    excluded: Sequence[Row],
     config: PrepareConfig,
     inputs: str,
     max_skipped: float = MAX_SKIPPED,
@@ -39,13 +39,13 @@ def finish(
 ) -> None:
     """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
 
-    `left_out` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything,
+    `excluded` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything,
     `source` what it was read from.
     Warns if some recordings are below 16 kHz. Raises UserError if nothing is left, or if more recordings than the share
     `max_skipped` are unusable; what is finished stays then.
     """
     totals = _Totals(Fingerprint(config))
-    write_lines(out / EXCLUDED, _excluded(out, shards, left_out, totals))
+    write_lines(out / EXCLUDED, _excluded(out, shards, excluded, totals))
     write_lines(out / INDEX, _kept(out, shards, totals))
     if not totals.utterances:
         for path in [out / INDEX, *out.glob("shard-*")]:
@@ -63,7 +63,7 @@ def finish(
         "format": FORMAT,
         "fingerprint": totals.fingerprint.value(),
         "source": source,
-        "config": config.settings,
+        "config": config.as_dict,
         "alphabet": {"blank": BLANK, "characters": config.labels.characters},
         "utterances": totals.utterances,
         "hours": totals.seconds / 3600,
@@ -84,10 +84,10 @@ def finish(
         )
 
 
-def _excluded(out: Path, shards: Sequence[Shard], left_out: Sequence[Row], totals: _Totals) -> Iterator[Row]:
-    # Shards are in the order of ids, as `left_out` is.
-    unheard = (row for shard in shards for row in shard.rows(out) if "reason" in row)
-    for row in heapq.merge(left_out, unheard, key=lambda row: row["id"]):
+def _excluded(out: Path, shards: Sequence[Shard], excluded: Sequence[Row], totals: _Totals) -> Iterator[Row]:
+    # Shards are in the order of ids, as `excluded` is.
+    rejected = (row for shard in shards for row in shard.rows(out) if "reason" in row)
+    for row in heapq.merge(excluded, rejected, key=lambda row: row["id"]):
         totals.excluded[row["reason"]] += 1
         yield row
 

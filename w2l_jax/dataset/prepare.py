@@ -1,4 +1,4 @@
-"""Utterances to a prepared dataset: checked texts, features in shards, an index, a list of what was left out.
+"""Utterances to a prepared dataset: checked texts, features in shards, an index, a list of what was skipped.
 
 Shards are written one after the other, each whole or not at all, so that preparation killed at any moment goes on
 with the first one that is missing. `store` describes the folder and reads it.
@@ -15,7 +15,7 @@ from w2l_jax.dataset import filters
 from w2l_jax.dataset.folder import clear_away, is_from, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
-from w2l_jax.dataset.shards import Row, excluded_row, hear, plan, skipped_row, write_shards
+from w2l_jax.dataset.shards import Row, excluded_row, extract_features, plan, skipped_row, write_shards
 from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -40,7 +40,7 @@ def prepare(
 ) -> Dataset:
     """Writes a prepared dataset of `utterances` into the folder `out` and opens it.
 
-    A finished folder made from the same input is opened as it is, an interrupted one goes on; one of other input is
+    A finished folder made from the same input is opened as it is, an interrupted one resumes; one of other input is
     an error unless it may be replaced. Neither the utterances' order and paths nor `workers` (processes; 0 or None:
     one a core) change the content. `skipped` are rows that gave no utterance, to be listed too. Warns once about
     recordings below 16 kHz. Raises UserError for duplicate ids, a full disk, and if more than the share `max_skipped`
@@ -101,28 +101,30 @@ def prepare_part(
             f"{len(missing):,} of {len(given):,} recordings are missing, and at most {max_skipped:.0%} may be skipped "
             f"(max_skipped); the first: {missing[0].id}: {missing[0].audio}"
         )
-    left_out = [excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
-    left_out = sorted([*left_out, *skipped], key=lambda row: row["id"])
+    excluded = [excluded_row(utterance, exclusions[utterance.id]) for utterance in given if utterance.id in exclusions]
+    excluded = sorted([*excluded, *skipped], key=lambda row: row["id"])
     if not transcripts:
-        raise nothing_left(Counter(row["reason"] for row in left_out), left_out[0])
+        raise nothing_left(Counter(row["reason"] for row in excluded), excluded[0])
     items = [(u, transcripts[u.id]) for u in given if u.id in transcripts]
     shards = plan(items, shard_size, lambda part: digest(config, (stamps[u.id] for u, _ in part)))
     mine = shards[part[0] :: part[1]]
-    work = functools.partial(hear, max_seconds=config.max_seconds, features=config.features, workers=workers)
+    work = functools.partial(
+        extract_features, max_seconds=config.max_seconds, features=config.features, workers=workers
+    )
 
     with writing(out, shards, mine):
         if not is_of(out, inputs):  # another process may have written it while this one waited
             clear_away(out, shards, mine, replace)
             write_shards(out, mine, work, progress or (lambda *_: None))
             if mine == shards:
-                finish(out, shards, left_out, config, inputs, max_skipped, source)
+                finish(out, shards, excluded, config, inputs, max_skipped, source)
     if mine != shards:
         # In this order: shards cease to be called finished only once the folder is complete.
         if not all(shard.finished(out) for shard in shards) and not is_of(out, inputs):
             return None
         with writing(out, shards, shards):
             if not is_of(out, inputs):
-                finish(out, shards, left_out, config, inputs, max_skipped, source)
+                finish(out, shards, excluded, config, inputs, max_skipped, source)
     return open_dataset(out)
 
 
@@ -134,7 +136,7 @@ def prepare_cached(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Prepares a manifest into a folder of `cache` that is named after its content, place and settings.
+    """Prepares a manifest into a folder of `cache` that is named after its content, place and options.
 
     It is opened without work where it is complete and no audio file's size or time of change differs from what they
     were; else it is prepared again. Raises UserError as `manifest.read` and `prepare`.

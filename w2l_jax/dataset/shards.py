@@ -1,4 +1,4 @@
-"""Shards of stored arrays: each is written whole or not at all, and says what decided its content."""
+"""Shards of stored arrays: each is written whole or not at all, with a key of its inputs."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ Result = tuple[np.ndarray | None, Row]
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard to be: its items, one utterance each, and a key of all that decides its content."""
+    """A planned shard: its items, one utterance each, and a key of everything that determines its content."""
 
     number: int
     name: str
@@ -97,20 +97,20 @@ def write_shards(
                 progress(done, total, what)
 
 
-def hear(
+def extract_features(
     items: Sequence[tuple[Utterance, str]], max_seconds: float, features: FeatureConfig, workers: int | None
 ) -> Generator[Result, None, None]:
     """Yields what utterances with their transcripts are heard as: features, or why they are left out."""
     tasks = ((utterance.audio, transcript, utterance.start, utterance.end) for utterance, transcript in items)
-    with contextlib.closing(filters.listen_all(tasks, max_seconds, features, workers)) as heard:
-        for (utterance, transcript), result in zip(items, heard, strict=True):
+    with contextlib.closing(filters.extract_all(tasks, max_seconds, features, workers)) as extracted:
+        for (utterance, transcript), result in zip(items, extracted, strict=True):
             if isinstance(result, filters.Exclusion):
                 yield None, excluded_row(utterance, result)
             else:
                 yield result.features_TxM, _kept_row(utterance, transcript, result)
 
 
-def _kept_row(utterance: Utterance, transcript: str, heard: filters.Heard) -> Row:
+def _kept_row(utterance: Utterance, transcript: str, extracted: filters.Extracted) -> Row:
     return {
         "id": utterance.id,
         "transcript": transcript,
@@ -119,10 +119,10 @@ def _kept_row(utterance: Utterance, transcript: str, heard: filters.Heard) -> Ro
         "source": utterance.source,
         "language": utterance.language,
         "split": utterance.split,
-        "frames": len(heard.features_TxM),
-        "duration": heard.seconds,
-        "sha256": heard.sha256,
-        "low_rate": heard.low_rate,
+        "frames": len(extracted.features_TxM),
+        "duration": extracted.seconds,
+        "sha256": extracted.sha256,
+        "low_rate": extracted.low_rate,
         **dict(zip(("start", "end"), piece(utterance), strict=False)),
     }
 

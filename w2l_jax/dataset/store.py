@@ -2,10 +2,10 @@
 
 The folder's layout (written by `prepare`):
 
-    prepared.json                      format, settings, alphabet, shards, counts, fingerprint; last, so its presence
+    prepared.json                      format, options, alphabet, shards, counts, fingerprint; last, so its presence
                                        means that everything else is there
     index.jsonl                        one line per utterance: `Entry`, sha256 of its audio, shard and position
-    excluded.jsonl                     id, audio, reason, message of what was left out
+    excluded.jsonl                     id, audio, reason, message of what was skipped
     shard-00000-of-00007.array_record  one record per utterance: float16 [T, M]
 
 Needs NumPy and array_record only, so that a training machine gets by without audio libraries.
@@ -73,7 +73,7 @@ class Record:
 
 
 class _Shards:
-    """The record files of one folder, opened when first used; safe for threads, and picklable (opened anew)."""
+    """The record files of one folder, opened when first used; thread-safe and picklable (reopened)."""
 
     def __init__(self, folder: Path, names: Sequence[str], record: Record):
         self._folder, self._names, self.record = folder, tuple(names), record
@@ -129,9 +129,9 @@ class Dataset:
     features: FeatureConfig
     language: str
     fingerprint: str
-    """Of everything that decided the content; a selection has its own."""
+    """A hash of everything that determines the content; a selection has its own."""
     excluded: dict[str, int]
-    """Reason → number of utterances that were left out in preparation."""
+    """Reason → number of utterances that were skipped in preparation."""
     _places: tuple[tuple[int, int], ...] = dataclasses.field(repr=False)
     _shards: _Shards = dataclasses.field(repr=False)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from w2l_jax.decoding.recordings import Segment, Word
-from w2l_jax.text import characters, joined, unspaced
+from w2l_jax.text import characters, join_unspaced, unspaced
 
 _LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it
 _LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays
@@ -40,7 +40,7 @@ def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     """Yields one JSON object: recording, text, and segments with their times, words, confidences and scores."""
     records = [record(segment) for segment in segments]
-    text = joined(" ".join(found["text"] for found in records))
+    text = join_unspaced(" ".join(found["text"] for found in records))
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 

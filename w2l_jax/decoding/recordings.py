@@ -16,7 +16,7 @@ from w2l_jax.decoding.confidence import HYPOTHESES, confidences
 from w2l_jax.decoding.greedy import greedy
 from w2l_jax.features import OUTPUT_SECONDS
 from w2l_jax.model import Params
-from w2l_jax.text import joined
+from w2l_jax.text import join_unspaced
 
 if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
@@ -55,10 +55,10 @@ class Segment:
 
 def text_of(words: Iterable[Word]) -> str:
     """Returns the text that words are, as `Segment.text` has it."""
-    return joined(" ".join(word.word for word in words))
+    return join_unspaced(" ".join(word.word for word in words))
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What a search found in some seconds: the text and, of a beam search, its scores and the words' confidences."""
 
     text: str
@@ -66,19 +66,21 @@ class Found(NamedTuple):
     confidences: Sequence[float] | None = None
 
 
-Search = Callable[[Iterable[np.ndarray]], Iterator[Found]]
+Search = Callable[[Iterable[np.ndarray]], Iterator[SearchResult]]
 
 
-def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabet) -> Iterator[Found]:
+def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabet) -> Iterator[SearchResult]:
     """Yields what the best path of each part's logits [S, V] says."""
     for part_SxV in parts:
-        yield Found(greedy(inference.best_path(params, part_SxV), alphabet))
+        yield SearchResult(greedy(inference.best_path(params, part_SxV), alphabet))
 
 
-def beam_search(parts: Iterable[np.ndarray], pool: "DecoderPool", calibration: tuple[float, float]) -> Iterator[Found]:
+def beam_search(
+    parts: Iterable[np.ndarray], pool: "DecoderPool", calibration: tuple[float, float]
+) -> Iterator[SearchResult]:
     """Yields what the pool finds in each part's logits [S, V]; confidences are of `calibration` (`confidence`)."""
     for nbest in pool.nbest(parts, HYPOTHESES):
-        yield Found(nbest[0].text, nbest[0], confidences(nbest, *calibration))
+        yield SearchResult(nbest[0].text, nbest[0], confidences(nbest, *calibration))
 
 
 def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search) -> Iterator[Segment]:
@@ -101,7 +103,7 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
             yield said
 
 
-def segment(found: Found, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
+def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
     """Returns what a search found in logits [S, V] as a segment, None without words; `first` is their first frame."""
     if not found.text:
         return None

@@ -10,9 +10,9 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import recordings
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.confidence import HYPOTHESES, confidences
+from w2l_jax.decoding.decoder_config import DecoderConfig
 from w2l_jax.decoding.greedy import greedy
-from w2l_jax.decoding.recordings import Found
-from w2l_jax.decoding.settings import DecoderSettings
+from w2l_jax.decoding.recordings import SearchResult
 from w2l_jax.model import Params
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ class Resumable(Protocol):
     def text(self) -> str:
         """Returns the best text so far."""
 
-    def found(self) -> Found:
+    def result(self) -> SearchResult:
         """Returns what is found if no frames follow."""
 
 
 def searches(
-    params: Params, alphabet: Alphabet, settings: DecoderSettings, hot_words: Mapping[str, float]
+    params: Params, alphabet: Alphabet, decoder: DecoderConfig, hot_words: Mapping[str, float]
 ) -> Callable[[], Resumable]:
     """Returns what begins a search; one at a time, because its language model remembers one search only."""
-    if not (settings.beam_width or hot_words):
+    if not (decoder.beam_width or hot_words):
         return functools.partial(_Greedy, params, alphabet)
     from w2l_jax.decoding.decoder import Decoder
 
-    beam = settings.beam if settings.beam_width else BeamConfig()
-    return functools.partial(_Beam, Decoder(alphabet, settings.lm or None, beam, hot_words), settings.calibration)
+    beam = decoder.beam if decoder.beam_width else BeamConfig()
+    return functools.partial(_Beam, Decoder(alphabet, decoder.lm or None, beam, hot_words), decoder.calibration)
 
 
 class _Greedy:
@@ -53,12 +53,12 @@ class _Greedy:
         self._logits_SxV = np.concatenate([self._logits_SxV, piece_SxV])
 
     def text(self) -> str:
-        return self.found().text
+        return self.result().text
 
-    def found(self) -> Found:
+    def result(self) -> SearchResult:
         if self._alphabet.repetitions:  # ASG: the best path needs its transitions
             return next(recordings.greedy_search([self._logits_SxV], self._params, self._alphabet))
-        return Found(greedy(self._logits_SxV, self._alphabet))
+        return SearchResult(greedy(self._logits_SxV, self._alphabet))
 
 
 class _Beam:
@@ -71,6 +71,6 @@ class _Beam:
     def text(self) -> str:
         return self._decoder.text(self._front)
 
-    def found(self) -> Found:
+    def result(self) -> SearchResult:
         nbest = self._decoder.finish(self._front, HYPOTHESES)
-        return Found(nbest[0].text, nbest[0], confidences(nbest, *self._calibration))
+        return SearchResult(nbest[0].text, nbest[0], confidences(nbest, *self._calibration))

@@ -23,11 +23,11 @@ def in_step(rng: jax.Array, batch: Batch, options: AugmentOptions) -> jax.Array:
     features_BxTxM, frames_B = batch.features_BxTxM, batch.frames_B
     if batch.speed_B is not None:
         features_BxTxM = change_speed(features_BxTxM, batch.recorded_B, frames_B, batch.speed_B)
-    features_BxTxM = elsewhere(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
+    features_BxTxM = simulate_room(jax.random.fold_in(rng, 2000), features_BxTxM, frames_B, options)
     return spec_augment(rng, features_BxTxM, frames_B, options)
 
 
-def elsewhere(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
+def simulate_room(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
     """The features [B, T, M] as if recorded in another room, in noise, and by another microphone, normalised again.
 
     Computed on the power that the features stand for, `DECIBELS` a step; float32, and 0 beyond `frames_B`. Utterances

@@ -35,7 +35,7 @@ def _contradictions(options: TrainOptions, frozen: frozenset[int]) -> Iterator[s
     if options.optimizer.name == "muon" and set(range(1, LAYERS)) <= frozen and not freeze.unfreeze_after:
         yield "optimizer.name=muon is for layers 1 to 10, but they are frozen by frozen_layers: omit it (Adam)"
     if freeze.new_characters == "copy" and (not options.init or (options.reinitialize and LAYERS not in frozen)):
-        yield "freeze.new_characters=copy carries output weights of init over, but here they start afresh"
+        yield "freeze.new_characters=copy carries output weights of init over, but here they are reinitialised"
     if freeze.cache_activations:
         yield from _against_caching(options, frozen)
     elif freeze.activation_dtype != FreezeOptions.activation_dtype:

@@ -20,7 +20,7 @@ from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
 from w2l_jax.reporting import Progress, Report
-from w2l_jax.training.old_language import writable
+from w2l_jax.training.old_language import representable
 from w2l_jax.training.options import DataOptions, TrainOptions
 
 
@@ -132,7 +132,7 @@ def _open_old(
     """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
     data = dataclasses.replace(options.data, language=language_of(DataOptions(train=path)))
     dataset = _open(path, split, dataclasses.replace(options, data=data), report, progress, alphabet)
-    return writable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
+    return representable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)
 
 
 def _order(dataset: Dataset, options: TrainOptions) -> Order:

@@ -40,23 +40,23 @@ class Devices:
 
         Raises UserError where there are fewer, or the rows do not come out even.
         """
-        everyone = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
-        there, processes = min(map(len, everyone)), len(everyone)
+        by_process = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
+        available, processes = min(map(len, by_process)), len(by_process)
         each = " in each process" if processes > 1 else ""
-        if wanted > there:
+        if wanted > available:
             kind = jax.devices()[0].device_kind
-            raise UserError(f"devices.count={wanted}: there are {there}{each} ({kind}); 0 takes all there are")
-        even = [n for n in range(1, there + 1) if batch_size % (processes * n) == 0]
-        if wanted and wanted not in even:
+            raise UserError(f"devices.count={wanted}: there are {available}{each} ({kind}); 0 takes all there are")
+        divisors = [n for n in range(1, available + 1) if batch_size % (processes * n) == 0]
+        if wanted and wanted not in divisors:
             raise UserError(
                 f"batch_size={batch_size} is not a multiple of the {processes * wanted} devices that devices.count="
                 f"{wanted} makes{each and ' of all processes'}; choose another of the two"
             )
-        if not even:
+        if not divisors:
             raise UserError(f"batch_size={batch_size} is not a multiple of the {processes} processes; choose one")
-        if not wanted and even[-1] < there:
-            report(f"note: {even[-1]} of {there} devices{each} are used: they share {batch_size} utterances evenly")
-        return Devices(Mesh(np.array([own[: wanted or even[-1]] for own in everyone]).ravel(), (_ROWS,)))
+        if not wanted and divisors[-1] < available:
+            report(f"note: {divisors[-1]} of {available} devices{each} are used: {batch_size} utterances divide evenly")
+        return Devices(Mesh(np.array([own[: wanted or divisors[-1]] for own in by_process]).ravel(), (_ROWS,)))
 
     @property
     def count(self) -> int:
@@ -69,12 +69,12 @@ class Devices:
         return jax.process_index() == 0
 
     @property
-    def alone(self) -> bool:
+    def is_single_process(self) -> bool:
         """Whether there is no other process."""
         return jax.process_count() == 1
 
     @property
-    def whole(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Of an array that every device has."""
         return NamedSharding(self.mesh, PartitionSpec())
 
@@ -88,9 +88,9 @@ class Devices:
         rows = NamedSharding(self.mesh, PartitionSpec(_ROWS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
-    def everywhere(self, array: np.ndarray) -> jax.Array:
+    def on_every_device(self, array: np.ndarray) -> jax.Array:
         """The array, which every process has, on every device."""
-        return jax.make_array_from_process_local_data(self.whole, array)
+        return jax.make_array_from_process_local_data(self.replicated, array)
 
     def by_rows(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """`function(shared, batch)` of which every device computes its own rows; `shared` is on all of them."""
@@ -99,18 +99,18 @@ class Devices:
 
     def replicate(self, tree: Any) -> Any:
         """The first process's arrays on every device, in buffers of their own."""
-        if self.alone:
-            return jax.device_put(jax.tree.map(jnp.array, tree), self.whole)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.whole, _of_first(x)), tree)
+        if self.is_single_process:
+            return jax.device_put(jax.tree.map(jnp.array, tree), self.replicated)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.replicated, _of_first(x)), tree)
 
     def local(self, tree: Any) -> tuple["Devices", Any]:
         """This process's devices by themselves, and what `replicate` made, on them."""
         own = Devices(Mesh(np.array(self.mesh.local_devices), (_ROWS,)))
-        return own, jax.device_put(jax.tree.map(lambda x: x.addressable_data(0), tree), own.whole)
+        return own, jax.device_put(jax.tree.map(lambda x: x.addressable_data(0), tree), own.replicated)
 
-    def agreed(self, text: str = "") -> str:
+    def consensus(self, text: str = "") -> str:
         """The first text that is not empty among those of all processes, which wait for each other here."""
-        if self.alone:
+        if self.is_single_process:
             return text
         mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
         texts = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in multihost_utils.process_allgather(mine)]
@@ -125,7 +125,7 @@ def _of_first(array: Any) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def joined(text: str) -> Iterator[None]:
+def distributed(text: str) -> Iterator[None]:
     """Within, this process is one of several, before which nothing may have used JAX.
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at

@@ -83,7 +83,7 @@ def is_resident(job: Job) -> bool:
         return wanted == "on"
     memory = job.devices.mesh.local_devices[0].memory_stats() or {}  # a CPU's says nothing: it has them in files
     # All processes decide alike.
-    return not job.devices.agreed("" if job.train.bytes <= _SHARE * memory.get("bytes_limit", 0) else "no")
+    return not job.devices.consensus("" if job.train.bytes <= _SHARE * memory.get("bytes_limit", 0) else "no")
 
 
 def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:
@@ -98,7 +98,7 @@ def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:
 
     for _ in prefetch(np.array_split(np.arange(count), -(-count // 64)), read):
         pass
-    return devices.everywhere(store_RxC)
+    return devices.on_every_device(store_RxC)
 
 
 def gatherer(source: Source, devices: Devices) -> Callable[[jax.Array, Sent, int], Batch]:

@@ -90,13 +90,13 @@ def _take(lock: contextlib.ExitStack, options: TrainOptions, asked: bool, device
     refusal = ""
     if devices.first:
         try:
-            lock.enter_context(Run(Path(options.run)).alone())
+            lock.enter_context(Run(Path(options.run)).locked())
             # Another process may have begun or trained it since it was looked at.
             if resumes(options.run, asked) != options.resume:
                 refusal = f"{options.run}: another process has just trained this run; start again"
         except UserError as error:
             refusal = str(error)
-    if refusal := devices.agreed(refusal):
+    if refusal := devices.consensus(refusal):
         raise UserError(refusal)
 
 
@@ -108,7 +108,7 @@ def _create(
     step = Run.open(options.run).position()["step"] if options.resume else 0
     frozen, late = phase(chosen, options.freeze.unfreeze_after, step)
     optimizer = make_optimizer(options, frozen, late)
-    step_config = step_settings(options, frozen, devices.mesh)
+    step_config = make_step_config(options, frozen, devices.mesh)
     if options.resume:
         run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices)
     else:
@@ -123,7 +123,7 @@ def _create(
             _write_run(options, data, remap)
             if options.freeze.verify:
                 remember(Path(options.run), params, frozen)
-        devices.agreed()
+        devices.consensus()
         run, meta = Run.open(options.run), {}
     state = devices.replicate(state)
     sources = (data.train, data.dev, data.old_dev, data.order)
@@ -131,7 +131,7 @@ def _create(
     return Job(options, run, data.alphabet, *sources, frozen, late, *training)
 
 
-def step_settings(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:
+def make_step_config(options: TrainOptions, frozen: frozenset[int], mesh: Mesh | None = None) -> StepConfig:
     """What `options` say about the compiled step, on batches of features, with these layers frozen."""
     return StepConfig(
         model=options.model,

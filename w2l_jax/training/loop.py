@@ -119,7 +119,7 @@ class _Trainer:
             self.pending.append((self.position.step, frames, scalars))
             logs, evaluates, saves = self._due(self.position.step)
             # Several processes must stop at the same step: they ask each other where all come by.
-            if not (logs or evaluates or saves or (signals.received and self.devices.alone)):
+            if not (logs or evaluates or saves or (signals.received and self.devices.is_single_process)):
                 continue
             self._catch_up(step_of, behind=1)
             asked, reason = self._reason_to_stop(signals)
@@ -148,8 +148,8 @@ class _Trainer:
 
     def _reason_to_stop(self, signals: Signals) -> tuple[str, str]:
         """The signal that asks to stop, and the reason to do so, in whichever process: empty where there is none."""
-        asked = self.devices.agreed(signals.received)
-        return asked, self.devices.agreed(self._own_reason_to_stop(asked))
+        asked = self.devices.consensus(signals.received)
+        return asked, self.devices.consensus(self._own_reason_to_stop(asked))
 
     def _own_reason_to_stop(self, asked: str) -> str:
         options, position = self.options, self.position

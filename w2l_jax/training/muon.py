@@ -22,15 +22,15 @@ def transformation(adam: optax.GradientTransformation) -> optax.GradientTransfor
     fast as the rest, and scaled as Liu et al. (2025) do, to an update about as large as Adam's: one α serves both.
     """
 
-    def evened(updates: Params, _: Params | None = None) -> Params:
+    def orthogonalised(updates: Params, _: Params | None = None) -> Params:
         return jax.tree.map(lambda x: 0.2 * max(x.size // x.shape[-1], x.shape[-1]) ** 0.5 * orthogonal(x), updates)
 
     def rule(path: tuple[Any, ...], _: jax.Array) -> str:
         return "muon" if path[-1].key == "kernel" and path[0].key != layer_name(LAYERS) else "adam"
 
-    orthogonalized = optax.chain(optax.trace(0.95, nesterov=True), optax.stateless(evened))
+    muon = optax.chain(optax.trace(0.95, nesterov=True), optax.stateless(orthogonalised))
     by_rule = functools.partial(jax.tree_util.tree_map_with_path, rule)
-    return optax.multi_transform({"muon": orthogonalized, "adam": adam}, by_rule)
+    return optax.multi_transform({"muon": muon, "adam": adam}, by_rule)
 
 
 def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.reporting import Report
 
 
-def writable(dataset: Dataset, alphabet: Alphabet, drop: bool, report: Report) -> Dataset:
+def representable(dataset: Dataset, alphabet: Alphabet, drop: bool, report: Report) -> Dataset:
     """Returns the utterances of `dataset` that the new language's `alphabet` can write, and reports how many it cannot.
 
     Unless those are to be dropped they are an error (UserError), as is nothing left.

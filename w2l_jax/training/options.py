@@ -276,7 +276,7 @@ class TrainOptions:
     from_scratch: bool = False
     """Train a fresh network, ignoring the configuration's `init`."""
     reinitialize: bool = False
-    """Start the layers that are not frozen afresh instead of from `init`'s weights."""
+    """Reinitialise the layers that are not frozen instead of using `init`'s weights."""
     steps: int = _free(100_000)
     """Updates."""
     batch_size: int = 64

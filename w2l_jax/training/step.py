@@ -67,7 +67,7 @@ def init_state(
 
 
 def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
-    """`state` with all layers trained by `optimizer`: what there is goes on, what the frozen ones lacked is fresh.
+    """`state` with all layers trained by `optimizer`: existing state is kept; newly trained layers get fresh state.
 
     Their average begins at their weights, which is what it would be had it been kept from the first update on.
     """
@@ -103,8 +103,8 @@ def remat_chunks(rows: int) -> int:
     return next((m for m in range(8, rows) if rows % m == 0), rows)
 
 
-def cut(tree: Any, parts: int, devices: int = 1) -> Any:
-    """Splits arrays [B, …] into [parts, B / parts, …]; `joined` puts them together again.
+def split_rows(tree: Any, parts: int, devices: int = 1) -> Any:
+    """Splits arrays [B, …] into [parts, B / parts, …]; `merge_rows` puts them together again.
 
     Where the rows lie on `devices`, each part has as many of every device: none moves to another, none has to wait.
     """
@@ -116,8 +116,8 @@ def cut(tree: Any, parts: int, devices: int = 1) -> Any:
     return jax.tree.map(split, tree)
 
 
-def joined(x: jax.Array, devices: int = 1) -> jax.Array:
-    """The rows [B, …] of which `cut` made [parts, B / parts, …]."""
+def merge_rows(x: jax.Array, devices: int = 1) -> jax.Array:
+    """The rows [B, …] of which `split_rows` made [parts, B / parts, …]."""
     parts, _, *rest = x.shape
     return x.reshape(parts, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
@@ -143,7 +143,7 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
     # A loop, because XLA merges a plain second computation with the first on CPU and frees nothing.
     wide = jax.checkpoint(lambda part: run(*part, max(k + 1, WIDE), LAYERS), prevent_cse=False)
     chunks = remat_chunks(len(frames_B) // config.devices)
-    return joined(lax.map(wide, cut((x, frames_B), chunks, config.devices)), config.devices)
+    return merge_rows(lax.map(wide, split_rows((x, frames_B), chunks, config.devices)), config.devices)
 
 
 def make_step(
@@ -177,7 +177,7 @@ def make_step(
         if parts == 1:
             (loss, count), grads = value_and_grad(trained, frozen, batch, rng)
         else:
-            pieces = cut(batch, parts, config.devices)
+            pieces = split_rows(batch, parts, config.devices)
 
             def add(total, piece):
                 part, i = piece

@@ -3,21 +3,21 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_building.counting import Frequencies, Seen
+from lm_building.counting import Frequencies, LineSet
 
 lines = st.lists(st.integers(0, 60).map(lambda i: b"line %d" % i), max_size=200)
 
 
 @given(lines, st.integers(1, 20))
 def test_seen_is_a_set(lines, recent):
-    seen, known = Seen(recent), set()
+    seen, known = LineSet(recent), set()
     for line in lines:
         assert seen.add(line) == (line not in known)
         known.add(line)
 
 
 def test_a_line_costs_eight_bytes():
-    seen = Seen(recent=1000)
+    seen = LineSet(recent=1000)
     assert all(seen.add(b"%d" % i) for i in range(20_000))
     assert not any(seen.add(b"%d" % i) for i in range(20_000))
     assert (seen._sorted.nbytes, len(seen._recent)) == (8 * 20_000, 0)

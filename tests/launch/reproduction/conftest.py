@@ -10,7 +10,7 @@ from reproduction.grid import Cell, Language, Scale, Variant
 
 SAID = "abcdefghij"
 EXPERIMENTS = (
-    "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "thawing",
+    "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "unfreezing",
     "amounts",
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from reproduction import beyond, claims_of_cost, claims_of_quality
 from reproduction.evidence import CONFIRMED, NOT_TESTABLE, REFUTED, UNDECIDED, WAITING
-from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, THAWED, Variant
+from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, UNFROZEN, Variant
 from reproduction.study import Study
 
 FEW, MIDDLE = K8._replace(hours=0.1), K8._replace(hours=0.4)
@@ -80,8 +80,8 @@ CASES = [
     ("lowers the WER", "de_test", {K0: {"wrong": [0, 0, 1] * 7, "greedy": [1] * 21}}, CONFIRMED),
     ("k = 8 beats k = 0", "german", {K0: GOOD, K8: BAD}, REFUTED),
     ("k = 8 beats k = 0", "german", {K0: BAD, K8: GOOD}, CONFIRMED),
-    ("beats training all from the start", "german", {K0: BAD, THAWED: GOOD}, CONFIRMED),
-    ("beats freezing throughout", "german", {K8: GOOD, THAWED: BAD}, REFUTED),
+    ("beats training all from the start", "german", {K0: BAD, UNFROZEN: GOOD}, CONFIRMED),
+    ("beats freezing throughout", "german", {K8: GOOD, UNFROZEN: BAD}, REFUTED),
     ("Transfer (k = 0) beats", "german, 0.1 h", {v._replace(hours=0.1): e for v, e in ((K0, GOOD), (SCRATCH, BAD))},
      CONFIRMED),
     ("Freezing (k = 8) beats", "german, all", {K0: GOOD, K8: BAD}, REFUTED),

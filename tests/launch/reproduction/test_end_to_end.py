@@ -29,7 +29,7 @@ train = "german"
 dev = "german_dev"
 tests = ["german_test"]
 experiments = [
-    "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "thawing",
+    "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "table1", "table3", "forgetting", "unfreezing",
     "amounts",
 ]
 amounts = [0.0025, 0.0015]
@@ -114,7 +114,8 @@ def test_the_smallest_complete_grid(tmp_path):
     assert "missing" not in content and "under way" not in content
     pictures = {path.stem for path in (out / "figures").glob("*.png")}
     assert pictures == {
-        "figure2", "figure3", "figure4", "figure5", "figure6", "memory", "forgetting", "thawing", "amounts", "distance",
+        "figure2", "figure3", "figure4", "figure5", "figure6", "memory", "forgetting", "unfreezing", "amounts",
+        "distance",
     }  # fmt: skip
     assert {"figure7.png", "figure8.png", "filters.png"} <= {p.name for p in Path(out / "weights_german").iterdir()}
     assert "Filters of the input layer" in content and "the networks that this needs are not trained" not in content

@@ -8,7 +8,7 @@ from reproduction.grid import (
     K8,
     REINITIALIZED,
     SCRATCH,
-    THAWED,
+    UNFROZEN,
     Corpus,
     Language,
     Scale,
@@ -17,7 +17,8 @@ from reproduction.grid import (
 from w2l_jax.errors import UserError
 
 GERMAN = Language(
-    "german", "train", "dev", experiments=("figure2", "figure3", "figure5", "figure6", "thawing"), amounts=(1.5, 0.2),
+    "german", "train", "dev", experiments=("figure2", "figure3", "figure5", "figure6", "unfreezing"),
+    amounts=(1.5, 0.2),
     seeds=2,
 )  # fmt: skip
 
@@ -29,7 +30,7 @@ GERMAN = Language(
         ("figure3", {Variant(k) for k in (0, 6, 8, 9, 10)}),
         ("figure5", {SCRATCH, K0}),
         ("figure6", {K8, K8._replace(hours=1.5), K8._replace(hours=0.2)}),
-        ("thawing", {K0, K8, THAWED, SCRATCH}),
+        ("unfreezing", {K0, K8, UNFROZEN, SCRATCH}),
         ("figure2, figure5", {K8, REINITIALIZED, SCRATCH, K0}),
         ("figure4", set()),
         ("table1", set()),  # in which this language takes no part
@@ -44,12 +45,12 @@ def test_what_each_experiment_trains(only, wanted):
 def test_cells_are_shared_once_and_named_uniquely():
     french = dataclasses.replace(GERMAN, name="french", seeds=1)
     cells = Scale(languages=(GERMAN, french)).cells()
-    # k = 0, 6, 8, 9, 10, reinitialised, thawed, from scratch and two amounts of k = 8.
+    # k = 0, 6, 8, 9, 10, reinitialised, unfrozen, from scratch and two amounts of k = 8.
     assert len(cells) == 10 * 3
     assert len({cell.name for cell in cells}) == len(set(cells)) == len(cells)
     assert [cell.seed for cell in cells] == [0] * 20 + [1] * 10
     assert {"german_k8_reinitialized_seed1", "french_k8_0.2h_seed0", "german_scratch_seed0"} <= {c.name for c in cells}
-    assert K8._replace(hours=0.2).text == "k = 8, 0.2 h" and THAWED.text == "k = 8, then all layers"
+    assert K8._replace(hours=0.2).text == "k = 8, 0.2 h" and UNFROZEN.text == "k = 8, then all layers"
 
 
 def test_wrong_names():

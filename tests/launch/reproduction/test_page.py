@@ -11,7 +11,7 @@ from pages import comparison
 from reproduction import bars, tables
 from reproduction import grid_figures as figures
 from reproduction import grid_page as page
-from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, THAWED, Variant
+from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, UNFROZEN, Variant
 from reproduction.study import Study
 from tests.launch.reproduction.conftest import decoded
 from tests.launch.reproduction.test_claims import measured
@@ -23,7 +23,7 @@ KS = (0, 6, 8, 9, 10)
 
 @pytest.fixture
 def full(scale, write):
-    """A grid of which nothing but the thawed network and the introspection is missing."""
+    """A grid of which nothing but the unfrozen network and the introspection is missing."""
     networks = [*map(Variant, KS), REINITIALIZED, SCRATCH]
     networks += [v._replace(hours=hours) for v in (K0, K8, SCRATCH) for hours in (0.4, 0.1)]
     for i, variant in enumerate(networks):
@@ -72,7 +72,7 @@ class Tables(HTMLParser):
             self._rows[-1][-1] += data
 
 
-# Figures 3 and 5 and that of thawing are drawn as Figure 2 is; `test_end_to_end` has them all.
+# Figures 3 and 5 and that of unfreezing are drawn as Figure 2 is; `test_end_to_end` has them all.
 ONLY = "figure2,figure4,figure6,memory,table1,table3,forgetting,amounts,distance"
 
 
@@ -180,9 +180,9 @@ def test_worst_utterances(scale, write):
 
 def test_a_report_of_nothing_and_of_little(scale, write):
     assert "not testable here" in page.write(scale).read_text()
-    write("german", THAWED, seeds=[0], finished=False)
+    write("german", UNFROZEN, seeds=[0], finished=False)
     path = scale.run(Study(scale).scale.cells()[0])
-    content = page.write(dataclasses.replace(scale, only="thawing")).read_text()
+    content = page.write(dataclasses.replace(scale, only="unfreezing")).read_text()
     assert "Freezing first, then training all" in content and "under way" in content and "One seed." in content
     assert "Table 1" not in content and not path.exists()
 

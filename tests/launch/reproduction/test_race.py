@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reproduction import curves, inventory, race
-from reproduction.grid import K0, K8, SCRATCH, THAWED, Cell, Variant
+from reproduction.grid import K0, K8, SCRATCH, UNFROZEN, Cell, Variant
 from reproduction.study import Study
 
 
@@ -46,11 +46,11 @@ def test_a_batch_that_explodes_does_not_make_the_curve(scale, write):
     assert run["largest training loss"] == 1e6
 
 
-def test_work_before_thawing_costs_what_it_did(scale, write):
-    write("german", THAWED, seeds=[0])
-    path = scale.run(Cell(german(scale), THAWED, 0)) / "certificate.json"
+def test_work_before_unfreezing_costs_what_it_did(scale, write):
+    write("german", UNFROZEN, seeds=[0])
+    path = scale.run(Cell(german(scale), UNFROZEN, 0)) / "certificate.json"
     path.write_text('{"flops": 6e12, "frames": 1000, "before_unfreezing": {"flops": 2e12, "frames": 500}}')
-    work = curves.work(Study(scale), Cell(german(scale), THAWED, 0))
+    work = curves.work(Study(scale), Cell(german(scale), UNFROZEN, 0))
     assert work[50] == pytest.approx(50 * 2) and work[100] == pytest.approx(50 * 2 + 50 * 3)
 
 
@@ -78,12 +78,12 @@ def test_who_is_lower_how_long(scale, write):
     write("german", six, loss=lambda step: 110 - step / 5)  # equal after 50 updates, and lower from there on
     write("german", nine, loss=lambda step: 150.0)
     study, language = Study(scale), german(scale)
-    assert race.beaten(study, language, K0, [six, nine], "update").value == pytest.approx(50, abs=3)
-    assert race.beaten(study, language, six, [K0, nine], "update").value == pytest.approx(50, abs=3)
-    assert race.beaten(study, language, nine, [K0, six], "update").value == 100
+    assert race.outperformed(study, language, K0, [six, nine], "update").value == pytest.approx(50, abs=3)
+    assert race.outperformed(study, language, six, [K0, nine], "update").value == pytest.approx(50, abs=3)
+    assert race.outperformed(study, language, nine, [K0, six], "update").value == 100
     # Of three pairs one is out of order half of the time.
-    assert race.disordered(study, language, [K0, six, nine], "update").value == pytest.approx(50 / 3, abs=1)
-    assert race.disordered(study, language, [nine, six, K0], "update").value == pytest.approx(100 - 50 / 3, abs=1)
+    assert race.out_of_order(study, language, [K0, six, nine], "update").value == pytest.approx(50 / 3, abs=1)
+    assert race.out_of_order(study, language, [nine, six, K0], "update").value == pytest.approx(100 - 50 / 3, abs=1)
     # Those of more work an update are compared over the work that both have done.
     write("german", K8, loss=lambda step: 101.0, flops=1e12)
-    assert race.beaten(Study(scale), language, K0, [K8], "TFLOP").value == 0
+    assert race.outperformed(Study(scale), language, K0, [K8], "TFLOP").value == 0

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from reproduction import tasks
-from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, THAWED
+from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, UNFROZEN
 from reproduction.tasks import Diary, Task
 from tests.conftest import ROOT
 from w2l_jax import files
@@ -43,7 +43,7 @@ def test_the_commands_of_networks(scale):
     assert "from_scratch" in scratch and scratch["model.width"] == "8" and "init" not in scratch
     reinitialized = options(every["german_k8_reinitialized_seed0"])
     assert "reinitialize" in reinitialized and reinitialized["frozen_layers"] == "8"
-    assert options(every["german_k8_thawed_seed0"])["freeze.unfreeze_after"] == "50"
+    assert options(every["german_k8_unfrozen_seed0"])["freeze.unfreeze_after"] == "50"
     few = options(every["german_k8_0.1h_seed0"])
     assert few["data.train_hours"] == "0.1" and "data.old_dev" not in few
     decode = options(every["decode german_k8_seed0 on de_test"])
@@ -57,7 +57,7 @@ def test_only_what_was_asked_for_is_done(scale):
     decoded = {f"decode {name} on {data}" for name in trained for data in ("de_dev", "de_test")}
     assert names == trained | decoded | {"decode base", "language model german"}
     assert "measure step" in by_name(dataclasses.replace(scale, only="figure4"))
-    assert {THAWED, SCRATCH, K0} <= {cell.variant for cell in dataclasses.replace(scale, only="thawing").cells()}
+    assert {UNFROZEN, SCRATCH, K0} <= {cell.variant for cell in dataclasses.replace(scale, only="unfreezing").cells()}
 
 
 def test_what_is_done_is_done_and_what_began_is_resumed(scale, write):
@@ -142,7 +142,7 @@ def test_a_cell_that_fails_leaves_the_rest_running(ran, scale):
     called, out = ran(fails=["german_k8_seed0"])
     # The base decoded, a language model, four trainings, of which one fails, and the other three decoded on two data.
     assert len(called) == 2 + 4 + 6
-    assert "stopped with exit code 3 and is not done; the rest goes on" in out and "not done: german_k8_seed0" in out
+    assert "stopped with exit code 3 and is not done; the rest continues" in out and "not done: german_k8_seed0" in out
     assert "decode german_k8_seed0 on de_dev: left out, since there is no german_k8_seed0" in out
     assert (reproduce.Path(scale.out) / "index.html").is_file()
     called, out = ran()
@@ -166,7 +166,7 @@ def test_missing_data_are_said_before_anything_runs(ran, scale):
 
 
 def test_one_at_a_time(ran, scale):
-    with files.alone(reproduce.Path(scale.out), "busy"):
+    with files.locked(reproduce.Path(scale.out), "busy"):
         called, out = ran()
         assert called == [] and "another reproduce.py" in out
     called, _ = ran()

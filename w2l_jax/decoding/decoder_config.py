@@ -17,7 +17,7 @@ _SEAL = b"# sha256 "
 
 
 @dataclasses.dataclass(frozen=True)
-class DecoderSettings:
+class DecoderConfig:
     """What decodes a run: a language model's folder (empty: none) and the search's options."""
 
     lm: str = ""
@@ -44,7 +44,7 @@ class DecoderSettings:
         return self.temperature, self.coverage
 
 
-def load(run: Run, lm: str = "") -> DecoderSettings | None:
+def load(run: Run, lm: str = "") -> DecoderConfig | None:
     """Reads a run's `decoder.toml`, None if there is none yet; `lm` is taken in place of its language model.
 
     Raises UserError if it is damaged, or if its own language model is to be used and is not what it was.
@@ -58,34 +58,34 @@ def load(run: Run, lm: str = "") -> DecoderSettings | None:
     if is_empty or (first.startswith(_SEAL) and first != _sealed(rest)):
         raise UserError(f"{path}: is not what was written; if you changed it, delete its first line, else all of it")
     try:
-        settings = config.load(DecoderSettings, path)
+        decoder = config.load(DecoderConfig, path)
     except UserError as error:
         raise UserError(f"damaged: {error}; delete the file to build a language model again") from None
     if lm:
-        return with_lm(settings, Path(lm))
-    if settings.lm:
-        model = _folder(run, settings.lm)
+        return with_lm(decoder, Path(lm))
+    if decoder.lm:
+        model = _folder(run, decoder.lm)
         if not (model / "lm.bin").is_file():
             raise UserError(f"{path}: its language model {model} is gone; name another one, or delete {path}")
-        if settings.lm_sha256 and sha256(model) != settings.lm_sha256:
+        if decoder.lm_sha256 and sha256(model) != decoder.lm_sha256:
             raise UserError(
                 f"{path}: its language model {model} is not the one it was written for; name it to use it all "
                 "the same, tune its weights again, or delete the file"
             )
-        settings = dataclasses.replace(settings, lm=str(model))
-    return settings
+        decoder = dataclasses.replace(decoder, lm=str(model))
+    return decoder
 
 
-def save(run: Run, settings: DecoderSettings) -> None:
+def save(run: Run, decoder: DecoderConfig) -> None:
     """Writes a run's `decoder.toml`; a model inside the run folder is named relative to it."""
-    model = Path(settings.lm)
-    if settings.lm and model.resolve().is_relative_to(run.folder.resolve()):
-        settings = dataclasses.replace(settings, lm=str(model.resolve().relative_to(run.folder.resolve())))
-    elif settings.lm:
-        settings = dataclasses.replace(settings, lm=str(model.resolve()))
-    if settings.lm:
-        settings = dataclasses.replace(settings, lm_sha256=sha256(_folder(run, settings.lm)))
-    content = config.to_toml(settings).encode()
+    model = Path(decoder.lm)
+    if decoder.lm and model.resolve().is_relative_to(run.folder.resolve()):
+        decoder = dataclasses.replace(decoder, lm=str(model.resolve().relative_to(run.folder.resolve())))
+    elif decoder.lm:
+        decoder = dataclasses.replace(decoder, lm=str(model.resolve()))
+    if decoder.lm:
+        decoder = dataclasses.replace(decoder, lm_sha256=sha256(_folder(run, decoder.lm)))
+    content = config.to_toml(decoder).encode()
     write_atomically(run.folder / FILE, _sealed(content) + b"\n" + content)
 
 
@@ -94,35 +94,35 @@ def _sealed(content: bytes) -> bytes:
     return _SEAL + text_digest(content).encode() + b" (delete this line where you change another)"
 
 
-def of_file(settings: DecoderSettings, lm: str) -> DecoderSettings:
-    """The settings of a network that is a file: greedy, unless `lm` names a language model's folder."""
-    return greedy_without_lm(settings if lm in ("", "none") else with_lm(settings, Path(lm)))
+def of_file(decoder: DecoderConfig, lm: str) -> DecoderConfig:
+    """The options of a network that is a file: greedy, unless `lm` names a language model's folder."""
+    return greedy_without_lm(decoder if lm in ("", "none") else with_lm(decoder, Path(lm)))
 
 
-def without_building(run: Run, lm: str) -> DecoderSettings:
-    """The settings of a run as they are, with `lm` in place of its language model (`none`: greedy)."""
+def without_building(run: Run, lm: str) -> DecoderConfig:
+    """The options of a run as they are, with `lm` in place of its language model (`none`: greedy)."""
     if lm == "none" or run.alphabet.repetitions:
-        return DecoderSettings(beam_width=0)
-    return greedy_without_lm(load(run, lm) or (with_lm(DecoderSettings(), Path(lm)) if lm else DecoderSettings()))
+        return DecoderConfig(beam_width=0)
+    return greedy_without_lm(load(run, lm) or (with_lm(DecoderConfig(), Path(lm)) if lm else DecoderConfig()))
 
 
-def greedy_without_lm(settings: DecoderSettings) -> DecoderSettings:
+def greedy_without_lm(decoder: DecoderConfig) -> DecoderConfig:
     """Without a language model there is no search."""
-    return settings if settings.lm else dataclasses.replace(settings, beam_width=0)
+    return decoder if decoder.lm else dataclasses.replace(decoder, beam_width=0)
 
 
-def override(settings: DecoderSettings, given: dict[str, Any]) -> DecoderSettings:
-    """Returns the settings with the `given` values that are not None, which were not tuned."""
+def override(decoder: DecoderConfig, given: dict[str, Any]) -> DecoderConfig:
+    """Returns the options with the `given` values that are not None, which were not tuned."""
     changes = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(settings, **changes, tuned="" if changes else settings.tuned)
+    return dataclasses.replace(decoder, **changes, tuned="" if changes else decoder.tuned)
 
 
-def with_lm(settings: DecoderSettings, lm: Path) -> DecoderSettings:
-    """Returns the settings with another language model: what was tuned with the old one says nothing about it."""
-    settings = dataclasses.replace(settings, beam_width=settings.beam_width or DecoderSettings.beam_width)
-    if settings.tuned and not (settings.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == settings.lm_sha256):
-        settings = DecoderSettings()
-    return dataclasses.replace(settings, lm=str(lm), lm_sha256="")
+def with_lm(decoder: DecoderConfig, lm: Path) -> DecoderConfig:
+    """Returns the options with another language model: what was tuned with the old one says nothing about it."""
+    decoder = dataclasses.replace(decoder, beam_width=decoder.beam_width or DecoderConfig.beam_width)
+    if decoder.tuned and not (decoder.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == decoder.lm_sha256):
+        decoder = DecoderConfig()
+    return dataclasses.replace(decoder, lm=str(lm), lm_sha256="")
 
 
 def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
