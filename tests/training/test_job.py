@@ -440,7 +440,7 @@ def test_a_refused_resume_changes_nothing(options, trained):
         training.create(options, lambda line: None)
     further = dataclasses.replace(options, resume=True, steps=8)
     before = content(options.run)
-    with Run.open(options.run).lock(), pytest.raises(UserError, match="another process is training this run"):
+    with Run.open(options.run).locked(), pytest.raises(UserError, match="another process is training this run"):
         run(further)
     assert content(options.run) == before
     _, result = run(further)
