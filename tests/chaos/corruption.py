@@ -16,7 +16,7 @@ from tests.training_options import train_options
 from w2l_jax import training
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_cached
 from w2l_jax.dataset.store import open_dataset
-from w2l_jax.decoding import settings
+from w2l_jax.decoding import decoder_config
 from w2l_jax.files import digest
 from w2l_jax.lm.language_model import LanguageModel
 from w2l_jax.model import ModelConfig
@@ -68,9 +68,13 @@ def subjects(folder: Path) -> Iterator[Subject]:
     build([folder / "text.txt"], lm, run.alphabet, LanguageModelConfig(order=2))
     yield "language model", lm, lambda: _language_model(lm)
 
-    tuned = settings.DecoderSettings(str(lm), beam_width=20, lm_weight=0.625, tuned="dev, 4 utterances")
-    settings.save(run, tuned)
-    for name, part in (("checkpoints", "checkpoints"), ("decoder.toml", settings.FILE), ("other files of a run", "")):
+    tuned = decoder_config.DecoderConfig(str(lm), beam_width=20, lm_weight=0.625, tuned="dev, 4 utterances")
+    decoder_config.save(run, tuned)
+    for name, part in (
+        ("checkpoints", "checkpoints"),
+        ("decoder.toml", decoder_config.FILE),
+        ("other files of a run", ""),
+    ):
         yield name, run.folder / part, lambda: _run(run.folder, like)
     w2l_jax.load(run.folder).save(folder / "a.safetensors", "float32")
     yield ".safetensors", folder / "a.safetensors", lambda: _network(folder / "a.safetensors")
@@ -95,7 +99,7 @@ def corrupt(folder: Path, seed: int, count: int) -> Iterator[Findings]:
         findings, rng, expected = Findings(f"damaged {name}"), np.random.default_rng(seed), read()
         files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
         if name.startswith("other"):
-            files = [path for path in files if path.parent == place and path.name != settings.FILE]
+            files = [path for path in files if path.parent == place and path.name != decoder_config.FILE]
         files = [path for path in files if path.stat().st_size]
         for _ in range(count if name != "activation cache" else -(-count // 4)):
             path = files[int(rng.integers(len(files)))]

@@ -184,14 +184,14 @@ def test_files_of_earlier_versions_still_load(run):
 
 def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
     of_run.resolve(run, "", {}, set(), lambda line: None)
-    path = run.folder / settings.FILE
+    path = run.folder / decoder_config.FILE
     written = path.read_text()
     for changed in (written.replace("0.8", "0.9"), written[:-9], written[:20], ""):
         path.write_text(changed)
         with pytest.raises(UserError, match=r"decoder\.toml: is not what was written; .* delete its first line"):
-            settings.load(run)
+            decoder_config.load(run)
     path.write_text(written.replace("0.8", "0.9").partition("\n")[2])
-    assert settings.load(run).lm_weight == 0.9
+    assert decoder_config.load(run).lm_weight == 0.9
 
 
 def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):
