@@ -30,7 +30,7 @@ def is_of(out: Path, inputs: str) -> bool:
 def is_from(out: Path, source: str, config: PrepareConfig) -> bool:
     """Whether the finished folder `out` was made of `source`, whatever was in it then, with this `config`."""
     meta = read_meta(out)
-    return meta.get("source") == source and meta["config"] == config.settings
+    return meta.get("source") == source and meta["config"] == config.as_dict
 
 
 @contextlib.contextmanager
