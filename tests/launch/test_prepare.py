@@ -223,7 +223,7 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
     other.write_text(source.read_text())
     for refused in ((*command, "--max_seconds=20"), (f"--manifest={other}", "--language=de", "--out=out")):
         code, said = launch(*refused)
-        assert code == 1 and "other input or settings" in said
+        assert code == 1 and "other input or options" in said
 
 
 def test_all_of_a_source_as_one_split(launch, tmp_path):
