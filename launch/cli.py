@@ -1,13 +1,15 @@
 """What every script does: options from defaults < TOML < command line, and errors as messages for people."""
 
+import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +39,7 @@ def parse(
 
     Where `cls` has a field `config`, that TOML file is read first and the command line overrides it; without one it is
     the file that `fallback` names for the options given, if any. Exits with tyro's message (code 2) for an unknown or
-    malformed option; raises UserError for a former name and for a bad TOML file.
+    malformed option; raises UserError for a former name, for a bad TOML file and for what a dataclass refuses.
     """
     import tyro
 
@@ -49,7 +51,17 @@ def parse(
             raise UserError(f"--{name} is called --{now}")
 
     def read(**default: T) -> T:
-        return tyro.cli(cls, args=argv, description=description, use_underscores=True, **default)
+        ask = functools.partial(tyro.cli, cls, args=argv, description=description, use_underscores=True, **default)
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                return ask()
+        except SystemExit as stopped:
+            for error in _chain(stopped):
+                if isinstance(error, UserError):  # of a group of options, which tyro would put into a frame
+                    raise error from None
+            if not stopped.code:
+                raise
+        return ask()  # in the terminal's width and colours
 
     options = read()  # before any file: help shows the defaults, always
     path = getattr(options, "config", "") or fallback(options)
@@ -97,6 +109,7 @@ def run(main: Callable[[], Any]) -> None:
     """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
     _prepare_streams()
     warnings.formatwarning = _note
+    sys.unraisablehook = _unraisable
     try:
         main()
     except UserError as error:
@@ -107,11 +120,12 @@ def run(main: Callable[[], Any]) -> None:
     except BrokenPipeError:  # who reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _stop(f"no space left on the device while writing {error.filename or 'a file'}; free some and run it again")
     except Exception as error:
+        if full := next(filter(_is_full, _chain(error)), None):  # before memory: TensorStore calls both exhausted
+            where = getattr(full, "filename", None) or "a file"
+            _stop(f"no space left on the device while writing {where}; free some and run it again")
+        if isinstance(error, OSError):
+            _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
         platforms = os.environ.get("JAX_PLATFORMS")
@@ -120,9 +134,19 @@ def run(main: Callable[[], Any]) -> None:
                 f"JAX finds no device for JAX_PLATFORMS={platforms}: unset it to use the devices there are, or install "
                 "JAX for this one, e.g. pip install 'jax[cuda12]'"
             )
-        if "No space left on device" in str(error):
-            _stop(f"no space left on the device: {str(error).splitlines()[0]}; free some and run it again")
         raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an exception and those that it came of."""
+    while error:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return known or any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _has_device() -> bool:
@@ -153,6 +177,12 @@ def _prepare_streams() -> None:
 def _note(message: Warning | str, category: type[Warning], *place: object) -> str:
     """A warning as a line for people; of those meant for programmers with their place in the code."""
     return f"note: {message}\n" if issubclass(category, UserWarning) else _formatwarning(message, category, *place)
+
+
+def _unraisable(found: Any) -> None:
+    # TensorStore says so for each array that was still being written when another one failed.
+    if str(found.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(found)
 
 
 def use_compilation_cache() -> None:

@@ -10,11 +10,9 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import rich.console
 import rich.progress
-import tyro
 
 import cli
 from deliveries import catalog
@@ -50,8 +48,6 @@ class Options(PrepareConfig, CorpusSource):
     out: Path | None = None
     """Folder to write; an interrupted one is resumed, a finished one of the same input stays, and one of a manifest
     that has changed since is replaced."""
-    as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
-    """Take all of the source as this split, whatever it says."""
     strict: bool = False
     """Stop at the first broken row, text or recording."""
     max_skipped: float = MAX_SKIPPED
@@ -96,7 +92,7 @@ def main() -> None:
         raise UserError("give --out, the folder to write (or --dry_run or --preview, which write none)")
     collection = read(options, wanted_corpora(options))
     for note in collection.notes:
-        print(f"note: {cli.as_options(note).replace('--as_split', '--as')}")
+        print(f"note: {cli.as_options(note)}")
     config = configured(options, collection)
     held = [found for utterance in collection.utterances if (found := tags_in(utterance.text))]
     if held and options.tags == "drop":

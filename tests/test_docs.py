@@ -107,7 +107,7 @@ def known():
             patch.setattr(sys, "argv", [f"{script}.py"])
             with pytest.raises(Parsed):
                 importlib.import_module(script).main()
-    return found | {"--as", "--model"}  # an option by another name than its field's; `python -m w2l_jax --model`
+    return found | {"--model"}  # python -m w2l_jax --model
 
 
 @pytest.mark.parametrize("page", PAGES, **ids)

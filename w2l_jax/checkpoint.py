@@ -1,8 +1,12 @@
 """Trees of arrays on the disk: stored by Orbax under the names of their fields, with digests that reading checks."""
 
+import contextlib
 import json
+import logging
+import os
+import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,18 @@ _DIGESTS = "digests.json"
 
 
 def write(folder: Path, trees: Mapping[str, Any]) -> None:
-    """Stores each tree, of dictionaries, tuples and optax's states, below its name in `folder`, and their digests."""
-    with _checkpointer() as checkpointer:
-        for name, tree in trees.items():
-            checkpointer.save((folder / name).absolute(), tree)
+    """Stores each tree, of dictionaries, tuples and optax's states, below its name in `folder`, and their digests.
+
+    Raises OSError where the file system does not take them, as when it is full.
+    """
+    try:
+        with _checkpointer() as checkpointer:
+            for name, tree in trees.items():
+                checkpointer.save((folder / name).absolute(), tree)
+    except Exception as error:
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore raises no OSError
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from None
+        raise
     write_atomically(folder / _DIGESTS, json.dumps({name: digest(named(tree)) for name, tree in trees.items()}))
 
 
@@ -47,8 +59,12 @@ def named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def _checkpointer() -> Any:
-    """Orbax's, for this process by itself: it would wait for all others, of which one saves and each restores."""
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[Any]:
+    """Orbax's, for this process by itself: it would wait for all others, of which one saves and each restores.
+
+    What it raises it does not print as well.
+    """
     import orbax.checkpoint as ocp
 
     own = jax.process_index()
@@ -56,4 +72,11 @@ def _checkpointer() -> Any:
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
     )
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+            yield checkpointer
+    finally:
+        logger.setLevel(before)

@@ -1,6 +1,7 @@
 """Files that a kill, a full disk or a second process leaves whole: one atomic write, one lock, one digest."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,6 +14,7 @@ from w2l_jax.errors import UserError
 
 T = TypeVar("T")
 _MANY = 1000
+_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def read(path: str | Path, parse: Callable[[str], T], advice: str = "") -> T:
@@ -182,9 +184,11 @@ def _sync_all(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        opened = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno in _LOST:  # otherwise it is a folder on a file system that cannot sync those
+            raise
+    finally:
+        os.close(opened)

@@ -40,7 +40,7 @@ class CorpusSource:
     """Kaldi: folder at which relative paths in wav.scp start (default: the data directory)."""
     extract_to: str = ""
     """LibriSpeech: folder for what archives are unpacked to (default: beside them)."""
-    as_split: Literal["", "train", "dev", "test"] = ""
+    as_split: Literal["", "train", "dev", "test"] = dataclasses.field(default="", metadata={"was": "as"})
     """Take all of it as this split, whatever it says."""
 
 

@@ -1,5 +1,6 @@
 """Options and messages of the scripts."""
 
+import errno
 import os
 import shlex
 import subprocess
@@ -31,6 +32,62 @@ def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
 def test_a_former_name_on_the_command_line(old, new):
     with pytest.raises(UserError, match=f"is called --{new}"):
         cli.parse(TrainOptions, [f"--{old}"])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--augment.speed=0.7", "error: --augment.speed must lie in [0, 0.5), not 0.7\n"),  # of a group
+        ("--steps=0", "error: steps must be at least 1, not 0\n"),
+    ],
+)
+def test_what_options_refuse_is_an_error_like_any_other(option, said, capsys):
+    """Without tyro's frame and its exit code."""
+    with pytest.raises(SystemExit, match=r"^1$"):
+        cli.run(lambda: cli.parse(TrainOptions, [option]))
+    found = capsys.readouterr()
+    assert found.err.startswith(said) and found.err.count("\n") == 1 and found.out == ""
+
+
+def test_an_unknown_option_is_named_once(capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.parse(TrainOptions, ["--learning_rat=1"])
+    assert capsys.readouterr().err.count("learning_rat=1") == 1
+
+
+FULL = {
+    "written": OSError(errno.ENOSPC, "No space left on device", "a.txt"),
+    "quota": OSError(errno.EDQUOT, "Disk quota exceeded", "a.txt"),
+    "TensorStore": ValueError("RESOURCE_EXHAUSTED: Error writing x: No space left on device [os_error_code='28']"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_full_disk_is_not_want_of_memory(name, nested, capsys):
+    def main():
+        if not nested:
+            raise FULL[name]
+        try:
+            raise FULL[name]
+        except Exception:
+            raise RuntimeError("RESOURCE_EXHAUSTED: the checkpoint") from None
+
+    with pytest.raises(SystemExit, match=r"^1$"):
+        cli.run(main)
+    said = capsys.readouterr().err
+    assert said.startswith("error: no space left on the device while writing a") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("filename", ["runs/x/.lock", None])
+def test_any_error_of_the_system_is_one_line(filename, capsys):
+    def main():
+        raise OSError(errno.EROFS, "Read-only file system", *([filename] if filename else []))
+
+    with pytest.raises(SystemExit, match=r"^1$"):
+        cli.run(main)
+    place = "runs/x/.lock: " if filename else "[Errno 30] "
+    assert capsys.readouterr().err == f"error: {place}Read-only file system\n"
 
 
 def test_given_reads_a_command_line():
