@@ -116,7 +116,9 @@ def run(main: Callable[[], Any]) -> None:
         _stop(as_options(str(error)))
     except KeyboardInterrupt:
         print("interrupted; the same command resumes where it can (training: with --resume)", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # without waiting for threads, which may be compiling for minutes
     except BrokenPipeError:  # who reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -165,15 +166,33 @@ def total(params, x, frames):
     return jnp.square(model.apply(params, x, frames, SMALL, precision="highest")).sum()
 
 
-def test_forward_mode_on_accelerators(monkeypatch):
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_forward_mode(monkeypatch, backend):
+    """By the parameters and by the features, against central differences and reverse mode; in a loop, too."""
     x = jax.random.normal(jax.random.key(0), (2, 20, 10))
-    frames, change = jnp.array([20, 13]), jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1e-2), PARAMS)
-    gradient = jax.grad(total)(PARAMS, x, frames)
-    expected = sum(float((g * t).sum()) for g, t in zip(*map(jax.tree.leaves, (gradient, change)), strict=True))
-    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
-    _, slope = jax.jvp(lambda params: total(params, x, frames), (PARAMS,), (change,))
-    assert float(slope) == pytest.approx(expected, rel=1e-5)
-    assert float(jax.linearize(lambda params: total(params, x, frames), PARAMS)[1](change)) == pytest.approx(expected)
+    frames, config = jnp.array([20, 13]), dataclasses.replace(SMALL, activation="elu")  # smooth
+    at = PARAMS, x
+    change = jax.tree.map(lambda leaf: 0.03 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), at)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+    def value(at):
+        return jnp.square(model.apply(*at, frames, config, precision="highest")).sum()
+
+    def along(t):
+        return value(jax.tree.map(lambda a, b: a + t * b, at, change))
+
+    expected = float(along(0.03) - along(-0.03)) / 0.06
+    slope = float(jax.jvp(value, (at,), (change,))[1])
+    assert slope == pytest.approx(expected, rel=3e-3)
+    gradient = jax.grad(value)(at)
+    products = jax.tree.map(jnp.vdot, gradient, change)
+    assert slope == pytest.approx(float(sum(jax.tree.leaves(products))), rel=1e-4)
+    assert float(jax.linearize(value, at)[1](change)) == pytest.approx(slope, rel=1e-5)
+    assert float(jax.jacfwd(along)(0.0)) == pytest.approx(slope, rel=1e-5)
+    looped = jax.jvp(lambda at: jax.lax.map(lambda _: value(at), jnp.arange(2)).sum(), (at,), (change,))[1]
+    assert float(looped) == pytest.approx(2 * slope, rel=1e-5)
+    twice = jax.jvp(jax.grad(along), (0.0,), (1.0,))[1]  # a second derivative, against differences of the first
+    assert float(twice) == pytest.approx(float(jax.grad(along)(1e-3) - jax.grad(along)(-1e-3)) / 2e-3, rel=5e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 10), (0, 6, 10)])

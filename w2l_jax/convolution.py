@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 def convolve(
@@ -15,9 +16,8 @@ def convolve(
     # the 2000 input channels.
     if len(kernel_KxCxD) == 1:
         return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
-    if jax.default_backend() != "cpu":  # all of JAX's transformations, forward mode too
-        return _conv(x_BxTxC, kernel_KxCxD, "SAME", precision, window_strides=tuple(strides))
-    return _convolution(_spread_like(x_BxTxC, kernel_KxCxD), _spread_like(kernel_KxCxD, x_BxTxC), strides[0], precision)
+    convolution = _quick if jax.default_backend() == "cpu" else _plain
+    return convolution(x_BxTxC, kernel_KxCxD, strides[0], precision)
 
 
 def unfolded(
@@ -31,51 +31,28 @@ def unfolded(
     return jnp.matmul(windows_BxTxKC, kernel_KxCxD.reshape(-1, kernel_KxCxD.shape[-1]), precision=precision)
 
 
-def _spread_like(x, other):
-    """In shard_map, `x` as an array of its own on each device where `other` is: its gradient is summed over devices."""
-    axes = tuple(getattr(jax.typeof(other), "vma", frozenset()) - getattr(jax.typeof(x), "vma", frozenset()))
-    if not axes:
-        return x
-    return jax.lax.pcast(x, axes, to="varying") if hasattr(jax.lax, "pcast") else jax.lax.pvary(x, axes)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolution(x_BxTxC, kernel_KxCxD, stride, precision):
-    """SAME convolution [B, S, D] with gradients that are fast in loops, too; reverse mode only."""
-    return _conv(x_BxTxC, kernel_KxCxD, "SAME", precision, window_strides=(stride,))
-
-
-def _conv(x, kernel, padding, precision, *, window_strides=(1,), **dilation):
-    numbers = ("NWC", "WIO", "NWC")
+def _plain(x_BxTxC, kernel_KxCxD, stride, precision, order=("NWC", "WIO", "NWC")):
     return jax.lax.conv_general_dilated(
-        x, kernel, window_strides, padding, dimension_numbers=numbers, precision=precision, **dilation
+        x_BxTxC, kernel_KxCxD, (stride,), "SAME", dimension_numbers=order, precision=precision
     )
 
 
-def _convolution_forward(x_BxTxC, kernel_KxCxD, stride, precision):
-    return _convolution(x_BxTxC, kernel_KxCxD, stride, precision), (x_BxTxC, kernel_KxCxD)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _quick(x_BxTxC, kernel_KxCxD, stride, precision):
+    """The same with gradients that are fast in a CPU's loops, too."""
+    return _plain(x_BxTxC, kernel_KxCxD, stride, precision)
 
 
-def _convolution_backward(stride, precision, saved, g_BxSxD):
-    def plain(x, kernel, g):
-        return jax.vjp(lambda x, kernel: _conv(x, kernel, "SAME", precision, window_strides=(stride,)), x, kernel)[1](g)
-
-    # XLA brings convolutions into the form that its fast CPU code knows only outside of loops: within, such as those of
-    # microbatches, JAX's gradients take fifty times as long. Written in that form they are the same to the last bit.
-    in_order = functools.partial(_gradients_in_order, stride=stride, precision=precision)
-    return jax.lax.platform_dependent(*saved, g_BxSxD, cpu=in_order, default=plain)
-
-
-def _gradients_in_order(x_BxTxC, kernel_KxCxD, g_BxSxD, *, stride, precision):
-    size, frames, reach = len(kernel_KxCxD), x_BxTxC.shape[1], (g_BxSxD.shape[1] - 1) * stride + 1
-    left = (size - stride) // 2
-    right = size - 1 - left
-    x_padding, kernel_padding = (right, frames - reach + left), (left, right + reach - frames)
-    x_gradient = _conv(g_BxSxD, kernel_KxCxD[::-1].swapaxes(1, 2), [x_padding], precision, lhs_dilation=(stride,))
-    kernel_gradient_CxKxD = _conv(
-        x_BxTxC.transpose(2, 1, 0), g_BxSxD.swapaxes(0, 1), [kernel_padding], precision, rhs_dilation=(stride,)
-    )
-    return x_gradient, kernel_gradient_CxKxD.swapaxes(0, 1)
-
-
-_convolution.defvjp(_convolution_forward, _convolution_backward)
+@functools.partial(_quick.defjvp, symbolic_zeros=True)
+def _(stride, precision, primals, tangents):
+    # XLA brings convolutions into the form that its fast CPU code knows, axes in order, only outside of loops: within,
+    # such as those of microbatches, JAX's gradients take fifty times as long. The axes of these are such that those of
+    # the gradients, which JAX derives from them, are in order. The values are the same to the last bit.
+    (x_BxTxC, kernel_KxCxD), (dx_BxTxC, dkernel_KxCxD) = primals, tangents
+    terms = []
+    if not isinstance(dx_BxTxC, SymbolicZero):
+        terms.append(_plain(dx_BxTxC, kernel_KxCxD.swapaxes(1, 2), stride, precision, ("NWC", "WOI", "NWC")))
+    if not isinstance(dkernel_KxCxD, SymbolicZero):
+        x_CxTxB, dkernel_CxKxD = x_BxTxC.transpose(2, 1, 0), dkernel_KxCxD.swapaxes(0, 1)
+        terms.append(_plain(x_CxTxB, dkernel_CxKxD, stride, precision, ("CWN", "IWO", "WNC")).swapaxes(0, 1))
+    return _quick(x_BxTxC, kernel_KxCxD, stride, precision), sum(terms[1:], terms[0])

@@ -183,8 +183,7 @@ def apply(
     [B, S, C], and `frames_B` still counts *input* frames T. What lies beyond an utterance's end is masked after
     every layer, so padding and batch-mates never change an answer; logits there are 0. Compute runs in `dtype`.
     `dropout_rng` switches the configured dropout on. With `unfold` layer 9 is one matrix product of its windows of 32
-    frames, written out side by side. Raises ValueError for arrays of a wrong shape, and frames that exceed them. Where
-    JAX's default backend is a CPU, derivatives are reverse mode only.
+    frames, written out side by side. Raises ValueError for arrays of a wrong shape, and frames that exceed them.
     """
     if not 1 <= first <= last <= LAYERS:
         raise ValueError(f"layers {first}…{last} are not a range within 1…{LAYERS}")

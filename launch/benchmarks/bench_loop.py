@@ -1,19 +1,21 @@
 """Updates a second of the training loop beside those of its step alone, in one run."""
 
+import contextlib
 import dataclasses
+import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from benchmarks import BenchmarkOptions, Report, Table
 from benchmarks.bench_input import EVERY_AUGMENTATION, write_corpus
 from w2l_jax import training
-from w2l_jax.dataset.batches import Batch
 from w2l_jax.training import feed
-from w2l_jax.training.certificate import CompiledStep
 from w2l_jax.training.job import Job
 from w2l_jax.training.loop import update_of
 from w2l_jax.training.options import AugmentOptions, DataOptions, LogOptions, TrainOptions
@@ -36,7 +38,9 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     lengths = f"{options.seconds / 2:g} to {options.seconds:g} s"
     widths = f"width {options.model.width} and {options.model.top_width}"
     title = f"The loop: {options.batch_size} utterances of {lengths}, {widths}"
-    note = "Step alone: one batch again and again, before and after training. Training: from files to lines of the log."
+    note = (
+        "Medians of ten updates each, in turn. Step alone: one batch again and again. Training: from files to the log."
+    )
     return [Table(title, COLUMNS, tuple(rows), note)]
 
 
@@ -58,25 +62,31 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
 
 
 def rates(job: Job) -> tuple[float, float, float]:
-    """Updates a second of the step of `job` alone and of training, and the second by the first."""
-    step, stream = update_of(job), feed.stream(job, 0, lambda line: None)
-    batch = next(stream)
-    stream.close()
-    seconds = _time_steps(job, step, batch)
-    clock: dict[int, float] = {}
+    """Updates a second of the step of `job` alone and of training, and the second by the first.
+
+    After every ten updates training stops for ten of the step alone, so that a busy machine disturbs both alike;
+    medians count.
+    """
+    step = update_of(job)
+    with contextlib.closing(feed.stream(job, 0, lambda line: None)) as stream:
+        batch = next(stream)
+    state, _ = step(job.devices.replicate(job.state), batch)
+    clock: list[tuple[float, float, float]] = []
+
+    def pause(*_: Any) -> None:
+        nonlocal state
+        begins = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))  # after training's last update, which is at work
+        between = time.perf_counter()
+        for _ in range(_EVERY):
+            state, _ = step(state, batch)
+        jax.block_until_ready(state)
+        clock.append((begins, between, time.perf_counter()))
+
     fresh = dataclasses.replace(job, state=job.devices.replicate(job.state))
-    training.train(fresh, lambda line: None, lambda at, _: clock.setdefault(at.step, time.perf_counter()))
-    trained = (job.options.steps - _EVERY) / (clock[job.options.steps] - clock[_EVERY])
-    alone = 2 / (seconds + _time_steps(job, step, batch))
-    return alone, trained, trained / alone
-
-
-def _time_steps(job: Job, step: CompiledStep, batch: Batch) -> float:
-    """Seconds of an update."""
-    updates = job.options.steps - _EVERY
-    state, _ = jax.block_until_ready(step(job.devices.replicate(job.state), batch))
-    started = time.perf_counter()
-    for _ in range(updates):
-        state, _ = step(state, batch)
-    jax.block_until_ready(state)
-    return (time.perf_counter() - started) / updates
+    training.train(fresh, lambda line: None, pause)
+    both = list(itertools.pairwise(clock[: job.options.steps // _EVERY]))  # the last line is logged in two parts
+    alone = [(end - begin) / _EVERY for _, (_, begin, end) in both]
+    trained = [(begin - end) / (_EVERY - 1) for (_, _, end), (begin, _, _) in both]
+    ratios = [one / other for one, other in zip(alone, trained, strict=True)]
+    return 1 / statistics.median(alone), 1 / statistics.median(trained), statistics.median(ratios)

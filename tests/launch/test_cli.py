@@ -90,6 +90,21 @@ def test_any_error_of_the_system_is_one_line(filename, capsys):
     assert capsys.readouterr().err == f"error: {place}Read-only file system\n"
 
 
+def test_ctrl_c_waits_for_no_thread(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import threading, time, cli\n"
+        "def main():\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "    print('begun')\n"
+        "    raise KeyboardInterrupt\n"
+        "cli.run(main)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'launch'}"}
+    done = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (130, "begun\n") and "interrupted" in done.stderr
+
+
 def test_given_reads_a_command_line():
     argv = ["--config", "a.toml", "--data.train=x=y", "--from-scratch", "--run", "r", "file"]
     assert cli.given(argv) == {"config": "a.toml", "data.train": "x=y", "from_scratch": "", "run": "r"}

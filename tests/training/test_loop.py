@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -211,3 +213,24 @@ def test_every_padded_shape_is_compiled_before_the_first_update(options, monkeyp
     assert said[2].startswith("frozen layers: none") and compiled_by == {"compile"}
     frames = json.loads((Path(options.run) / "certificate.json").read_text())["frames"]
     assert said[1].endswith(f"up to {frames} frames")
+
+
+def test_a_signal_before_the_first_update_ends_at_once_whatever_compiles(options, monkeypatch):
+    compiled, released = threading.Event(), threading.Event()
+
+    class Slow:
+        def lower(self, *_):
+            return self
+
+        def compile(self):
+            released.wait(60)
+            compiled.set()
+
+    monkeypatch.setattr(loop, "update_of", lambda job: CompiledStep(Slow()))
+    hit = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        train(options, lambda line: line.startswith("compiling") and hit.start())
+    assert not compiled.is_set()
+    released.set()
+    monkeypatch.undo()
+    assert train(dataclasses.replace(options, resume=True)).position.step == 12

@@ -184,7 +184,7 @@ class CompiledStep:
                     report(f"compiled {done} of {count} shapes after {seconds:.0f} s: up to {frames} frames")
                 yield self._by_shape[_shape(batch)]
         finally:
-            threads.shutdown(cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def compiled(self, state: TrainState, batch: Batch) -> Any:
         """The executable for the shapes of `batch` (arrays or shapes)."""

@@ -56,6 +56,7 @@ Show = Callable[[Position, dict[str, float]], None]
 def train(job: Job, report: Report = print, progress: Show | None = None) -> Result:
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
+    Before the first update there is nothing to store: a signal raises KeyboardInterrupt, whatever still compiles.
     `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not
     finite is left out; ten in a row raise UserError, and the checkpoints before that are kept.
     """
@@ -109,7 +110,9 @@ class _Trainer:
         step_of = None
         for batch in stream:
             if step_of is None or self._unfreezes:
+                signals.at_once = step_of is None and self.devices.alone  # all that is trained is stored
                 step_of = self._begin_phase()
+                signals.at_once = False
                 self.started = time.perf_counter()
             if len(self.pending) >= _IN_FLIGHT:  # what is dispatched holds its batch in the device's memory
                 jax.block_until_ready(self.pending[-_IN_FLIGHT][-1])

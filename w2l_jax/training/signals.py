@@ -6,10 +6,14 @@ from typing import Any
 
 
 class Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first."""
+    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first.
+
+    Where `at_once` is set, as while nothing has been trained yet, they raise KeyboardInterrupt; so does a second one.
+    """
 
     def __init__(self):
         self.received = ""
+        self.at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self):
@@ -19,7 +23,7 @@ class Signals:
         return self
 
     def _remember(self, number, _frame):
-        if self.received:  # asked twice: at once
+        if self.received or self.at_once:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
 
