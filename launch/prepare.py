@@ -20,8 +20,9 @@ from preparing import pieces, preview, summary
 from preparing.collect import Collection, CorpusSource, check_out, collect, write_excluded
 from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance
 from w2l_jax.dataset import filters, store
+from w2l_jax.dataset.extraction import skipped_row
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
-from w2l_jax.dataset.shards import Row, skipped_row
+from w2l_jax.dataset.shards import Row
 from w2l_jax.errors import UserError
 from w2l_jax.text import tags_in
 

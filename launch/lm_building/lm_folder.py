@@ -17,7 +17,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.store import read_meta
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest, making, one_at_a_time, text_digest
-from w2l_jax.lm.language_model import DIGESTS
+from w2l_jax.lm import DIGESTS
 from w2l_jax.text import clean
 
 FORMAT = 2

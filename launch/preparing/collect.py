@@ -12,7 +12,8 @@ from deliveries import catalog
 from preparing import splits
 from preparing.pieces import split_long
 from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Reading, Utterance
-from w2l_jax.dataset.shards import Row, skipped_row, write_lines
+from w2l_jax.dataset.extraction import skipped_row
+from w2l_jax.dataset.shards import Row, write_lines
 from w2l_jax.dataset.store import EXCLUDED, PREPARED
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from w2l_jax.corpora import Utterance
 from preparing import splits
-from w2l_jax.dataset import filters
+from w2l_jax.dataset import extraction, filters
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import Order
 from w2l_jax.dataset.prepare import PrepareConfig, prepare
@@ -30,9 +30,9 @@ count, out, words = int(sys.argv[1]), sys.argv[2], "alpha beta gamma delta epsil
 
 def heard(tasks, *_):
     for i, _ in enumerate(tasks):
-        yield filters.Extracted(np.zeros((100 + i % 80, 8), np.float16), 1 + i % 80 / 100, f"{i:064x}", False)
+        yield extraction.Extracted(np.zeros((100 + i % 80, 8), np.float16), 1 + i % 80 / 100, f"{i:064x}", False, False)
 
-filters.extract_all = heard
+extraction.extract_all = heard
 found = {}
 
 def timed(name, work):

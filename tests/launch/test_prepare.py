@@ -218,7 +218,7 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
     code, said = launch(*command)
     assert code == 0 and "has changed since" in said and "kept 3 utterances" in said, said
     assert sorted(entry.transcript for entry in open_dataset(tmp_path / "out").entries) == ["no", "yes", "yes"]
-    assert launch(*command)[1].rstrip().endswith("made of the same input")
+    assert launch(*command)[1].rstrip().endswith("prepared from the same input")
     other = source.with_name("other.jsonl")
     other.write_text(source.read_text())
     for refused in ((*command, "--max_seconds=20"), (f"--manifest={other}", "--language=de", "--out=out")):

@@ -42,7 +42,8 @@ def writing(
     Turns a full disk into advice (UserError); another UserError where the folder holds other things or cannot be
     written: `option` is what chooses it, `size` what an hour of speech takes.
     """
-    if out.is_dir() and not (out / _LOCK).exists() and any(out.iterdir()):
+    # In this order: the lock is the first file of whoever writes here.
+    if out.is_dir() and any(out.iterdir()) and not (out / _LOCK).exists():
         raise UserError(f"{out}: the folder holds other files; give a new {option}")
     with contextlib.ExitStack() as stack:
         try:

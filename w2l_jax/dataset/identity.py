@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from w2l_jax.alphabet import PRESETS, Alphabet, preset
 from w2l_jax.corpora import Utterance
@@ -39,6 +39,9 @@ class PrepareConfig:
     tags: Tags = "drop"
     """What to do about `[noise]`, `(laughs)`, `<unk>` and their like: nothing is heard, the words are, or skip them."""
 
+    truncated: Literal["skip", "read"] = "skip"
+    """What to do about recordings that are cut or damaged: skip them, or read them to their end."""
+
     def __post_init__(self):
         object.__setattr__(self, "language", language_name(self.language))
         if not self.max_seconds > 0:
@@ -63,7 +66,7 @@ class PrepareConfig:
     def as_dict(self) -> dict[str, Any]:
         """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
         values = dataclasses.asdict(self)
-        unused = {"alphabet": "", "spell_numbers": False, "tags": "drop"}
+        unused = {"alphabet": "", "spell_numbers": False, "tags": "drop", "truncated": "skip"}
         return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
 
 

@@ -25,6 +25,7 @@ class _Totals:
     utterances: int = 0
     seconds: float = 0.0
     low: int = 0
+    cut: int = 0
     excluded: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
@@ -40,9 +41,8 @@ def finish(
     """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
 
     `excluded` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything,
-    `source` what it was read from.
-    Warns if some recordings are below 16 kHz. Raises UserError if nothing is left, or if more recordings than the share
-    `max_skipped` are unusable; what is finished stays then.
+    `source` what it was read from. Warns if some recordings are below 16 kHz or cut. Raises UserError if nothing is
+    left, or if more recordings than the share `max_skipped` are unusable; what is finished stays then.
     """
     totals = _Totals(Fingerprint(config))
     write_lines(out / EXCLUDED, _excluded(out, shards, excluded, totals))
@@ -69,6 +69,7 @@ def finish(
         "hours": totals.seconds / 3600,
         "excluded": totals.excluded,
         "below_16_khz": totals.low,
+        "cut": totals.cut,
         "index_sha256": file_digest(out / INDEX),
         "shards": [{"file": shard.name, "bytes": (out / shard.name).stat().st_size} for shard in shards],
     }
@@ -76,6 +77,12 @@ def finish(
     write_atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
     for path in out.glob("shard-*.jsonl"):
         path.unlink()
+    if totals.cut:
+        warnings.warn(
+            f"{out}: {totals.cut:,} of {totals.utterances:,} recordings are cut or damaged and were read to their "
+            "end; their texts may say more than is heard",
+            stacklevel=3,
+        )
     if totals.low:
         warnings.warn(
             f"{out}: {totals.low:,} of {totals.utterances:,} recordings are sampled below 16 kHz, so the upper bands "
@@ -96,6 +103,7 @@ def _kept(out: Path, shards: Sequence[Shard], totals: _Totals) -> Iterator[Row]:
     for shard in shards:
         for position, row in enumerate(row for row in shard.rows(out) if "reason" not in row):
             totals.low += row.pop("low_rate")
+            totals.cut += row.pop("cut", False)
             totals.utterances += 1
             totals.seconds += row["duration"]
             totals.fingerprint.add(row)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from w2l_jax.corpora import MAX_SKIPPED, Utterance, manifest, too_many
 from w2l_jax.dataset import filters
+from w2l_jax.dataset.extraction import excluded_row, extract_features, skipped_row
 from w2l_jax.dataset.folder import clear_away, is_from, is_of, other_input, writing
 from w2l_jax.dataset.identity import PrepareConfig, custom_characters, digest, stamp
 from w2l_jax.dataset.index import finish, nothing_left
-from w2l_jax.dataset.shards import Row, excluded_row, extract_features, plan, skipped_row, write_shards
+from w2l_jax.dataset.shards import Row, plan, write_shards
 from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
@@ -108,9 +109,7 @@ def prepare_part(
     items = [(u, transcripts[u.id]) for u in given if u.id in transcripts]
     shards = plan(items, shard_size, lambda part: digest(config, (stamps[u.id] for u, _ in part)))
     mine = shards[part[0] :: part[1]]
-    work = functools.partial(
-        extract_features, max_seconds=config.max_seconds, features=config.features, workers=workers
-    )
+    work = functools.partial(extract_features, config=config, workers=workers)
 
     with writing(out, shards, mine):
         if not is_of(out, inputs):  # another process may have written it while this one waited

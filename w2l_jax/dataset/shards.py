@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module
 
-from w2l_jax.corpora import Skipped, Utterance
-from w2l_jax.dataset import filters
-from w2l_jax.dataset.identity import piece
-from w2l_jax.features import FeatureConfig
 from w2l_jax.files import replacing
 from w2l_jax.reporting import Progress
 
@@ -95,58 +91,6 @@ def write_shards(
             for _ in shard.write(out, results):
                 done += 1
                 progress(done, total, what)
-
-
-def extract_features(
-    items: Sequence[tuple[Utterance, str]], max_seconds: float, features: FeatureConfig, workers: int | None
-) -> Generator[Result, None, None]:
-    """Yields what utterances with their transcripts are heard as: features, or why they are left out."""
-    tasks = ((utterance.audio, transcript, utterance.start, utterance.end) for utterance, transcript in items)
-    with contextlib.closing(filters.extract_all(tasks, max_seconds, features, workers)) as extracted:
-        for (utterance, transcript), result in zip(items, extracted, strict=True):
-            if isinstance(result, filters.Exclusion):
-                yield None, excluded_row(utterance, result)
-            else:
-                yield result.features_TxM, _kept_row(utterance, transcript, result)
-
-
-def _kept_row(utterance: Utterance, transcript: str, extracted: filters.Extracted) -> Row:
-    return {
-        "id": utterance.id,
-        "transcript": transcript,
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "source": utterance.source,
-        "language": utterance.language,
-        "split": utterance.split,
-        "frames": len(extracted.features_TxM),
-        "duration": extracted.seconds,
-        "sha256": extracted.sha256,
-        "low_rate": extracted.low_rate,
-        **dict(zip(("start", "end"), piece(utterance), strict=False)),
-    }
-
-
-def excluded_row(utterance: Utterance, exclusion: filters.Exclusion) -> Row:
-    """The row of an utterance that is left out: id, audio, source, reason, message."""
-    return {
-        "id": utterance.id,
-        "audio": str(utterance.audio),
-        "source": utterance.source,
-        "reason": exclusion.reason,
-        "message": exclusion.message,
-    }
-
-
-def skipped_row(skipped: Skipped, source: str = "") -> Row:
-    """The row of what gave no utterance, as `excluded_row`."""
-    return {
-        "id": skipped.id,
-        "audio": str(skipped.path),
-        "source": source,
-        "reason": skipped.reason,
-        "message": skipped.message,
-    }
 
 
 def write_lines(path: Path, rows: Iterable[Row]) -> None:

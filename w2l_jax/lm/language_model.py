@@ -11,10 +11,8 @@ import numpy as np
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest
-from w2l_jax.lm import lexicon
+from w2l_jax.lm import DIGESTS, lexicon
 
-DIGESTS = ("sha256", "words_sha256")
-"""What the card calls the digests of `lm.bin` and `unigrams.txt`."""
 END = -1  # the word </s>
 _LOG_10 = math.log(10)  # KenLM's logarithms are decimal
 
