@@ -129,7 +129,7 @@ def distributed(text: str) -> Iterator[None]:
     """Within, this process is one of several, before which nothing may have used JAX.
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
-    host:port. What others than the first print to standard output is dropped. Raises UserError for any other text, and
+    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). What others than the first print to standard output is dropped. Raises UserError for any other text, and
     where the processes do not find each other.
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
@@ -142,6 +142,9 @@ def distributed(text: str) -> Iterator[None]:
         number, count, address = manual.groups()
         options = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
         options["cluster_detection_method"] = "deactivate"
+        # JAX's own choice is every interface of the machine; behind a name there may be another one for others.
+        if re.fullmatch(r"localhost|[\d.]+|\[[\da-fA-F:.]+\]", address.rpartition(":")[0]):
+            options["coordinator_bind_address"] = address
     try:
         jax.distributed.initialize(**options)
     except (KeyError, ValueError, RuntimeError) as error:
