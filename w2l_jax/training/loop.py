@@ -110,7 +110,7 @@ class _Trainer:
         step_of = None
         for batch in stream:
             if step_of is None or self._unfreezes:
-                signals.at_once = step_of is None and self.devices.alone  # all that is trained is stored
+                signals.at_once = step_of is None and self.devices.is_single_process  # all that is trained is stored
                 step_of = self._begin_phase()
                 signals.at_once = False
                 self.started = time.perf_counter()
