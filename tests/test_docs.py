@@ -107,7 +107,7 @@ def known():
             patch.setattr(sys, "argv", [f"{script}.py"])
             with pytest.raises(Parsed):
                 importlib.import_module(script).main()
-    return found | {"--model"}  # python -m w2l_jax --model
+    return found | {"--model", "--as"}  # of python -m w2l_jax; a keyword of Python, so its field is as_split
 
 
 @pytest.mark.parametrize("page", PAGES, **ids)

@@ -6,7 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from deliveries import catalog
 from preparing import splits
@@ -41,7 +43,7 @@ class CorpusSource:
     """Kaldi: folder at which relative paths in wav.scp start (default: the data directory)."""
     extract_to: str = ""
     """LibriSpeech: folder for what archives are unpacked to (default: beside them)."""
-    as_split: Literal["", "train", "dev", "test"] = dataclasses.field(default="", metadata={"was": "as"})
+    as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
     """Take all of it as this split, whatever it says."""
 
 

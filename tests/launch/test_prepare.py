@@ -203,7 +203,7 @@ def test_one_broken_row_is_listed_and_skipped_unless_strict(launch, tmp_path):
     assert code == 0 and "kept 8 utterances" in said and "skipped 1" in said, said
     (row,) = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
     assert (row["reason"], row["message"].split(": ")[0]) == ("malformed row", f"{source}:1")
-    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as_split=test", "--out=corpus")
+    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=corpus")
     assert code == 0, said
     assert [json.loads(line)["reason"] for line in (tmp_path / "corpus/excluded.jsonl").open()] == ["malformed row"]
     assert len(open_dataset(tmp_path / "corpus/test")) == 8
@@ -228,7 +228,7 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
 
 def test_all_of_a_source_as_one_split(launch, tmp_path):
     source = texts(tmp_path, ["yes", "no", "so"], split="train")
-    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as_split=test", "--out=out")
+    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
     assert code == 0, said
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["excluded.jsonl", "test"]
     assert {entry.split for entry in open_dataset(tmp_path / "out/test").entries} == {"test"}
