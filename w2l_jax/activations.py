@@ -21,8 +21,8 @@ import numpy as np
 from w2l_jax import model
 from w2l_jax.dataset.batches import Source, prefetch
 from w2l_jax.dataset.folder import writing
-from w2l_jax.dataset.shards import Result, Shard, plan, write_shards
-from w2l_jax.dataset.store import Dataset, Record
+from w2l_jax.dataset.shards import Record, Result, Shard, plan, write_shards
+from w2l_jax.dataset.store import Dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.files import digest, text_digest

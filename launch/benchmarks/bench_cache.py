@@ -16,8 +16,8 @@ from w2l_jax import model
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Source, prefetch
-from w2l_jax.dataset.shards import Result, Shard, write_shards
-from w2l_jax.dataset.store import Dataset, Entry, Record
+from w2l_jax.dataset.shards import Record, Result, Shard, write_shards
+from w2l_jax.dataset.store import Dataset, Entry
 from w2l_jax.features import FRAME_SECONDS, FeatureConfig
 from w2l_jax.files import text_digest
 from w2l_jax.model import ModelConfig

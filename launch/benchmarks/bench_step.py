@@ -12,7 +12,7 @@ from benchmarks import bench_memory as memory
 from benchmarks.bench_memory import MIB, OUTPUTS, Variant
 from w2l_jax import model
 from w2l_jax.dataset.batches import Batch, empty_batch
-from w2l_jax.dataset.store import Record
+from w2l_jax.dataset.shards import Record
 from w2l_jax.model import output_frames
 from w2l_jax.training.certificate import Certificate
 from w2l_jax.training.optimizer import make_optimizer

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from array_record.python import array_record_module
 
 from tests.dataset.conftest import make_corpus, write_manifest
 from w2l_jax import features
 from w2l_jax.alphabet import preset
 from w2l_jax.corpora import Utterance, manifest, weighted_sources
-from w2l_jax.dataset import filters, shards
+from w2l_jax.dataset import filters
 from w2l_jax.dataset import prepare as module
 from w2l_jax.dataset.identity import digest, stamp
 from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached, repeated
@@ -341,7 +342,7 @@ def test_folders_of_other_things_are_left_alone(utterances, tmp_path):
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), "array_record"])
 def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
     out = tmp_path / "p"
-    writer = shards.array_record_module.ArrayRecordWriter
+    writer = array_record_module.ArrayRecordWriter
 
     class Full:
         """The writer's way to say so (seen on a full tmpfs), or the system's."""
@@ -357,7 +358,7 @@ def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
             if self.third:
                 raise error if isinstance(error, OSError) else RuntimeError("write() failed: No space left on device")
 
-    monkeypatch.setattr(shards.array_record_module, "ArrayRecordWriter", Full)
+    monkeypatch.setattr(array_record_module, "ArrayRecordWriter", Full)
     with pytest.raises(UserError) as caught:
         prepare(utterances, out, workers=1, shard_size=5)
     assert str(caught.value).startswith(f"{out}: no space left on the device; about 1 MB more are needed (1 MB in all)")

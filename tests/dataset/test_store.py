@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from w2l_jax import audio, features
 from w2l_jax.alphabet import preset
-from w2l_jax.dataset import store
+from w2l_jax.dataset import shards as stored
 from w2l_jax.dataset.prepare import prepare
 from w2l_jax.dataset.store import Dataset, Entry, check_speakers, open_dataset
 from w2l_jax.errors import UserError
@@ -38,7 +38,7 @@ def fake(durations, speakers=None, prefix="u"):
         Entry(f"{prefix}{i}", "a", "a", speakers[i] if speakers else "", "", "", "", 10, duration)
         for i, duration in enumerate(durations)
     )
-    shards = store._Shards(Path("."), [], store.Record(128))
+    shards = stored.ShardReader(Path("."), [], stored.Record(128))
     places = tuple((0, i) for i in range(len(entries)))
     return Dataset(Path("x"), entries, preset("en"), FeatureConfig(), "english", "f0", {}, places, shards)
 
@@ -79,7 +79,7 @@ def test_pickles_and_reads_on(folder):
 
 
 def test_threads_and_few_open_files(folder, monkeypatch):
-    monkeypatch.setattr(store, "_OPEN_SHARDS", 1)
+    monkeypatch.setattr(stored, "_OPEN_SHARDS", 1)
     dataset = open_dataset(folder)
     expected = [x.sum(dtype=np.float64) for x in dataset.features_of(range(24))]
     wrong = []

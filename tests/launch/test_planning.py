@@ -21,7 +21,7 @@ from tests.training_options import train_options
 from w2l_jax import model
 from w2l_jax.alphabet import preset
 from w2l_jax.dataset.batches import Bucket, Source, empty_batch, prefetch
-from w2l_jax.dataset.store import Record
+from w2l_jax.dataset.shards import Record
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
 from w2l_jax.training import muon

@@ -11,7 +11,8 @@ import numpy as np
 
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.order import CHUNK
-from w2l_jax.dataset.store import Dataset, Record
+from w2l_jax.dataset.shards import Record
+from w2l_jax.dataset.store import Dataset
 from w2l_jax.errors import UserError
 from w2l_jax.workers import usable_cores
 

@@ -1,17 +1,23 @@
-"""Shards of stored arrays: each is written whole or not at all, with a key of its inputs."""
+"""Shards of stored arrays: written whole or not at all, with a key of their inputs, and read at random."""
 
+import collections
 import contextlib
 import dataclasses
 import json
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python import array_record_module
 
+from w2l_jax.errors import UserError
 from w2l_jax.files import replacing
 from w2l_jax.reporting import Progress
+
+AGAIN = "delete the folder and prepare it again"
+# File descriptors are few (often 1024 a process) and LibriSpeech has 550 shards.
+_OPEN_SHARDS = 128
 
 Row = dict[str, Any]
 Result = tuple[np.ndarray | None, Row]
@@ -44,6 +50,8 @@ class Shard:
 
     def write(self, folder: Path, results: Iterator[Result]) -> Iterator[None]:
         """Writes it into `folder`, taking what its items give from `results`; yields after each."""
+        from array_record.python import array_record_module
+
         rows: list[Row] = []
         with replacing(folder / self.name) as temporary:
             # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
@@ -99,3 +107,71 @@ def write_lines(path: Path, rows: Iterable[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is stored of an utterance of T frames: an array [ceil(T / stride), channels]."""
+
+    channels: int
+    dtype: np.dtype = np.dtype(np.float16)
+    stride: int = 1
+    layer: int = 0
+    """The network's layer whose output it is; 0 for features."""
+    repair: str = AGAIN
+    """What to do where it is damaged."""
+
+    def rows(self, frames: int) -> int:
+        """The array's length for `frames` input frames."""
+        return -(-frames // self.stride)
+
+    def bytes(self, frames: int) -> int:
+        """The array's size for `frames` input frames."""
+        return self.rows(frames) * self.channels * self.dtype.itemsize
+
+
+class ShardReader:
+    """The record files of one folder, opened when first used; thread-safe and picklable (reopened)."""
+
+    def __init__(self, folder: Path, names: Sequence[str], record: Record):
+        self._folder, self._names, self.record = folder, tuple(names), record
+        self._lock = threading.Lock()
+        self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
+
+    def __reduce__(self):
+        return ShardReader, (self._folder, self._names, self.record)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
+        """Returns the arrays at `positions` of one shard; raises UserError where they are damaged."""
+        path = self._folder / self._names[shard]
+        try:
+            records = self._reader(shard, path).read([int(position) for position in positions])
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {self.record.repair}") from None
+        if [len(record) for record in records] != [self.record.bytes(count) for count in frames]:
+            raise UserError(f"{path}: damaged (records are not of the sizes the index states); {self.record.repair}")
+        return [np.frombuffer(record, self.record.dtype).reshape(-1, self.record.channels) for record in records]
+
+    def followed_by(self, other: "ShardReader") -> "ShardReader":
+        """The files of both, `other`'s numbered after these."""
+        names = [str((shards._folder / name).absolute()) for shards in (self, other) for name in shards._names]
+        return ShardReader(self._folder, names, self.record)
+
+    def _reader(self, shard: int, path: Path) -> Any:
+        with self._lock:
+            if shard not in self._open:
+                from array_record.python import array_record_module
+
+                # Random access: read-ahead and the reader's own threads would only cost.
+                options = "readahead_buffer_size:0,max_parallelism:0"
+                self._open[shard] = array_record_module.ArrayRecordReader(
+                    str(path), options, file_reader_buffer_size=32768
+                )
+                # Dropped, not closed: another thread may still be reading from it.
+                if len(self._open) > _OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(shard)
+            return self._open[shard]

@@ -14,7 +14,6 @@ Needs NumPy and array_record only, so that a training machine gets by without au
 import collections
 import dataclasses
 import json
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,13 @@ from typing import Any
 import numpy as np
 
 from w2l_jax.alphabet import Alphabet
+from w2l_jax.dataset.shards import AGAIN, Record, ShardReader
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 from w2l_jax.files import file_digest, text_digest
 
 FORMAT = 1
 PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
-_AGAIN = "delete the folder and prepare it again"
-# File descriptors are few (often 1024 a process) and LibriSpeech has 550 shards.
-_OPEN_SHARDS = 128
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,74 +48,6 @@ class Entry:
     """Seconds of audio."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is stored of an utterance of T frames: an array [ceil(T / stride), channels]."""
-
-    channels: int
-    dtype: np.dtype = np.dtype(np.float16)
-    stride: int = 1
-    layer: int = 0
-    """The network's layer whose output it is; 0 for features."""
-    repair: str = _AGAIN
-    """What to do where it is damaged."""
-
-    def rows(self, frames: int) -> int:
-        """The array's length for `frames` input frames."""
-        return -(-frames // self.stride)
-
-    def bytes(self, frames: int) -> int:
-        """The array's size for `frames` input frames."""
-        return self.rows(frames) * self.channels * self.dtype.itemsize
-
-
-class _Shards:
-    """The record files of one folder, opened when first used; thread-safe and picklable (reopened)."""
-
-    def __init__(self, folder: Path, names: Sequence[str], record: Record):
-        self._folder, self._names, self.record = folder, tuple(names), record
-        self._lock = threading.Lock()
-        self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
-
-    def __reduce__(self):
-        return _Shards, (self._folder, self._names, self.record)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
-        """Returns the arrays at `positions` of one shard; raises UserError where they are damaged."""
-        path = self._folder / self._names[shard]
-        try:
-            records = self._reader(shard, path).read([int(position) for position in positions])
-        except (RuntimeError, IndexError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); {self.record.repair}") from None
-        if [len(record) for record in records] != [self.record.bytes(count) for count in frames]:
-            raise UserError(f"{path}: damaged (records are not of the sizes the index states); {self.record.repair}")
-        return [np.frombuffer(record, self.record.dtype).reshape(-1, self.record.channels) for record in records]
-
-    def followed_by(self, other: "_Shards") -> "_Shards":
-        """The files of both, `other`'s numbered after these."""
-        names = [str((shards._folder / name).absolute()) for shards in (self, other) for name in shards._names]
-        return _Shards(self._folder, names, self.record)
-
-    def _reader(self, shard: int, path: Path) -> Any:
-        with self._lock:
-            if shard not in self._open:
-                # Random access: read-ahead and the reader's own threads would only cost.
-                options = "readahead_buffer_size:0,max_parallelism:0"
-                from array_record.python import array_record_module
-
-                self._open[shard] = array_record_module.ArrayRecordReader(
-                    str(path), options, file_reader_buffer_size=32768
-                )
-                # Dropped, not closed: another thread may still be reading from it.
-                if len(self._open) > _OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(shard)
-            return self._open[shard]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """A prepared dataset, or a selection of one, in a fixed order (by id)."""
@@ -133,7 +62,7 @@ class Dataset:
     excluded: dict[str, int]
     """Reason → number of utterances that were skipped in preparation."""
     _places: tuple[tuple[int, int], ...] = dataclasses.field(repr=False)
-    _shards: _Shards = dataclasses.field(repr=False)
+    _shards: ShardReader = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -187,7 +116,9 @@ class Dataset:
         self, record: Record, folder: Path, names: Sequence[str], places: Sequence[tuple[int, int]]
     ) -> "Dataset":
         """Returns the same utterances with other arrays, at `places` (shard, position) of the shards `names`."""
-        return dataclasses.replace(self, folder=folder, _places=tuple(places), _shards=_Shards(folder, names, record))
+        return dataclasses.replace(
+            self, folder=folder, _places=tuple(places), _shards=ShardReader(folder, names, record)
+        )
 
     def followed_by(self, other: "Dataset") -> "Dataset":
         """Returns both as one dataset, `other`'s utterances (of the same features) after these; it shares the files."""
@@ -225,15 +156,15 @@ def open_dataset(folder: str | Path) -> Dataset:
         sizes = {shard["file"]: shard["bytes"] for shard in shards}
         excluded = dict(meta["excluded"])
     except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / PREPARED}: damaged ({error} is missing or wrong); {_AGAIN}") from None
+        raise UserError(f"{folder / PREPARED}: damaged ({error} is missing or wrong); {AGAIN}") from None
     for name, size in sizes.items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path}: this shard is missing; {_AGAIN}")
+            raise UserError(f"{path}: this shard is missing; {AGAIN}")
         if path.stat().st_size != size:
-            raise UserError(f"{path}: has {path.stat().st_size} bytes, not the {size} written; {_AGAIN}")
+            raise UserError(f"{path}: has {path.stat().st_size} bytes, not the {size} written; {AGAIN}")
     entries, places = _read_index(folder / INDEX, meta)
-    reader = _Shards(folder, tuple(sizes), Record(features.mels))
+    reader = ShardReader(folder, tuple(sizes), Record(features.mels))
     return Dataset(folder, entries, alphabet, features, language, fingerprint, excluded, places, reader)
 
 
@@ -252,16 +183,16 @@ def read_meta(folder: Path) -> dict[str, Any]:
             ) from None
         raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED})") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); {_AGAIN}") from None
+        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
     found = _required(meta, "format", int, folder)
     if found != FORMAT:
-        raise UserError(f"{path}: written in format {found}, this program reads {FORMAT}; {_AGAIN}")
+        raise UserError(f"{path}: written in format {found}, this program reads {FORMAT}; {AGAIN}")
     return meta
 
 
 def _required(meta: Any, name: str, kind: type, folder: Path) -> Any:
     if not isinstance(meta, dict) or not isinstance(meta.get(name), kind):
-        raise UserError(f"{folder / PREPARED}: damaged ({name!r} is missing or wrong); {_AGAIN}")
+        raise UserError(f"{folder / PREPARED}: damaged ({name!r} is missing or wrong); {AGAIN}")
     return meta[name]
 
 
@@ -270,14 +201,14 @@ def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tu
     entries, places = [], []
     try:
         if file_digest(path) != meta.get("index_sha256"):
-            raise UserError(f"{path}: was changed or cut short after it was written; {_AGAIN}")
+            raise UserError(f"{path}: was changed or cut short after it was written; {AGAIN}")
         with path.open("rb") as file:
             for line in file:  # never all of it at once: it has 100 MB for LibriSpeech
                 row = json.loads(line)
                 entries.append(Entry(**{name: row[name] for name in names}))
                 places.append((row["shard"], row["position"]))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
     return tuple(entries), tuple(places)
 
 

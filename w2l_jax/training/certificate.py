@@ -13,7 +13,7 @@ import optax
 from w2l_jax import freezing, model, transfer
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.batches import Batch, Bucket, empty_batch
-from w2l_jax.dataset.store import Record
+from w2l_jax.dataset.shards import Record
 from w2l_jax.model import LAYERS, WIDE, Layer, output_frames
 from w2l_jax.reporting import Report
 from w2l_jax.training.step import StepConfig, TrainState, init_state, make_step, microbatches, remat_chunks
