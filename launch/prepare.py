@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import re
 import sys
 import time
@@ -11,15 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import rich.console
-import rich.progress
-
 import cli
 from deliveries import catalog
 from preparing import pieces, preview, summary
 from preparing.collect import Collection, CorpusSource, check_out, collect, write_excluded
+from terminal import terminal
 from w2l_jax.corpora import MAX_SKIPPED, SPLITS, Utterance
-from w2l_jax.dataset import filters, store
+from w2l_jax.dataset import store
 from w2l_jax.dataset.extraction import skipped_row
 from w2l_jax.dataset.prepare import PrepareConfig, prepare_part
 from w2l_jax.dataset.shards import Row
@@ -204,12 +201,11 @@ def write(
 ) -> store.Dataset | None:
     counts, existed = [], (folder / store.PREPARED).exists()
     start = time.perf_counter()
-    with bar() as shown, warnings.catch_warnings(record=True) as caught:
-        task = shown.add_task("texts", total=len(utterances))
+    with terminal() as screen, warnings.catch_warnings(record=True) as caught:
 
-        def progress(done: int, total: int, description: str) -> None:
+        def progress(done: float, total: float, description: str) -> None:
             counts.append(done)
-            shown.update(task, completed=done, total=total, description=description)
+            screen.bar(done, total, description)
 
         dataset = prepare_part(
             utterances,
@@ -229,36 +225,13 @@ def write(
         return None
     if existed and counts:
         print(f"{options.manifest} has changed since {folder} was prepared, so it is prepared again")
-    report(dataset, options.examples)
+    summary.report(dataset, options.examples)
     if counts and part == (0, 1):
         audio = 3600 * dataset.hours * (counts[-1] - counts[0]) / max(counts[-1], 1)
         print(f"took {seconds:.1f} s, {audio / seconds:,.0f} × real time" + (" (resumed)" if counts[0] else ""))
     elif not counts:
         print("already prepared from the same input")
     return dataset
-
-
-def bar() -> rich.progress.Progress:
-    columns = (rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn())
-    console = rich.console.Console(stderr=True)
-    columns = (*rich.progress.Progress.get_default_columns()[:2], *columns)
-    return rich.progress.Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-def report(dataset: store.Dataset, examples: int) -> None:
-    print(f"prepared {dataset.folder} ({dataset.language})")
-    print(f"kept {len(dataset):,} utterances, {dataset.hours:.2f} h, speakers known: {len(dataset.speakers):,}")
-    if dataset.excluded:
-        listed = dataset.folder / store.EXCLUDED
-        print(f"skipped {sum(dataset.excluded.values()):,}, listed in {listed}:\n{filters.table(dataset.excluded)}")
-        shown = Counter()
-        for row in map(json.loads, listed.read_bytes().splitlines()):
-            shown[row["reason"]] += 1
-            if shown[row["reason"]] <= examples:
-                print(f"    {row['id']}: {row['reason']}: {row['message']}")
-    else:
-        print("skipped none")
-    print(f"fingerprint {dataset.fingerprint}")
 
 
 def show(found: summary.Summary, options: Options) -> None:

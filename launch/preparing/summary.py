@@ -1,4 +1,4 @@
-"""What was found in corpora, in the columns of the paper's Table 1, and how often each label occurs."""
+"""What was found in corpora: in a few lines, in the columns of the paper's Table 1, and how often each label occurs."""
 
 import csv
 import dataclasses
@@ -173,3 +173,20 @@ def write(summary: Summary, stem: Path) -> list[Path]:
         files.append(stem.with_name(stem.name + ending))
         files[-1].write_text(content, "utf-8")
     return files
+
+
+def report(dataset: Dataset, examples: int) -> None:
+    """Prints what a prepared dataset holds, and `examples` of what was skipped for each reason."""
+    print(f"prepared {dataset.folder} ({dataset.language})")
+    print(f"kept {len(dataset):,} utterances, {dataset.hours:.2f} h, speakers known: {len(dataset.speakers):,}")
+    if dataset.excluded:
+        listed = dataset.folder / EXCLUDED
+        print(f"skipped {sum(dataset.excluded.values()):,}, listed in {listed}:\n{filters.table(dataset.excluded)}")
+        shown = Counter()
+        for row in map(json.loads, listed.read_bytes().splitlines()):
+            shown[row["reason"]] += 1
+            if shown[row["reason"]] <= examples:
+                print(f"    {row['id']}: {row['reason']}: {row['message']}")
+    else:
+        print("skipped none")
+    print(f"fingerprint {dataset.fingerprint}")

@@ -129,8 +129,9 @@ def distributed(text: str) -> Iterator[None]:
     """Within, this process is one of several, before which nothing may have used JAX.
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
-    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). What others than the first print to standard output is dropped. Raises UserError for any other text, and
-    where the processes do not find each other.
+    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). What
+    others than the first print to standard output is dropped. Raises UserError for any other text, and where the
+    processes do not find each other.
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if not manual and text != "auto":
