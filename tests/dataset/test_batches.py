@@ -1,7 +1,9 @@
+import dataclasses
 import itertools
 import threading
 import time
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -120,3 +122,24 @@ def test_closing_prefetch_ends_its_threads():
     assert any(thread.name.startswith("prefetch") for thread in threading.enumerate())
     items.close()
     assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+
+
+def test_memory_of_batches_serves_again_when_nothing_refers_to_it(source):
+    """Neither a view nor an array of JAX, which takes it as it is on a CPU, ever changes."""
+    source = dataclasses.replace(source)  # with memory of its own
+    addresses, kept = set(), []
+    for start in range(0, 40, 4):
+        for indices in (range(start, start + 4), range(start, start + 2)):  # what was there before is longer
+            features = source.batch(list(indices), 5).features_BxTxM
+            addresses.add(features.ctypes.data)
+            for row, index in enumerate(indices):
+                (item,) = source.dataset.features_of([index])
+                np.testing.assert_array_equal(features[row, : len(item)], item)
+                assert not features[row, len(item) :].any()
+            assert not features[len(indices) :].any()
+            if start in (0, 20):
+                kept += [(features[1:2], features.copy()[1:2]), (jax.device_put(features), features.copy())]
+            del features
+    assert len(addresses) <= 1 + 4 + 2  # two grew
+    for array, copy in kept:
+        np.testing.assert_array_equal(array, copy)

@@ -4,6 +4,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -161,23 +163,53 @@ class Source:
         The padded shape is that of these utterances, or, where they are a part of a larger batch, its `shape`. Without
         `features` nothing is read, and there are None.
         """
-        frames = self.frames_N[indices]
+        frames, record = self.frames_N[indices], self.dataset.record
         shape = shape or self.shape(indices, frames)
-        batch = empty_batch(rows, shape, self.dataset.record)
+        batch = empty_batch(rows, shape, record)._replace(features_BxTxM=None)
         batch.frames_B[: len(indices)] = frames
         for row, index in enumerate(indices):
             ids = self.labels[index]
             batch.labels_BxL[row, : len(ids)], batch.label_lengths_B[row] = ids, len(ids)
         if not features:
-            return batch._replace(features_BxTxM=None)
+            return batch
+        features_BxTxM = self._memory.array((rows, record.rows(shape.frames), record.channels), record.dtype)
         for row, item in enumerate(self.dataset.features_of(indices)):
-            batch.features_BxTxM[row, : len(item)] = item
-        return batch
+            features_BxTxM[row, : len(item)], features_BxTxM[row, len(item) :] = item, 0
+        features_BxTxM[len(indices) :] = 0
+        return batch._replace(features_BxTxM=features_BxTxM)
+
+    @functools.cached_property
+    def _memory(self) -> "_Memory":
+        return _Memory()
 
     def in_order_of_length(self, rows: int) -> Iterator[np.ndarray]:
         """The indices of every utterance once, shortest first, at most `rows` together: for evaluation."""
         order = np.argsort(self.frames_N, kind="stable")
         return (order[start : start + rows] for start in range(0, len(order), rows))
+
+
+class _Memory:
+    """Memory for arrays, reused once an array and its views are gone, in JAX too: new pages cost more than to fill.
+
+    It is aligned, so that JAX's CPU backend takes the arrays without a copy.
+    """
+
+    _ALIGNED = 64
+
+    def __init__(self):
+        self._free: list[np.ndarray] = []
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of any content."""
+        size = math.prod(shape) * dtype.itemsize
+        memory = self._free.pop() if self._free else np.empty(0, np.uint8)
+        if len(memory) < size:
+            memory = np.empty(size + self._ALIGNED, np.uint8)
+            memory = memory[-memory.ctypes.data % self._ALIGNED :][:size]
+        # Every view refers to this array, because its own base is not an array.
+        whole = np.frombuffer(memoryview(memory), np.uint8, size)
+        weakref.finalize(whole, self._free.append, memory).atexit = False
+        return whole.view(dtype).reshape(shape)
 
 
 def prefetch(items: Iterable[Any], work: Callable[[Any], Made], depth: int = AHEAD) -> Iterator[Made]:
