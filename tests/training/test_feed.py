@@ -135,13 +135,18 @@ def test_training_is_the_same_and_may_change_its_mind_when_resumed(options):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize(("gigabytes", "expected"), [(None, False), (1e-3, False), (1.0, True)])
-def test_features_become_resident_unasked_where_they_take_a_third_of_the_device(tones, cache, gigabytes, expected):
+@pytest.mark.parametrize(("gigabytes", "expected"), [(None, False), (1e-3, False), (2.0, True)])
+def test_features_become_resident_unasked_where_they_take_a_third_of_what_is_free(tones, cache, gigabytes, expected):
     job = job_of(tones, cache)
     assert job.train.bytes == sum(len(x) for x in job.train.dataset.features_of(range(72))) * 128 * 2 > 1e-3 * 1e9 / 3
-    stats = {"bytes_limit": gigabytes * 1e9} if gigabytes else None
+    stats = {"bytes_limit": gigabytes * 1e9, "bytes_in_use": 0} if gigabytes else None
     device = SimpleNamespace(memory_stats=lambda: stats)
-    devices = SimpleNamespace(mesh=SimpleNamespace(local_devices=[device]), agreed=lambda text: text)
+    devices = SimpleNamespace(mesh=SimpleNamespace(local_devices=[device]), consensus=lambda text: text)
     job = SimpleNamespace(train=job.train, devices=devices, options=TrainOptions())
     assert feed.is_resident(job) == expected
     assert feed.is_resident(with_memory(job, ON)) and not feed.is_resident(with_memory(job, OFF))
+    if expected:  # a third of what is free exactly, and a byte less of it
+        stats["bytes_in_use"] = int(stats["bytes_limit"]) - 3 * job.train.bytes
+        assert feed.is_resident(job)
+        stats["bytes_in_use"] += 1
+        assert not feed.is_resident(job)

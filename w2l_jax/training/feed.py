@@ -18,8 +18,8 @@ from w2l_jax.training import augment
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.job import Job
 
-# Most of a device's memory that resident features take unasked; the rest is for updates.
-_SHARE = 1 / 3
+# Of a device's free memory resident features take this part unasked at most; the rest is for updates.
+_THIRD = 3
 
 
 def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
@@ -82,8 +82,9 @@ def is_resident(job: Job) -> bool:
     if wanted != "auto":
         return wanted == "on"
     memory = job.devices.mesh.local_devices[0].memory_stats() or {}  # a CPU's says nothing: it has them in files
+    free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
     # All processes decide alike.
-    return not job.devices.consensus("" if job.train.bytes <= _SHARE * memory.get("bytes_limit", 0) else "no")
+    return not job.devices.consensus("" if _THIRD * job.train.bytes <= free else "no")
 
 
 def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:

@@ -213,7 +213,7 @@ class MemoryOptions:
     are slow, for 0.8 to 1.6 GB more at 64 × 12 s in bfloat16."""
     resident: Literal["auto", "on", "off"] = _free("auto")
     """Put all training features on every device once, so that the host has nothing to read for an update; auto: where
-    they take at most a third of an accelerator's memory."""
+    they take at most a third of an accelerator's memory that is free when training begins."""
 
 
 @dataclasses.dataclass(frozen=True)
