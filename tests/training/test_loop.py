@@ -23,7 +23,6 @@ from w2l_jax.training.options import (
     DataOptions,
     LogOptions,
     MemoryOptions,
-    OptimizerOptions,
     TrainOptions,
 )
 
@@ -117,7 +116,7 @@ def test_a_checkpoint_is_written_while_training_continues(options, monkeypatch):
         kept[step] = threading.current_thread() is threading.main_thread(), further.wait(60)
         save(self, step, *arguments, **settings)
 
-    options = dataclasses.replace(options, log=changed(options.log, keep_steps="8"))
+    options = changed(options, keep_steps="8")
     train(options)
     monkeypatch.setattr(CompiledStep, "__call__", update)
     monkeypatch.setattr(Run, "save", slow_save)
@@ -155,7 +154,7 @@ def test_the_learning_rate_that_is_logged_is_the_one_applied(options, monkeypatc
     monkeypatch.setattr(CompiledStep, "__call__", spoilt)
     said = []
     train(
-        changed(options, learning_rate=0.12, **{"optimizer.name": OptimizerOptions(decay="linear")}, steps=8),
+        changed(options, learning_rate=0.12, decay="linear", steps=8),
         said.append,
     )
     found = lines(options, "train")
