@@ -106,7 +106,7 @@ def _blocks(connection: Any) -> Iterator[np.ndarray]:
 
 
 def _plain(event: w2l_jax.Event) -> dict[str, Any]:
-    words = [{"word": word.word, "start": word.start, "end": word.end} for word in event.words]
+    words = [{"word": word.word, "confidence": word.confidence} for word in event.words]
     return {"kind": event.kind, "start": event.start, "end": event.end, "text": event.text, "words": words}
 
 

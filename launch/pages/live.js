@@ -77,10 +77,25 @@ function show(event, offset) {
   const time = document.createElement("time");
   time.textContent = clock(line.start, ".").slice(3, 10);
   const text = document.createElement("span");
-  text.textContent = line.text;
+  text.append(...shaded(event));
   item.append(play, time, text);
   find("lines").append(item);
   find("downloads").hidden = false;
+}
+
+// The text of an event; after a beam search, words are the fainter the less sure they are.
+function* shaded({ text, words }) {
+  for (const { word, confidence } of words) {
+    if (confidence === null) continue;
+    const at = text.indexOf(word), span = document.createElement("span");
+    span.textContent = word;
+    span.title = `confidence ${confidence.toFixed(2)}`;
+    span.style.opacity = 0.35 + 0.65 * confidence;
+    yield text.slice(0, at);
+    yield span;
+    text = text.slice(at + word.length);
+  }
+  yield text;
 }
 
 function samples() {

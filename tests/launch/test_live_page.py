@@ -102,7 +102,7 @@ def test_in_a_browser(address, tmp_path):
             ask = asker(page)
             wait(ask, "document.readyState === 'complete' && !!document.getElementById('record')?.onclick")
             ask("Runtime.evaluate", expression="document.getElementById('record').click()", userGesture=True)
-            lines = "[...document.querySelectorAll('#lines span')].map(span => span.textContent)"
+            lines = "[...document.querySelectorAll('#lines li > span')].map(span => span.textContent)"
             wait(ask, "document.getElementById('words').textContent !== ''")
             wait(ask, f"{lines}.length === {len(BURSTS)}")
             shot = base64.b64decode(ask("Page.captureScreenshot")["data"])
@@ -113,6 +113,10 @@ def test_in_a_browser(address, tmp_path):
             texts = value(ask, lines)
             wait(ask, "document.getElementById('status').textContent === '' && recording === null")
             sound = value(ask, "heard.samples / heard.rate")
+            words = [{"word": "the", "confidence": 0.5}, {"word": "he", "confidence": 1}]
+            final = json.dumps({"kind": "final", "start": 1, "end": 2, "text": "the he", "words": words})
+            value(ask, f"show({final}, 0)")
+            shaded = value(ask, "document.querySelector('#lines li:last-child > span').innerHTML")
     finally:
         watchdog.cancel()
         browser.terminate()
@@ -124,6 +128,9 @@ def test_in_a_browser(address, tmp_path):
     gaps = [b["offset"] - a["offset"] for a, b in itertools.pairwise(rows)]
     assert gaps == pytest.approx([b[0] - a[0] for a, b in itertools.pairwise(BURSTS)], abs=0.3)
     assert sound > BURSTS[-1][1]
+    the, he = re.findall(r'<span title="confidence ([\d.]+)" style="opacity: ([\d.]+);">', shaded)
+    assert the == ("0.50", "0.675") and he == ("1.00", "1")
+    assert re.sub("<[^>]*>", "", shaded) == "the he"
 
 
 def asker(page):
