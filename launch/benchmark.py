@@ -12,7 +12,7 @@ import cli
 from benchmarks import BenchmarkOptions
 from w2l_jax.files import write_atomically
 
-DESCRIPTION = """Measure what things cost on this machine, as Markdown tables.
+DESCRIPTION = """Measure costs on this machine, as Markdown tables.
 
 FLOPs and bytes are the compiler's figures and exact. Seconds are medians of interleaved repetitions: read them as
 ratios, and compare only what one command printed.
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         for table in benchmarks.subject(name)(options, lambda line: print(line, file=sys.stderr, flush=True)):
             tables.append(table)
             print(f"{table.markdown()}\n", flush=True)
-    # Not before: a process that knows its devices has taken their memory.
+    # Not earlier: querying devices takes their memory.
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}"
     print(f"({device})")
     content = {"device": device, "tables": [dataclasses.asdict(table) for table in tables]}

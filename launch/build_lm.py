@@ -1,4 +1,4 @@
-"""Build a language model for decoding, or take one that others built."""
+"""Build a language model for decoding, or adopt an existing one."""
 
 import dataclasses
 import itertools
@@ -19,15 +19,15 @@ from w2l_jax.dataset.store import open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
 
-DESCRIPTION = """Build a language model for decoding, or take one that others built.
+DESCRIPTION = """Build a language model for decoding, or adopt an existing one.
 
   python launch/build_lm.py --text='wiki.xz,europarl.txt,*.jsonl' --order=4 --out=lm/german --language=de
   python launch/build_lm.py --text=data/german/train,wiki.zst --held_out=data/german/test --vocabulary=200000
       --prune 0 0 1 --out=lm/german                                      in the alphabet of the last trained run
   python launch/build_lm.py --arpa=4-gram.arpa.gz --language=en --out=lm/librispeech
 
-Text of any size takes the same memory: 8 bytes a line and --memory for KenLM's programs. Its card is printed, and kept
-in card.json; a finished model made of the same things stays as it is.
+Memory does not grow with the text, except 8 bytes per line; --memory limits KenLM's programs. The model's card is
+printed and stored in card.json; a finished model of the same inputs is kept.
 """
 _FOR_TEXT = ("text", "order", "vocabulary", "prune", "deduplicate", "exclude_matching")
 
@@ -41,19 +41,19 @@ class Options(LanguageModelConfig, Resources):
     arpa: Path | None = None
     """An existing language model, instead of --text: an ARPA file (packed too) or KenLM's binary."""
     unigrams: Path | None = None
-    """The words of a binary built without them (build_binary -v), a word a line."""
+    """The words of a binary built without them (build_binary -v), one per line."""
     out: Path
     """Folder to write, e.g. lm/german."""
     language: str = ""
     """Language whose alphabet the text is brought into, e.g. de."""
     run: Path | None = None
-    """Run folder whose alphabet and language are taken instead (default: the last trained run)."""
+    """Run folder to take alphabet and language from instead (default: the last trained run)."""
     spell_numbers: bool = True
-    """Write numbers as words of the language (needs num2words); without, sentences with digits are left out."""
+    """Write numbers as words of the language (needs num2words); otherwise sentences with digits are skipped."""
     held_out: str = ""
-    """Manifests or prepared folders for testing: their utterances are left out by id and give the perplexity."""
+    """Manifests or prepared folders for testing: their utterances are excluded by id and give the perplexity."""
     exclude_matching: str = ""
-    """Manifests or prepared folders whose exact texts are left out of text files, but not of transcripts."""
+    """Manifests or prepared folders whose exact texts are excluded from text files, but not from transcripts."""
 
 
 def main() -> None:
@@ -81,12 +81,12 @@ def main() -> None:
 
 def check(options: Options, given: set[str]) -> None:
     if bool(options.text) == bool(options.arpa):
-        raise UserError("give either --text, to build a language model, or --arpa, to take one that is there")
+        raise UserError("give either --text, to build a language model, or --arpa, to adopt an existing one")
     contradicting = [f"--{name}" for name in _FOR_TEXT if name in given and options.arpa]
     if contradicting:
-        raise UserError(f"--arpa takes a language model as it is: omit {', '.join(contradicting)}")
+        raise UserError(f"--arpa adopts a language model unchanged: omit {', '.join(contradicting)}")
     if options.unigrams and not options.arpa:
-        raise UserError("--unigrams lists the words of a binary, which is given with --arpa")
+        raise UserError("--unigrams lists the words of a binary: give that with --arpa")
 
 
 def spelling(options: Options) -> tuple[alphabet.Alphabet, str]:
@@ -111,8 +111,8 @@ def prepared_alphabet(options: Options, language: str) -> alphabet.Alphabet:
         if (dataset := open_dataset(path)).language == language:
             return dataset.alphabet
     raise UserError(
-        f"--language={options.language}: {language} has no alphabet of its own here; give --run=<run> instead, a run "
-        "that was trained on it, or name a prepared folder of it (prepare.py --alphabet_from_data) in --text"
+        f"--language={options.language}: {language} has no preset alphabet; give --run=<run>, a run "
+        "trained on it, or name a prepared folder of it (prepare.py --alphabet_from_data) in --text"
     )
 
 

@@ -1,4 +1,4 @@
-"""What every script does: options from defaults < TOML < command line, and errors as messages for people."""
+"""Common to all scripts: options from defaults < TOML < command line, and errors as messages for users."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ _formatwarning = warnings.formatwarning
 _NAMES: set[str] = set()  # of all options that this process has parsed
 
 _OUT_OF_MEMORY = (
-    "out of device memory: lower --memory.max_microbatch_frames (the update stays the same, cut into smaller pieces) "
+    "out of device memory: lower --memory.max_microbatch_frames (the same update, in smaller pieces) "
     "or give --memory.remat, then lower --batch_size or --model.top_width; --compute_dtype=bfloat16 halves the "
     "activations, and frozen layers need none; --memory.resident=off leaves the training features in their files"
 )
@@ -37,9 +37,9 @@ def parse(
 ) -> T:
     """Returns options of dataclass `cls` from the command line `argv` (default: this process's).
 
-    Where `cls` has a field `config`, that TOML file is read first and the command line overrides it; without one it is
-    the file that `fallback` names for the options given, if any. Exits with tyro's message (code 2) for an unknown or
-    malformed option; raises UserError for a former name, for a bad TOML file and for what a dataclass refuses.
+    If `cls` has a field `config`, that TOML file is read first and the command line overrides it; `fallback` may name a
+    default file for the given options. Exits with tyro's message (code 2) for an unknown or malformed option; raises
+    UserError for a former name, for a bad TOML file and for what a dataclass refuses.
     """
     import tyro
 
@@ -48,7 +48,7 @@ def parse(
     former = config.renamed(cls)
     for name in given(argv):
         if now := former.get(name.removeprefix("no_")):
-            raise UserError(f"--{name} is called --{now}")
+            raise UserError(f"--{name} was renamed to --{now}")
 
     def read(**default: T) -> T:
         ask = functools.partial(tyro.cli, cls, args=argv, description=description, use_underscores=True, **default)
@@ -63,18 +63,18 @@ def parse(
                 raise
         return ask()  # in the terminal's width and colours
 
-    options = read()  # before any file: help shows the defaults, always
+    options = read()  # before any file: help always shows the defaults
     path = getattr(options, "config", "") or fallback(options)
     if not path:
         return options
     default = dataclasses.replace(config.load(cls, path), config=str(path))
-    # Lists of tables belong to files: on the command line each table would give several more options.
+    # Lists of tables are for files only: on the command line each table would add several options.
     chosen = read(default=_map_tables(default, default, lambda tables: ()))
     return _map_tables(chosen, default, lambda tables: tables)
 
 
 def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
-    """Returns `options` with `change` of each list of tables in `original`, at whatever depth, in its place."""
+    """Returns `options` with each list of tables in `original`, at any depth, replaced by its `change`."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(original):
         there = getattr(original, field.name)
@@ -86,16 +86,16 @@ def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
 
 
 def as_options(message: str) -> str:
-    """A message of the library, in which the names of arguments are options: `init=x` is `--init=x`.
+    """Turns the argument names of a library message into options: `init=x` becomes `--init=x`.
 
-    Names of one word are only those before a `=`.
+    One-word names only before a `=`.
     """
     own = [f"{name}=" if name.isalpha() else rf"{re.escape(name)}\b(?!\.)" for name in _NAMES]
     return re.sub(rf"(?<![\w./-])(?={'|'.join(own)})", "--", message) if own else message
 
 
 def given(argv: Sequence[str]) -> dict[str, str]:
-    """Returns the options that stand on a command line, without values checked: {"config": "a.toml", "resume": ""}."""
+    """Returns the options of a command line, values unchecked: {"config": "a.toml", "resume": ""}."""
     found: dict[str, str] = {}
     for i, argument in enumerate(argv):
         if argument.startswith("--"):
@@ -106,7 +106,7 @@ def given(argv: Sequence[str]) -> dict[str, str]:
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Runs a script's `main`; what a user can put right ends as one message on standard error and exit code 1."""
+    """Runs a script's `main`; errors that a user can solve end as one message on standard error with exit code 1."""
     _prepare_streams()
     warnings.formatwarning = _note
     sys.unraisablehook = _unraisable
@@ -119,7 +119,7 @@ def run(main: Callable[[], Any]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # without waiting for threads, which may be compiling for minutes
-    except BrokenPipeError:  # who reads the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -131,9 +131,9 @@ def run(main: Callable[[], Any]) -> None:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
             _stop(f"{_OUT_OF_MEMORY}\n({str(error).splitlines()[0] if str(error) else 'MemoryError'})")
         platforms = os.environ.get("JAX_PLATFORMS")
-        if platforms and "jax" in sys.modules and not _has_device():  # whatever it was that failed for want of one
+        if platforms and "jax" in sys.modules and not _has_device():  # whatever failed without a device
             _stop(
-                f"JAX finds no device for JAX_PLATFORMS={platforms}: unset it to use the devices there are, or install "
+                f"JAX finds no device for JAX_PLATFORMS={platforms}: unset it to use the available devices, or install "
                 "JAX for this one, e.g. pip install 'jax[cuda12]'"
             )
         raise
@@ -161,9 +161,9 @@ def _has_device() -> bool:
 
 
 def _prepare_streams() -> None:
-    """Opens closed standard streams on nothing, and replaces characters that a terminal cannot show.
+    """Opens closed standard streams on /dev/null, and replaces characters that a terminal cannot show.
 
-    A daemon may have none, and the next file opened would then be standard output.
+    A daemon may have none, and the next opened file would become standard output.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -177,7 +177,7 @@ def _prepare_streams() -> None:
 
 
 def _note(message: Warning | str, category: type[Warning], *place: object) -> str:
-    """A warning as a line for people; of those meant for programmers with their place in the code."""
+    """A warning as one line for users; those for programmers with their place in the code."""
     return f"note: {message}\n" if issubclass(category, UserWarning) else _formatwarning(message, category, *place)
 
 
@@ -188,9 +188,10 @@ def _unraisable(found: Any) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, so that the next process of the same shapes starts at once.
+    """Caches compiled programs in the user's cache folder, so that the next process with the same shapes starts at
+    once.
 
-    JAX_COMPILATION_CACHE_DIR names another folder; an empty one switches this off.
+    JAX_COMPILATION_CACHE_DIR names another folder; an empty value disables this.
     """
     import jax
 

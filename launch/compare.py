@@ -12,9 +12,9 @@ from w2l_jax.errors import UserError
 
 DESCRIPTION = """Compare two or more runs on the same utterances.
 
-Prints Markdown tables: error rates with 95 % bootstrap intervals, paired differences from a baseline, and what each run
-had reached after the training time of the fastest one. With --out also a picture of the learning curves. Each run must
-have been decoded on the data first:
+Prints Markdown tables: error rates with 95 % bootstrap intervals, paired differences from a baseline, and each run's
+state after the training time of the fastest one. With --out also a picture of the learning curves. Decode each run on
+the data first:
 
   python launch/decode.py --run=runs/french_k0 --data=fr_dev.jsonl
   python launch/decode.py --run=runs/french_scratch --data=fr_dev.jsonl
@@ -29,7 +29,7 @@ class Options:
     data: str
     """Name of the data, as in <run>/decode/<name>.jsonl."""
     baseline: str = ""
-    """Run folder that the others are compared with (default: the last one named)."""
+    """Run folder to compare the others with (default: the last one named)."""
     out: str = ""
     """PNG file for the learning curves."""
 

@@ -28,29 +28,30 @@ from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Decode a run on a manifest or a prepared dataset.
 
-Without options the last trained run is decoded on its own dev data. Where there is no run at all, --data is decoded
-with the included English network, and without --data the demonstration of configs/demo.toml is trained
-first. A run without a language model gets one built from its training transcripts, the decoded utterances held out.
+Without options the last trained run is decoded on its own dev data. If no run exists, --data is decoded with the
+included English network; without --data the demonstration of configs/demo.toml is trained first. A run without a
+language model gets one built from its training transcripts, without the decoded utterances.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     run: str = latest.LATEST
-    """Run folder, .safetensors file or included network (default: the last trained run; where there is none, `english`
-    with --data, and without it the demonstration)."""
+    """Run folder, .safetensors file or included network (default: the last trained run; if none exists, `english` with
+    --data, else the demonstration).
+    """
     data: str = ""
     """Manifest or prepared folder (default: the run's dev data)."""
     out: str = ""
-    """JSON-lines file, an utterance a line (default: <run>/decode/<data>.jsonl)."""
+    """JSON-lines file to write, one utterance per line (default: <run>/decode/<data>.jsonl)."""
     checkpoint: str = "best"
-    """Which checkpoint: best, last or a kept step."""
+    """Checkpoint: best, last or a stored step."""
     lm: str = ""
-    """Folder of a language model, or none: greedy only, unless --beam_width is given (default: the run's own)."""
+    """Folder of a language model, or none (greedy only, unless --beam_width is given; default: the run's own)."""
     text: str = ""
-    """Text that this language model is built from where the run has none (default: its training transcripts)."""
+    """Text to build a language model from if the run has none (default: its training transcripts)."""
     beam_width: int | None = None
-    """Hypotheses kept; 0: greedy only (default: the run's decoder.toml, or the paper's 100)."""
+    """Beam width; 0: greedy only (default: the run's decoder.toml, or the paper's 100)."""
     lm_weight: float | None = None
     """Weight of the language model (default: the run's decoder.toml, or the paper's 0.8)."""
     word_bonus: float | None = None
@@ -58,21 +59,21 @@ class Options:
     table: bool = False
     """Print the paper's Table 3 in Markdown: greedy, beam without and with language model."""
     nbest: int = 0
-    """Hypotheses to write for each utterance, and times and confidences of its words (0: none of them)."""
+    """Hypotheses to write per utterance, with times and confidences of words (0: none)."""
     report: str = ""
-    """HTML file to write, with error rates, frequent errors, and utterances to see and to hear."""
+    """HTML file to write, with error rates, frequent errors, and utterances to look at and listen to."""
     report_utterances: int = 20
-    """Utterances in the report: a quarter each worst, median, best and drawn by --seed."""
+    """Utterances in the report: a quarter each worst, median, best and random."""
     recordings: str = ""
-    """Manifest that names the recordings, for the report's sound, where --data is a prepared folder."""
+    """Manifest of the recordings for the report's sound, if --data is a prepared folder."""
     seed: int = 0
-    """Of the utterances drawn for the report."""
+    """Seed of the report's random utterances."""
     unknown_characters: str = "error"
-    """What to do with a transcript outside the run's alphabet: error or drop_utterance."""
+    """Transcripts outside the run's alphabet: error or drop_utterance."""
     batch_size: int = 64
-    """Utterances that go through the network together."""
+    """Batch size of the network."""
     workers: int = 0
-    """Processes that search (0: one per core)."""
+    """Search processes (0: one per core)."""
     worst: int = 5
     """Worst utterances to print."""
 
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     elif not Run.exists(options.run) and options.run == Options.run:
         import train
 
-        print("there is no run yet: training the demonstration first", flush=True)
+        print("no run exists: training the demonstration first", flush=True)
         options = dataclasses.replace(options, run=str(train.main(["--frozen_layers=8"])))
     decode(options)
 
@@ -101,7 +102,7 @@ def decode(options: Options) -> list[results.Result]:
     own = run.data if run else dataclasses.asdict(DataOptions())
     data = options.data or own["dev"]
     if not data:
-        raise UserError(f"{options.run} has no dev data of its own: give --data")
+        raise UserError(f"{options.run} has no dev data: give --data")
     out = Path(options.out or latest.outputs(options.run) / "decode" / f"{Path(data).stem}.jsonl")
     if out.is_dir():
         raise UserError(f"--out={out}: a folder; name the JSON-lines file to write")
@@ -118,7 +119,7 @@ def decode(options: Options) -> list[results.Result]:
         else:
             chosen = decoder_config.override(decoder_config.of_file(recognizer.decoder, options.lm), given)
         if options.table and not chosen.beam_width:
-            raise UserError("--table compares greedy and beam search: give --lm=<folder>, or --beam_width")
+            raise UserError("--table compares greedy and beam search: give --lm=<folder> or --beam_width")
         source = Source.create(dataset, recognizer.alphabet, DataOptions.buckets, options.batch_size)
         params = jax.device_put(recognizer.params)
         predictions = predict(params, source, recognizer.model, batch_size=options.batch_size)
@@ -138,7 +139,7 @@ def decode(options: Options) -> list[results.Result]:
     rows = [
         {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]
-    with one_at_a_time(out):  # so that both files are of the same command
+    with one_at_a_time(out):  # so that both files come from the same command
         write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
         write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
     facts = _facts(options, recognizer, run, chosen, data)
@@ -161,7 +162,7 @@ def decode(options: Options) -> list[results.Result]:
 
 
 def _recordings(options: Options, data: str) -> dict[str, Utterance]:
-    """Where the sound of each utterance is, for the report."""
+    """The recording of each utterance, for the report."""
     path = options.recordings or (data if data.endswith((".jsonl", ".json")) else "")
     return {u.id: u for u in manifest.read(path)} if options.report and path else {}
 

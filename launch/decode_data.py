@@ -1,4 +1,4 @@
-"""What is decoded: data, what a language model must not have seen, and logits that are stored for tuning."""
+"""Data to decode, utterances to exclude from language models, and stored logits for tuning."""
 
 import dataclasses
 import io
@@ -41,7 +41,7 @@ def open_data(
 
 
 def held_out(recognizer: Recognizer, options: Mapping[str, Any], dataset: Dataset, progress: Progress) -> set[str]:
-    """Ids that no language model of this run may learn from: its dev data and `dataset`; `options` are its data's."""
+    """Ids to exclude from this run's language models: dev data and `dataset`; `options` are its data options."""
     ids = {entry.id for entry in dataset.entries}
     dev = options["dev"]
     if dev and Path(dev).exists():
@@ -52,9 +52,9 @@ def held_out(recognizer: Recognizer, options: Mapping[str, Any], dataset: Datase
 def kept_logits(
     file: Path, recognizer: Recognizer, dataset: Dataset, batch_size: int, progress: Progress
 ) -> tuple[str, list[np.ndarray]]:
-    """The logits [S, V] of every utterance, read from `file` or computed and kept there, and the key of their content.
+    """The logits [S, V] of every utterance, read from `file` or computed and stored there, and their key.
 
-    The key is of parameters, network and dataset; a file of another key is replaced.
+    The key hashes parameters, network and dataset; a file with another key is replaced.
     """
     lengths = [model.output_frames(entry.frames) for entry in dataset.entries]
     key = _key(recognizer, dataset)

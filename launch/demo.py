@@ -1,4 +1,4 @@
-"""The main job on synthesised speech: an English base, three ways to German, one table."""
+"""The paper's main experiment on synthesised speech: an English base, three German networks, one table."""
 
 import dataclasses
 import json
@@ -20,17 +20,17 @@ GERMAN = {
     "runs/demo_k0": ("from English, all layers trained", ["--frozen_layers=0"]),
     "runs/demo_scratch": ("from scratch", ["--from_scratch"]),
 }
-DESCRIPTION = """Run the whole of the paper's main job on a corpus spoken by espeak-ng, in minutes on two cores.
+DESCRIPTION = """Run the paper's main experiment on speech synthesised by espeak-ng, in minutes on two cores.
 
-Each step is a command that you could give yourself, printed before it runs. Run again it does only what is missing;
-interrupted, it goes on where it was.
+Each step is a command that you could run yourself, printed before it runs. The same command again does only what is
+missing and resumes what was interrupted.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     steps: int = 0
-    """Updates of each training instead of the configurations' own, for a quick look (0: theirs)."""
+    """Updates of each training, for a quick look (0: those of the configurations)."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
 
 def _train(run: str, configuration: str, arguments: list[str], options: Options) -> None:
     if Run.complete(run):
-        print(f"{run} is trained already", flush=True)
+        print(f"{run} is already trained", flush=True)
         return
     limit = [f"--steps={options.steps}"] if options.steps else []
     resume = ["--resume"] if Run.exists(run) else []

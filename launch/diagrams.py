@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation: recording to text, what freezing computes, transfer against scratch."""
+"""Draw the diagrams of the documentation: recording to text, freezing, transfer against scratch."""
 
 import csv
 import dataclasses
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 import cli
 from w2l_jax.model import LAYERS, ModelConfig, layers
 
-DESCRIPTION = """Draw the pictures of README and docs, as PNG files.
+DESCRIPTION = """Draw the diagrams of README and docs, as PNG files.
 
   python launch/diagrams.py --out=docs/figures
 
-The learning curves are those of the report in --report, which reproduce.py writes.
+The learning curves come from the report of reproduce.py in --report.
 """
 INK, PALE, BLUE, ORANGE, GREY = "#222222", "#e8eef4", "#0072b2", "#d55e00", "#808080"
 DPI = 100
@@ -27,7 +27,7 @@ class Options:
     out: Path = Path("docs/figures")
     """Folder to write."""
     report: Path = Path("docs/paper/real")
-    """Report of reproduce.py that has the learning curves (figures/figure3.csv and figure5.csv)."""
+    """Report of reproduce.py with the learning curves (figures/figure3.csv and figure5.csv)."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def pipeline() -> Figure:
-    """The way from a recording to text: what each step returns, and the module that does it."""
+    """From a recording to text: the output of each step, and its module."""
     steps = (
         ("recording", "any format,\nrate, length", ""),
         ("waveform", "16 kHz, mono\n[N]", "audio.py"),
@@ -71,7 +71,7 @@ def pipeline() -> Figure:
 
 
 def freezing(k: int) -> Figure:
-    """Which part of an update is computed with the lowest `k` layers frozen, layer by layer."""
+    """The computed part of an update with the lowest `k` layers frozen, layer by layer."""
     columns = (("forward", 3.9), ("input gradient", 5.5), ("weight gradient", 7.1), ("Adam's state", 8.7))
     figure, axes = _canvas(10, 5.8, (0, 10), (-0.6, 13.2))
     axes.text(0.1, 12.7, f"One update with k = {k}: layers 1 to {k} frozen", fontsize=12, weight="bold", va="center")

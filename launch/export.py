@@ -10,9 +10,9 @@ from latest import LATEST
 
 DESCRIPTION = """Write a network as one .safetensors file to share: one checkpoint in bfloat16, no optimizer state.
 
-Every command takes such a file in place of a run folder (train.py --init=german.safetensors, transcribe.py
---run=german.safetensors), and other programs read it with w2l_jax.load. README.md of the run folder, where it exists,
-goes into the file as the network's card; the language model does not.
+Every command accepts such a file instead of a run folder (train.py --init=german.safetensors, transcribe.py
+--run=german.safetensors), and other programs read it with w2l_jax.load. The run folder's README.md, if any, is included
+as the network's card; the language model is not.
 
   python launch/export.py --run=runs/german_k8 --out=german.safetensors
 """
@@ -25,7 +25,7 @@ class Options:
     run: str = LATEST
     """Run folder, .safetensors file or included network (default: the last trained run)."""
     checkpoint: str = "best"
-    """Which checkpoint: best, last or a kept step."""
+    """Checkpoint: best, last or a stored step."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the stored weights."""
 

@@ -1,4 +1,4 @@
-"""Show what adapting changed in a network: distributions of weights and of their changes, and the input filters."""
+"""Show what adaptation changed in a network: distributions of weights and changes, and the input filters."""
 
 import dataclasses
 from pathlib import Path
@@ -14,8 +14,8 @@ from w2l_jax.run import Run
 
 DESCRIPTION = """Compare the weights of an adapted run with those of its base, as Figures 7 and 8 of the paper do.
 
-Writes a page, index.html, that needs nothing else, its figures as PNG, its tables as CSV, and all numbers in full
-precision, introspection.json:
+Writes a self-contained page, index.html, its figures as PNG, its tables as CSV, and all numbers in full precision,
+introspection.json:
 
   python launch/introspect.py --run=runs/german_k0
   python launch/introspect.py --run=runs/german_k0 --base=english --filters=3,17 --out=german
@@ -29,17 +29,17 @@ class Options:
     run: str = LATEST
     """Run folder (default: the last trained run)."""
     base: str = ""
-    """Run folder to compare it with (default: what the run was adapted from)."""
+    """Run folder to compare with (default: the run's base)."""
     out: str = ""
     """Folder to write (default: <run>/introspection)."""
     checkpoint: str = "best"
-    """Which checkpoint: best, last or a kept step."""
+    """Checkpoint: best, last or a stored step."""
     base_checkpoint: str = ""
-    """Which checkpoint of the base (default: the one that the run was adapted from; with --base, best)."""
+    """Checkpoint of the base (default: the one the run was adapted from; with --base, best)."""
     early: str = ""
-    """Kept steps that count as early, such as 100,1000, or none (default: the earliest, if in the first half)."""
+    """Stored steps that count as early, such as 100,1000, or none (default: the earliest, if in the first half)."""
     filters: str = ""
-    """Input filters to show beside the most and the least changed, such as 3,17; they are numbered from 1."""
+    """Input filters to show besides the most and least changed, such as 3,17 (from 1)."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{findings.stages[-1]}, against {findings.base}")
     for claim in claims.claims(findings):
         print(f"{claim.verdict}: {claim.claim}\n    {claim.found}")
-    print(f"page: {out / 'index.html'}; figures, tables and numbers beside it")
+    print(f"page: {out / 'index.html'}; figures, tables and numbers are beside it")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which network a command uses when none is named: the run that was trained last, else the one that is included."""
+"""The default network of commands: the run trained last, else the included one."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ INCLUDED = "english"
 
 
 def mark(folder: Path) -> None:
-    """Lets `runs/latest` lead to `folder`, for commands that name no run."""
+    """Points `runs/latest` to `folder`, for commands that name no run."""
     latest = Path(LATEST)
     if latest.exists() and not latest.is_symlink():
         return
@@ -20,15 +20,15 @@ def mark(folder: Path) -> None:
         latest.parent.mkdir(exist_ok=True)
         temporary.symlink_to(os.path.relpath(folder.resolve(), latest.parent.resolve()))
         temporary.replace(latest)
-    except OSError as error:  # such as in a working directory that is read-only: the run may be elsewhere
-        print(f"note: {LATEST} does not lead to {folder} ({error.strerror})", file=sys.stderr)
+    except OSError as error:  # such as in a read-only working directory
+        print(f"note: {LATEST} could not be pointed to {folder} ({error.strerror})", file=sys.stderr)
 
 
 def choose(name: str) -> str:
-    """Returns `name`, but the included network for `runs/latest` where no run exists yet."""
+    """Returns `name`, or the included network for `runs/latest` if no run exists."""
     return INCLUDED if name == LATEST and not Run.exists(name) else name
 
 
 def outputs(name: str) -> Path:
-    """Returns the folder for what is made of a network: the run folder, or `runs/<name>` for a file."""
+    """Returns the folder for a network's results: the run folder, or `runs/<name>` for a file."""
     return Path(name) if Run.exists(name) else Path("runs") / Path(name).stem

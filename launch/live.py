@@ -1,4 +1,4 @@
-"""Live sound from a microphone or a pipe, and what is recognised in it on a terminal or in another pipe."""
+"""Live recognition from a microphone or a pipe to a terminal or another pipe."""
 
 import json
 import queue
@@ -18,20 +18,20 @@ from w2l_jax.incoming import Block
 from w2l_jax.training.signals import Signals
 
 BLOCK_SECONDS = 0.08
-_WAIT_SECONDS = 0.1  # for a block, before it is looked whether Ctrl-C was pressed
-_AHEAD = 64  # blocks of a pipe that are read before they are used
+_WAIT_SECONDS = 0.1  # to wait for a block before checking for Ctrl-C
+_AHEAD = 64  # blocks of a pipe read ahead
 
 Arriving = queue.Queue
-"""Of blocks; None, or an error to raise, behind the last one."""
+"""Blocks; after the last one None, or an error to raise."""
 
 
 def transcribe(
     recognizer: w2l_jax.Recognizer, piped: BinaryIO | None, rate: int, hot_words: Mapping[str, float], kind: str
 ) -> None:
-    """Recognises the microphone, or what is piped in, until it ends or Ctrl-C, and prints what is said.
+    """Recognises the microphone or standard input until its end or Ctrl-C, and prints the words.
 
-    `rate` (Hz) is that of a pipe without a wav header. `kind` is txt, a line a final segment, or json, an object an
-    event; on a terminal the words so far and a level stand below the lines.
+    `rate` (Hz) is that of a pipe without a wav header. `kind` is txt, one line per final segment, or json, one object
+    per event; a terminal also shows the words so far and a level meter below.
     """
     rate, arriving = microphone() if piped is None else pipe(piped, rate)
     screen = Screen(kind, sys.stdout, sys.stderr if sys.stderr.isatty() else None)
@@ -47,7 +47,7 @@ def transcribe(
 
 
 def microphone() -> tuple[int, Arriving]:
-    """The default microphone's rate and the blocks it will give; sound that was lost is a break."""
+    """The default microphone's rate and its blocks; lost sound is a break."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
@@ -76,8 +76,8 @@ def microphone() -> tuple[int, Arriving]:
 def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
     """The rate and the blocks of a pipe: wav of 16 bits, or raw samples s16le of `rate` Hz and one channel.
 
-    `stream` is not buffered: its reads return what there is. Of several channels the first is taken. Raises UserError
-    for wav of another kind.
+    `stream` is unbuffered: reads return what is available. Takes the first of several channels. Raises UserError for
+    other wav formats.
     """
     start, channels = _read(stream, 4), 1
     if start == b"RIFF":
@@ -98,7 +98,7 @@ def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
 
 
 def _read(stream: BinaryIO, count: int) -> bytes:
-    """So many bytes; fewer at the end."""
+    """`count` bytes; fewer at the end."""
     content = b""
     while len(content) < count and (more := stream.read(count - len(content))):
         content += more
@@ -106,7 +106,7 @@ def _read(stream: BinaryIO, count: int) -> bytes:
 
 
 def _wav_header(stream: BinaryIO) -> tuple[int, int]:
-    """The rate and the channels. Lengths are ignored: a recorder that still writes does not know them."""
+    """The rate and the channels. Lengths are ignored: a recorder does not know them yet."""
     _read(stream, 8)
     rate = channels = 0
     while len(head := _read(stream, 8)) == 8:
@@ -122,7 +122,7 @@ def _wav_header(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _until(signals: Signals, arriving: Arriving) -> Iterator[Block]:
-    """Yields blocks; Ctrl-C ends them as the end of the sound does, so that the last words are recognised too."""
+    """Yields blocks; Ctrl-C acts as the end of the sound, so that the last words are recognised too."""
     while not signals.received:
         try:
             block = arriving.get(timeout=_WAIT_SECONDS)
@@ -134,7 +134,7 @@ def _until(signals: Signals, arriving: Arriving) -> Iterator[Block]:
 
 
 class Screen:
-    """Final lines that stay; below them, on a terminal, a level and the words so far, rewritten in place."""
+    """Final lines; on a terminal, also a level meter and the words so far, rewritten in place."""
 
     def __init__(self, kind: str, out: TextIO, meter: TextIO | None):
         """`kind` is txt or json; `meter` is a terminal, or None."""
@@ -142,7 +142,7 @@ class Screen:
         self._words, self._level = "", 0.0
 
     def listen(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Yields the blocks, and shows how loud they are."""
+        """Yields the blocks and shows their level."""
         for block in blocks:
             if self._meter and not isinstance(block, w2l_jax.Break) and len(block):
                 self._level = float(np.abs(block, dtype=np.float32).max()) / 32768

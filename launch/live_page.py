@@ -1,4 +1,4 @@
-"""Serve a page that shows text while people speak."""
+"""Serve a web page for live transcription."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ import latest
 import w2l_jax
 from w2l_jax.errors import UserError
 
-DESCRIPTION = """Serve a page with a record button, the words as they are spoken, and downloads, on this machine only.
+DESCRIPTION = """Serve a web page with a record button, live words and downloads, on this machine only.
 
   python launch/live_page.py      and open the address that it prints in a browser
 """
@@ -30,13 +30,13 @@ class Options:
     run: str = latest.LATEST
     """Run folder, .safetensors file or included network (default: the last trained run, else `english`)."""
     checkpoint: str = "best"
-    """Which checkpoint: best, last or a kept step."""
+    """Checkpoint: best, last or a stored step."""
     lm: str = ""
     """Folder of a language model, or none for greedy decoding (default: the run's own)."""
     host: str = "127.0.0.1"
-    """Address to serve at; anything else lets others in, and browsers record only on pages of this machine or https."""
+    """Address to serve at; others open it to the network, where browsers record only over https."""
     port: int = 8000
-    """Port to serve at; 0 takes a free one."""
+    """Port to serve at; 0 picks a free one."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def serve(recognizer: w2l_jax.Recognizer, host: str, number: int) -> Any:
-    """A server of `websockets` (a thread a person); compiles what is needed first."""
+    """A server of `websockets` (one thread per client); compiles the network first."""
     try:
         from websockets.sync.server import serve
     except ImportError:
@@ -58,7 +58,7 @@ def serve(recognizer: w2l_jax.Recognizer, host: str, number: int) -> Any:
     try:
         return serve(_person(recognizer), host, number, process_request=_page, max_size=_LONGEST_MESSAGE)
     except (OSError, OverflowError) as error:
-        raise UserError(f"--host={host} --port={number}: {error}; take another port") from None
+        raise UserError(f"--host={host} --port={number}: {error}; choose another port") from None
 
 
 def port(server: Any) -> int:
@@ -83,7 +83,7 @@ def _page(connection: Any, request: Any) -> Any:
 
 
 def _person(recognizer: w2l_jax.Recognizer) -> Callable[[Any], None]:
-    """What is done for one connection: a message with the rate, then samples s16le, then `end`; events come back."""
+    """Serves one connection: receives a message with the rate, samples s16le and `end`; sends events."""
     from websockets.exceptions import ConnectionClosed
 
     def answer(connection: Any) -> None:

@@ -280,7 +280,7 @@ def test_a_damaged_cache_is_filled_again_or_named(options):
 def test_a_disk_without_room_is_refused_before_any_work(options, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 20_000))
-    with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free there: .* give data\.cache"):
+    with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free: .* give data\.cache"):
         create(options)
     assert not stored(options) and not Run.exists(options.run)
     monkeypatch.undo()
@@ -304,15 +304,15 @@ def test_what_the_stored_precision_cannot_hold_is_refused(options):
     values = np.concatenate(source.dataset.features_of(range(24))).astype(np.float32)
     assert np.isfinite(values).all() and values.max() > 65504
     broken = {**loud, "layer_08": jax.tree.map(lambda x: np.full_like(x, np.inf), params["layer_08"])}
-    with pytest.raises(UserError, match=r"german_0\d\d: .*(inf|nan).*take this recording out"):
+    with pytest.raises(UserError, match=r"german_0\d\d: .*(inf|nan).*remove this recording"):
         on_activations([plain.train], dataclasses.replace(wide, params=broken), options.data.cache, 8)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frozen_layers": "0"}, "freezes no layer from the first up"),
-        ({"frozen_layers": "2-9"}, "freezes no layer from the first up"),
+        ({"frozen_layers": "0"}, "does not freeze layer 1"),
+        ({"frozen_layers": "2-9"}, "does not freeze layer 1"),
         ({"augment": AugmentOptions(time_masks=1)}, "and augment"),
         ({"augment": AugmentOptions(frequency_masks=1)}, "and augment"),
         ({"augment": AugmentOptions(speed=0.1)}, "and augment"),

@@ -93,9 +93,9 @@ def test_bad_nist_sphere_says_why(tmp_path):
     good = nist((TONE * 32767).astype(np.int16))
     shorten = nist(TONE[:0], coding="pcm,embedded-shorten-v2.00", count=16000) + b"ajkg" + bytes(5000)
     cases = {
-        "cut.nis": (good[:-1], "truncated audio", "its header promises more audio than it holds"),
-        "half.nis": (good[:9000], "truncated audio", "its header promises more audio than it holds"),
-        "header.nis": (good[:1024], "truncated audio", "its header promises more audio than it holds"),
+        "cut.nis": (good[:-1], "truncated audio", "its header declares more audio than it holds"),
+        "half.nis": (good[:9000], "truncated audio", "its header declares more audio than it holds"),
+        "header.nis": (good[:1024], "truncated audio", "its header declares more audio than it holds"),
         "none.nis": (nist(TONE[:0]), "empty audio", "holds no samples"),
         "shorten.nis": (shorten, "unreadable audio", "compressed with shorten: convert it, e.g. `sph2pipe -f wav"),
         "rate.nis": (
@@ -395,7 +395,7 @@ def test_channels_in_opposite_phase(tmp_path):
             np.testing.assert_allclose(audio.load(tmp_path / "a.wav"), expected, atol=1e-7)
         cancels = int(abs(expected).max() > 0.4)
         assert [str(w.message) for w in caught] == cancels * [
-            f"{tmp_path}/a.wav: its channels cancel each other (opposite phase), so only the louder one is used"
+            f"{tmp_path}/a.wav: its channels cancel each other (opposite phase); only the louder one is used"
         ]
 
 

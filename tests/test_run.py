@@ -48,7 +48,7 @@ def test_last_best_and_kept_steps_stay(run):
         save(run, step, seed=step, best=best, keep=[2])
     assert {f.name for f in run.checkpoints.glob("step_*")} == {"step_00000002", "step_00000004", "step_00000005"}
     assert [run.step_of(which) for which in ("last", "best", "2")] == [5, 4, 2]
-    with pytest.raises(UserError, match="there are best, last and 2, 4, 5"):
+    with pytest.raises(UserError, match="choose best, last or 2, 4, 5"):
         run.restore_params("3")
 
 
@@ -103,7 +103,7 @@ def test_other_weights_than_were_stored_are_refused(run, name):
     save(run, 2, seed=2, keep=[1], best=1)
     shutil.rmtree(run._folder(1) / name)
     shutil.copytree(run._folder(2) / name, run._folder(1) / name)
-    with pytest.raises(UserError, match=rf"{name}: damaged checkpoint: not what was stored"):
+    with pytest.raises(UserError, match=rf"{name}: damaged checkpoint"):
         _ = run.restore_params("1") if name == "params" else run.restore_optimizer("1", state)
     assert run.restore_params("2") and run.restore_optimizer("2", state)
 
@@ -136,7 +136,7 @@ def test_the_optimizer_state_is_stored_by_name(run):
 def test_alphabet_that_does_not_belong(run):
     save(run, 1)
     (run.folder / "alphabet.json").write_text(preset("de").to_json())
-    with pytest.raises(UserError, match=r"layer_11.*do not belong together"):
+    with pytest.raises(UserError, match=r"layer_11.*are of different runs"):
         run.restore_params("last")
 
 
@@ -144,7 +144,7 @@ def test_architecture_that_does_not_belong(run):
     save(run, 1)
     path = run.folder / "config.toml"
     path.write_text(path.read_text().replace("width = 4\n", "width = 6\n", 1))
-    with pytest.raises(UserError, match="do not belong together"):
+    with pytest.raises(UserError, match="are of different runs"):
         run.restore_params("last")
 
 
@@ -155,11 +155,11 @@ def test_optimizer_of_other_options(run):
 
 
 def test_no_run_no_checkpoint_other_version(run, tmp_path):
-    with pytest.raises(UserError, match="no run there"):
+    with pytest.raises(UserError, match="not a run"):
         Run.open(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint yet"):
         run.restore_params("best")
-    with pytest.raises(UserError, match="a run exists already"):
+    with pytest.raises(UserError, match="a run exists"):
         Run.create(run.folder, TrainOptions(), preset("en"))
     for version, remedy in ((99, "upgrade"), (1, "older version")):
         (run.folder / "run.json").write_text(json.dumps({"format": version}))

@@ -74,7 +74,7 @@ def test_every_preset_finds_what_its_characters_look_like_in_english():
 
 
 def test_wrong_alphabet_is_noticed():
-    with pytest.raises(UserError, match="do not belong together"):
+    with pytest.raises(UserError, match="are of different networks"):
         transfer.carry_output(network(0, 6), preset("en"), preset("de"))
 
 

@@ -1,8 +1,7 @@
 """Wav2Letter with CTC, layer freezing and transfer between languages, as pure functions in JAX.
 
-`w2l_jax.load("english").transcribe("talk.mp3").text` recognises speech; the functions below are what training and
-adaptation are made of. Modules are loaded when a name of theirs is first used, because processes that only decode
-import this package without JAX.
+`w2l_jax.load("english").transcribe("talk.mp3").text` recognises speech; the functions below train and adapt networks.
+Modules load on first use of one of their names, so that processes that only decode never import JAX.
 """
 
 import importlib

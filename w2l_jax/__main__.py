@@ -1,4 +1,4 @@
-"""`python -m w2l_jax talk.mp3`: prints what is said in recordings."""
+"""`python -m w2l_jax talk.mp3`: prints the transcripts of recordings."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from w2l_jax.recognizer import INCLUDED, load
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Transcribes recordings to standard output; returns 1 where one could not be read."""
+    """Transcribes recordings to standard output; returns 1 if any could not be read."""
     parser = argparse.ArgumentParser(prog="python -m w2l_jax", description="Transcribe recordings.")
     parser.add_argument("recordings", nargs="+", help="audio files of any rate and length")
     parser.add_argument(

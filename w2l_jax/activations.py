@@ -1,8 +1,8 @@
-"""What frozen layers compute, stored once per utterance, so that training runs only the layers above (§7's idea).
+"""The frozen layers' output, stored once per utterance, so that training runs only the layers above (§7's idea).
 
-A dataset's activations are shards as those of its features, in a folder named after everything that decides their
-content: other weights, another setting or other data make another folder, so nothing stale can be read. Each shard is
-written whole or not at all; filling that was killed resumes with the first missing one.
+Activations are stored in shards, as features are, in a folder named by a hash of all their inputs (weights, config,
+data), so stale entries are never read. Each shard is written whole or not at all; an interrupted fill resumes at the
+first missing shard.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ from w2l_jax.files import digest, text_digest
 from w2l_jax.model import ModelConfig, Params, layer_name
 from w2l_jax.reporting import Progress
 
-FORMAT = 1  # rises whenever the same layers give something else
+FORMAT = 1  # increase when the same layers give another output
 _SHARD = 256  # utterances, a power of two: 0.8 GB at full width
 _REPAIR = "delete the folder and run the same command again, to fill it again"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrozenLayers:
-    """Layers 1 … `count` of `params`, the precision they are computed in and the one in which their output is kept."""
+    """Layers 1 … `count` of `params`, the precision they are computed in and that in which their output is stored."""
 
     params: Params
     config: ModelConfig
@@ -74,11 +74,11 @@ def on_activations(
     report: Callable[[str], None] = print,
     progress: Progress | None = None,
 ) -> list[Source]:
-    """Returns `sources` whose batches hold what `layers` give, [B, S, C], computing what is not stored yet.
+    """Returns `sources` whose batches hold the output of `layers`, [B, S, C], computing what is not stored yet.
 
-    It lies in `cache`/activations/<fingerprint>. At most `rows` utterances are computed at once. Processes that fill
-    one folder take turns. Raises UserError where the disk has not room for all of it (before any work) and for an
-    utterance whose activations the stored precision cannot hold.
+    The folder is `cache`/activations/<fingerprint>. At most `rows` utterances are computed at once. Processes that fill
+    one folder take turns. Raises UserError if the disk lacks room for all of it (before any work) and for an utterance
+    whose activations overflow the stored precision.
     """
     places = [Path(cache) / "activations" / layers.fingerprint(source.dataset)[:16] for source in sources]
     plans = [_plan(source.dataset, layers) for source in sources]
@@ -103,15 +103,15 @@ def on_activations(
 
 
 def size(dataset: Dataset, layers: FrozenLayers, indices: Sequence[int] | None = None) -> int:
-    """Bytes that the activations of `dataset`, or of its utterances `indices`, take on disk, but for a few each."""
+    """Bytes on disk of the activations of `dataset`, or of its utterances `indices`, to within a few bytes each."""
     chosen = range(len(dataset)) if indices is None else indices
     return sum(layers.record.bytes(dataset.entries[index].frames) for index in chosen)
 
 
 def compile_filling(layers: FrozenLayers, rows: int, frames: int, mels: int) -> Any:
-    """Compiles what computes the activations of `rows` utterances padded to `frames` frames, and runs nothing.
+    """Compiles, without running, the function that computes activations of `rows` utterances padded to `frames` frames.
 
-    Of `layers` only the shapes matter here: they may stand for arrays.
+    Only the shapes of `layers` matter, so `jax.ShapeDtypeStruct`s will do.
     """
     array = jax.ShapeDtypeStruct
     batch = array((rows, frames, mels), jnp.float16), array((rows,), jnp.int32)
@@ -120,9 +120,9 @@ def compile_filling(layers: FrozenLayers, rows: int, frames: int, mels: int) -> 
 
 
 def rows_at_once(rows: int) -> int:
-    """How many utterances are computed together where at most `rows` may be: a power of two.
+    """How many utterances to compute together: the largest power of two up to `rows`.
 
-    It divides the shards' size, so that what is computed together does not depend on where filling began.
+    It divides the shard size, so grouping does not depend on where a fill resumed.
     """
     return min(1 << (max(rows, 1).bit_length() - 1), _SHARD)
 
@@ -136,7 +136,7 @@ def _readable(count: float) -> str:
 
 
 def free_bytes(cache: Path) -> int:
-    """What the disk of a folder that may be yet to be made has room for."""
+    """Free bytes on the disk of a folder that may not exist yet."""
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free
 
@@ -146,7 +146,7 @@ def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:
     if needed > free:
         raise UserError(
             f"{cache}: the activations of layer {layers.count} need {_readable(needed)} more "
-            f"({_per_hour(layers)} per hour of speech), {_readable(free)} are free there: make room (other "
+            f"({_per_hour(layers)} per hour of speech), {_readable(free)} are free: make room (other "
             "folders in its activations/ may be deleted), give data.cache=<folder on another disk>, train on fewer "
             "data.train_hours, or omit freeze.cache_activations"
         )
@@ -177,7 +177,7 @@ def _fill(
 
 
 def _outputs(indices: Sequence[int], source: Source, layers: FrozenLayers, rows: int) -> Generator[Result, None, None]:
-    """Yields what the layers give for each of the utterances `indices`."""
+    """Yields the layers' output for each of the utterances `indices`."""
     prefix = jax.device_put(layers.prefix)
     groups = [indices[start : start + rows] for start in range(0, len(indices), rows)]
     placed = prefetch(groups, lambda group: (group, jax.device_put(source.batch(group, rows))))
@@ -197,11 +197,11 @@ def _outputs(indices: Sequence[int], source: Source, layers: FrozenLayers, rows:
 def _run(prefix: Params, features_BxTxM, frames_B, config: ModelConfig, last: int, dtype: Any, stored: Any):
     """The output of layer `last` in the stored precision, and the largest magnitude in each row before rounding.
 
-    That is NaN where not all are finite.
+    The magnitude is NaN if any value is not finite.
     """
     out_BxSxC = model.apply(prefix, features_BxTxM, frames_B, config, last=last, dtype=dtype)
     largest_B = jnp.abs(out_BxSxC).max(axis=(1, 2)).astype(jnp.float32)
-    # Asked for by itself: on CPUs the maximum passes over NaN in jax 0.10.
+    # Tested separately: on CPUs, jax 0.10's maximum ignores NaN.
     return out_BxSxC.astype(stored), jnp.where(jnp.isfinite(out_BxSxC).all(axis=(1, 2)), largest_B, jnp.nan)
 
 
@@ -211,7 +211,7 @@ def _check_range(utterance: str, largest: float, layers: FrozenLayers) -> None:
         return
     what = f"utterance {utterance}: the frozen layers give {largest:.3g}"
     if not np.isfinite(largest):
-        raise UserError(f"{what}, which is not finite: take this recording out of the data")
+        raise UserError(f"{what}, which is not finite: remove this recording from the data")
     raise UserError(
         f"{what}, {jnp.dtype(layers.stored_dtype).name} overflows at {limit:,.0f}: use "
         "freeze.activation_dtype=bfloat16 (same size, fewer digits) or float32 (twice the size)"

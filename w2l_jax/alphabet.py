@@ -18,7 +18,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.languages import language_name
 
 BLANK = 0
-REPETITIONS = 2  # of ASG: one symbol for a letter said twice, one for thrice
+REPETITIONS = 2  # ASG: one symbol for a doubled letter, one for a tripled letter
 _ENGLISH = "abcdefghijklmnopqrstuvwxyz '"
 
 PRESETS = {
@@ -37,9 +37,9 @@ _RESEMBLES = dict(zip("ßæœøłđðþıħŧŋəɛɔ", "saoolddtihtneeo", stric
 
 @dataclasses.dataclass(frozen=True)
 class Alphabet:
-    """An ordered set of characters, whose ids follow each other; before them comes the blank, id 0.
+    """An ordered set of characters with consecutive ids, after the blank, id 0.
 
-    With `repetitions` there is no blank: ids 0, 1, … say that the letter before them comes once, twice, … more.
+    With `repetitions` there is no blank: ids 0, 1, … repeat the letter before them once, twice, … more.
     """
 
     characters: str
@@ -48,7 +48,7 @@ class Alphabet:
     def __post_init__(self):
         repeated = sorted({c for c in self.characters if self.characters.count(c) > 1})
         if repeated:
-            raise UserError(f"alphabet {self.characters!r} holds {repeated} more than once")
+            raise UserError(f"alphabet {self.characters!r} repeats {repeated}")
         if not self.characters:
             raise UserError("an alphabet needs at least one character")
 
@@ -63,7 +63,7 @@ class Alphabet:
         return self.repetitions or 1
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns the ids of `text` as int32 [L]; raises UserError naming the characters it does not know.
+        """Returns the ids of `text` as int32 [L]; raises UserError naming unknown characters.
 
         With `repetitions` no two neighbours are equal.
         """
@@ -72,8 +72,8 @@ class Alphabet:
         except KeyError:
             unknown = self.unknown(text)
             raise UserError(
-                f"{text!r} holds {unknown!r}, not in the alphabet {self.characters!r}; normalise the text, "
-                "choose the language it is written in, or skip the utterance"
+                f"{text!r} holds {unknown!r}, which the alphabet {self.characters!r} lacks; normalise the text, "
+                "choose the right language, or skip the utterance"
             ) from None
         return np.array(list(self._shortened(ids)) if self.repetitions else ids, np.int32)
 
@@ -91,7 +91,7 @@ class Alphabet:
         return {c: self.first + i for i, c in enumerate(self.characters)}
 
     def decode(self, ids) -> str:
-        """Returns the text of `ids` (any integer sequence without blanks); nothing there is nothing to repeat."""
+        """Returns the text of `ids` (any integer sequence without blanks); a repetition of nothing is nothing."""
         text = ""
         for i in ids:
             text += self.characters[int(i) - self.first] if i >= self.first else text[-1:] * (int(i) + 1)
@@ -117,28 +117,28 @@ class Alphabet:
         try:
             stored = json.loads(text)
             if not isinstance(stored["characters"], str):
-                raise TypeError("its characters are no text")
+                raise TypeError("its characters are not text")
             return Alphabet(stored["characters"], int(stored.get("repetitions", 0)))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"not an alphabet file: {error}; take it from a complete run folder") from None
 
 
 def preset(language: str) -> Alphabet:
-    """Returns the alphabet of a language preset such as `german` or `de`; raises UserError where there is none."""
+    """Returns the alphabet of a language preset such as `german` or `de`; raises UserError if there is none."""
     name = language_name(language)
     if name not in PRESETS:
         raise UserError(
-            f"the language {language!r} has no alphabet here; those of {', '.join(PRESETS)} are known, any other is "
-            "taken from the data or from a run"
+            f"the language {language!r} has no preset alphabet (presets: {', '.join(PRESETS)}); "
+            "take the alphabet from the data or from a run"
         )
     return Alphabet(PRESETS[name])
 
 
 def resembling(char: str, known: str) -> str:
-    """Returns the character of `known` that `char` looks like, "" where there is none.
+    """Returns the character of `known` that `char` resembles, or "".
 
-    Unicode's decomposition is followed mark by mark, so ế is ê where that is known and e where it is not, and a
-    small table has what Unicode leaves whole: ß is s, æ a, ø o, ł l.
+    Marks are removed one by one by Unicode decomposition: ế becomes ê if that is known, else e. A small table holds
+    letters that Unicode does not decompose: ß is s, æ a, ø o, ł l.
     """
     while char and char not in known:
         parts = [part for part in unicodedata.decomposition(char).split() if not part.startswith("<")]

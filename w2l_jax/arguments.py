@@ -26,7 +26,7 @@ def check_array(name: str, x: Any, kind: Any, **sizes: int) -> None:
 
 
 def check_range(name: str, values: Any, low: int, high: int, reason: str) -> None:
-    """Raises ValueError if values are known and not within `low` … `high`; `reason` says where the bounds come from."""
+    """Raises ValueError if values are known and not within `low` … `high`; `reason` explains the bounds."""
     if not is_known(values):
         return
     values = np.asarray(values)
@@ -35,5 +35,5 @@ def check_range(name: str, values: Any, low: int, high: int, reason: str) -> Non
 
 
 def is_known(x: Any) -> bool:
-    """Whether the values of an array can be looked at: not while a function is traced, nor on other machines."""
+    """Whether an array's values can be read: not while a function is traced, nor on other machines."""
     return not isinstance(x, jax.core.Tracer) and getattr(x, "is_fully_addressable", True)

@@ -1,6 +1,6 @@
 """Any audio file to 16 kHz mono float32.
 
-Host side only. The readers and soxr are imported where they are used: training on prepared data needs neither.
+Host side only. Readers and soxr are imported on use: training on prepared data needs neither.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ SAMPLE_RATE = 16_000
 _RATES = range(1000, 2**20)
 _BLOCK = 2**20
 _OPPOSITE = 1e-3  # of the louder channel's power in the mean: 30 dB
-_ROUNDING = 0.1  # seconds by which the end of a piece may lie behind the file's, as lists of segments round
-_CUT = "truncated, its header promises more audio than it holds"
+_ROUNDING = 0.1  # seconds by which a piece may exceed its file, since segment lists are rounded
+_CUT = "truncated: its header declares more audio than it holds"
 
 Truncated = Literal["error", "read"]
-"""What to do about a file that is cut or damaged: raise AudioError, or read what there is, with an AudioWarning."""
+"""What to do with a truncated or damaged file: raise AudioError, or read what is there with an AudioWarning."""
 
 
 class AudioError(UserError):
-    """A recording that cannot be used; `reason` is the short name under which it is counted."""
+    """A recording that cannot be used; `reason` is the short name it is counted under."""
 
     def __init__(self, message: str, reason: str):
         super().__init__(message)
@@ -37,17 +37,16 @@ class AudioError(UserError):
 
 
 class AudioWarning(UserWarning):
-    """Something to know about a recording that is used."""
+    """A problem with a recording that is used all the same."""
 
 
 def load(path: str | Path, start: float = 0.0, end: float | None = None, truncated: Truncated = "error") -> np.ndarray:
     """Reads a recording as mono float32 [N] at 16 kHz, in −1…1 for integer formats.
 
-    Channels are averaged, other rates resampled (soxr, high quality). A rate below 16 kHz works, with a warning:
-    the bands above half of it stay empty. `start` and `end` (exclusive; None: the file's) are seconds, rounded to
-    the file's samples: exactly these are read, without decoding from the beginning. Raises AudioError for a missing,
-    unreadable, truncated (unless they are `read`) or empty file, for a piece that is not in it, and for samples that
-    are not finite.
+    Channels are averaged, other rates resampled (soxr, high quality). A rate below 16 kHz works, with a warning: the
+    bands above half of it stay empty. `start` and `end` (exclusive; None: the file's) are seconds, rounded to samples:
+    exactly these are read, without decoding from the beginning. Raises AudioError for a missing, unreadable, empty or
+    (unless `truncated` is `read`) truncated file, for a piece outside it, and for samples that are not finite.
     """
     return np.concatenate(list(blocks(path, start, end, truncated)))
 
@@ -55,9 +54,9 @@ def load(path: str | Path, start: float = 0.0, end: float | None = None, truncat
 def blocks(
     path: str | Path, start: float = 0.0, end: float | None = None, truncated: Truncated = "error"
 ) -> Iterator[np.ndarray]:
-    """Yields what `load` returns in blocks of about a million samples of the file, so that hours need no more memory.
+    """Yields the waveform of `load` in blocks of about a million samples, so memory does not grow with length.
 
-    Raises AudioError as `load` does; damage deep in a file shows when its block is reached.
+    Raises AudioError as `load` does; damage deep in a file is reported when its block is reached.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,7 +81,7 @@ def blocks(
 
 
 def seconds(path: str | Path) -> float:
-    """The length of a recording as its header promises it; 0 where it does not say or is unreadable."""
+    """The length of a recording by its header; 0 if unknown or unreadable."""
     try:
         lengths = [_seconds(Path(path), link) for link in audio_headers.links(Path(path))]
     except (AudioError, OSError, ValueError):  # ValueError: a name with a NUL
@@ -98,7 +97,7 @@ def _seconds(path: Path, link: Link) -> float:
 def _open(path: Path, link: Link) -> Reader:
     try:
         reader = audio_readers.open_link(path, link)
-        if reader.rate not in _RATES:  # a second at 1 Hz would become sixteen thousand times as long
+        if reader.rate not in _RATES:  # a second at 1 Hz would grow sixteen-thousandfold
             reader.close()
             raise RuntimeError(f"its header says {reader.rate} Hz")
         return reader
@@ -108,17 +107,17 @@ def _open(path: Path, link: Link) -> Reader:
 
 
 def _link(path: Path, link: Link, start: float, end: float | None, truncated: Truncated) -> Iterator[np.ndarray]:
-    """Yields what `blocks` does of one of the links of a file."""
+    """Yields the blocks of one of the links of a file."""
     with contextlib.closing(_open(path, link)) as reader:
         first, stop = _span(path, reader, start, end)
         if reader.rate < SAMPLE_RATE:
-            _warn(f"{path}: recorded at {reader.rate} Hz, so nothing above {reader.rate // 2} Hz can be heard")
+            _warn(f"{path}: recorded at {reader.rate} Hz, so it has nothing above {reader.rate // 2} Hz")
         samples = _samples(path, link, reader, first, stop, truncated)
         yield from resampled(_mono(path, samples), reader.rate)
 
 
 def _span(path: Path, reader: Reader, start: float, end: float | None) -> tuple[int, int | None]:
-    """The samples of a piece, up to the end for None; an end up to 0.1 s behind the file's is the file's."""
+    """The samples of a piece (None: to the end); an end up to 0.1 s beyond the file is cut off."""
     rate, frames = reader.rate, reader.frames
     if start == 0.0 and end is None:
         return 0, None if reader.slack else frames
@@ -140,23 +139,23 @@ def _no_piece(path: Path, start: float, end: float | None, length: float) -> Aud
 
 
 def _mono(path: Path, samples: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields blocks [N, C] with their channels made one."""
+    """Yields blocks [N, C] mixed to one channel."""
     told = False
     for samples_NxC in samples:
         waveform_N, is_opposite = _mixed(samples_NxC)
         if not np.isfinite(waveform_N).all():
             raise AudioError(f"{path}: holds samples that are NaN or infinite", "non-finite audio")
         if is_opposite and not told:
-            _warn(f"{path}: its channels cancel each other (opposite phase), so only the louder one is used")
+            _warn(f"{path}: its channels cancel each other (opposite phase); only the louder one is used")
             told = True
         yield waveform_N
 
 
 def _mixed(samples_NxC: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The mean of the channels; or the louder one, and True, where the mean is 30 dB below it.
+    """The mean of the channels; or, with True, the louder one if the mean is 30 dB below it.
 
-    Not their difference: the louder channel was recorded as it is, at its own level, however many there are. Of
-    channels as loud (to 3 dB) it is the first, so that the choice is the same from block to block.
+    Not their difference: one channel has its recorded level, however many there are. Among channels within 3 dB the
+    first is taken, so that all blocks make the same choice.
     """
     waveform_N = samples_NxC.mean(axis=1, dtype=np.float32)
     if samples_NxC.shape[1] > 1:
@@ -209,7 +208,7 @@ def _warn(message: str) -> None:
 
 
 def resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    """Yields a waveform of `rate` Hz at 16 kHz: to the bit what soxr gives for all of it, as long as librosa has it."""
+    """Resamples a waveform from `rate` Hz to 16 kHz: bit-identical to soxr on the whole, with librosa's length."""
     if rate == SAMPLE_RATE:
         yield from waveform
         return

@@ -1,4 +1,4 @@
-"""What the headers of audio files say about how much sound follows, and when not to believe them."""
+"""How much sound the headers of audio files declare, and when not to trust them."""
 
 import functools
 import math
@@ -8,35 +8,35 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 _TO_THE_END = 2**63 - 1
-# Writers that cannot seek back leave 0, 2^31 or 2^32 less a header, a block or a page in the size.
+# Writers that cannot seek back leave 0, 2^31 or 2^32, less a header, block or page, as the size.
 _PLACEHOLDERS = (range(0x7F000000, 0x7F001000), range(0x7FFFE000, 0x80001000), range(0xFFFFE000, 2**32))
-_HEADER = 44  # bytes of the plainest WAV header, which some writers count as sound, whole or in part
+_HEADER = 44  # bytes of the smallest WAV header; some writers count it as sound, whole or in part
 
 
 class Link(NamedTuple):
-    """The bytes `begin` to `end` of a file: one complete recording of several written one behind the other."""
+    """The bytes `begin` to `end` of a file: one complete recording among several that were concatenated."""
 
     begin: int
     end: int
 
 
 class Wave(NamedTuple):
-    """Where the sound of a WAV file begins, how many bytes its header promises, and how many follow."""
+    """Where the sound of a WAV file begins, how many bytes its header declares, and how many follow."""
 
     offset: int
     promised: int
     held: int
     trusted: bool
-    """What follows the promised bytes is nothing, or chunks in good order to the end of the file."""
+    """The declared bytes end the file, or valid chunks follow to its end."""
 
     @property
     def is_cut(self) -> bool:
-        """Sound is missing: more was promised, and the promise is not a placeholder."""
+        """Sound is missing: the header declares more, and its size is not a placeholder."""
         return self.promised > self.held and not self._is_placeholder and self.promised - self.held not in self._off
 
     @property
     def is_short(self) -> bool:
-        """More sound follows than was promised: the header was never finalised, or counts wrongly."""
+        """More sound follows than declared: the header was never finalised, or is wrong."""
         return self.promised < self.held and not self.trusted
 
     @property
@@ -67,7 +67,7 @@ def wave(path: Path, link: Link) -> Wave | None:
 
 
 def _chunks(file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields name, length and offset of the chunks from `offset` on; the file stands at each one's content."""
+    """Yields name, length and offset of the chunks from `offset`; the file is positioned at each one's content."""
     file.seek(offset)
     while len(head := file.read(8)) == 8:
         length = int.from_bytes(head[4:], "little")
@@ -79,9 +79,9 @@ def _chunks(file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _in_order(file: BinaryIO, offset: int, size: int) -> bool:
-    """Whether nothing but a padding byte, or chunks that end with the file, come after `offset`.
+    """Whether only a padding byte, or chunks that end with the file, follow `offset`.
 
-    Sound that follows a wrong length hardly looks like this. Tags of other kinds begin with letters, too.
+    Sound after a wrong length rarely looks like this. Other kinds of tags begin with letters, too.
     """
     if not 0 <= offset <= size:
         return offset > size
@@ -113,7 +113,7 @@ def _links(path: Path, size: int, changed: int) -> tuple[Link, ...]:
 
 
 def _found(content: mmap.mmap, mark: bytes) -> list[int]:
-    """Where `mark` stands in a file, behind its beginning."""
+    """The positions of `mark` in a file, its beginning excluded."""
     places, place = [], content.find(mark, 1)
     while place >= 0:
         places.append(place)
@@ -122,7 +122,7 @@ def _found(content: mmap.mmap, mark: bytes) -> list[int]:
 
 
 def _ogg_starts(content: mmap.mmap) -> list[int]:
-    """Where a beginning of stream follows the pages of others; streams side by side begin one right after another."""
+    """Where a new stream begins after the pages of others (multiplexed streams begin one right after another)."""
     starts, end = [], _page_end(content, 0)
     for place in _found(content, b"OggS\0\2"):
         if place != end:
@@ -149,14 +149,14 @@ def _page_end(content: mmap.mmap, place: int) -> int:
 
 
 def is_mpeg(path: Path) -> bool:
-    """Whether a file begins as MP3 (or raw AAC) does, of which libsndfile may read a part or guess the length."""
+    """Whether a file begins as MP3 or raw AAC, whose length libsndfile may guess or truncate."""
     with path.open("rb") as file:
         head = file.read(3)
     return head == b"ID3" or (len(head) == 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
 
 
 def mp3_frames(path: Path) -> int | None:
-    """How many MPEG frames an MP3's Xing or Info header promises; None without one."""
+    """How many MPEG frames an MP3's Xing or Info header declares; None without one."""
     with path.open("rb") as file:
         head = file.read(10)
         if head[:3] == b"ID3":  # its size is in four bytes of seven bits
@@ -171,13 +171,13 @@ def mp3_frames(path: Path) -> int | None:
 
 
 def is_cut(path: Path, link: Link) -> bool:
-    """Whether a header promises more than the file holds, where libsndfile would shorten it quietly."""
+    """Whether a header declares more than the file holds, which libsndfile would silently ignore."""
     found = wave(path, link)
     return bool(found and found.is_cut) or _nist_is_cut(path) or _ogg_is_cut(path)
 
 
 def _ogg_is_cut(path: Path) -> bool:
-    """Whether the last page is incomplete. (An end of stream is missing from every recorded broadcast.)"""
+    """Whether the last page is incomplete. (Recorded broadcasts never have an end of stream.)"""
     with path.open("rb") as file:
         if file.read(4) != b"OggS":
             return False
@@ -197,7 +197,7 @@ def _nist_is_cut(path: Path) -> bool:
 
 
 def nist_advice(path: Path) -> str:
-    """What to do about a NIST sphere file that cannot be read; "" for any other file."""
+    """Advice for a NIST sphere file that cannot be read; "" for any other file."""
     header = _nist_header(path)
     if not header:
         return ""

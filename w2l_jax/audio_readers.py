@@ -1,4 +1,4 @@
-"""Two readers of audio files with one interface: libsndfile, and ffmpeg's decoders in PyAV for all that it cannot."""
+"""Two readers of audio files with one interface: libsndfile, and, for the rest, ffmpeg's decoders in PyAV."""
 
 import io
 import os
@@ -11,8 +11,8 @@ import numpy as np
 from w2l_jax import audio_headers
 from w2l_jax.audio_headers import Link
 
-_WARM_UP = 1.0  # seconds decoded before a piece: what a lossy codec gives depends on what came before
-# Only formats that hold sound: ffmpeg would follow playlists to other files and into the network.
+_WARM_UP = 1.0  # seconds decoded before a piece: a lossy codec's output depends on what came before
+# Only formats that hold sound: ffmpeg follows playlists to other files and into the network.
 _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,ogg,"
     "tta,w64,wav,wv"
@@ -27,9 +27,9 @@ class Reader(Protocol):
 
     rate: int
     frames: int | None
-    """The samples that it holds; None if it does not say."""
+    """The number of samples; None if unknown."""
     slack: int
-    """By how many samples `frames` may be off."""
+    """The error of `frames`, in samples."""
 
     def seek(self, first: int) -> None:
         """Moves to a sample."""
@@ -42,9 +42,8 @@ class Reader(Protocol):
 
 
 def open_link(path: Path, link: Link) -> Reader:
-    """Opens one of a file's `audio_headers.links` with the first reader that reads it whole and right.
-
-    Raises RuntimeError, saying why, if there is none.
+    """Opens one of a file's `audio_headers.links` with the first reader that reads all of it; raises RuntimeError if
+    none does.
     """
     wave = audio_headers.wave(path, link)
     if audio_headers.is_mpeg(path) or (wave and wave.is_short):
@@ -70,7 +69,7 @@ class Soundfile:
     def __init__(self, path: Path, link: Link):
         import soundfile
 
-        # libsndfile would want to be told what a name in .raw holds.
+        # libsndfile needs to be told the format of a name in .raw.
         plain = link == (0, path.stat().st_size) and path.suffix.lower() != ".raw"
         try:
             # As bytes: a name need not be valid in the encoding of the locale.
@@ -82,7 +81,7 @@ class Soundfile:
         self.frames = self._file.frames if self._file.frames < 2**60 else None
 
     def seek(self, first: int) -> None:
-        """Moves to a sample; through all before it in the few formats that cannot seek (GSM)."""
+        """Moves to a sample; reads all before it in the few formats that cannot seek (GSM)."""
         if self._file.seekable():
             self._file.seek(first)
             return
@@ -91,7 +90,7 @@ class Soundfile:
 
     def read(self, count: int) -> np.ndarray:
         """Up to `count` further samples as float32 [N, C]; none at the end."""
-        # A header may promise a thousand channels.
+        # A header may declare a thousand channels.
         return self._file.read(min(count, _MOST // self._file.channels), dtype="float32", always_2d=True)
 
     def close(self) -> None:
@@ -102,8 +101,8 @@ class Soundfile:
 class Pyav:
     """What ffmpeg decodes, packet by packet; lengths are known to a few hundredths of a second, or not at all.
 
-    Samples are found by their times, which WebM, Matroska and WMA round to a millisecond. A packet that cannot be
-    decoded ends it, unless `lenient`, which continues with the next.
+    Samples are located by timestamps, which WebM, Matroska and WMA round to a millisecond. A packet that cannot be
+    decoded ends the recording; with `lenient` it is skipped.
     """
 
     def __init__(self, path: Path, link: Link, lenient: bool = False):
@@ -111,11 +110,11 @@ class Pyav:
 
         self._av_error, self._bad_data = av.error.FFmpegError, av.error.InvalidDataError
         wave = audio_headers.wave(path, link)
-        # Tags need not be UTF-8, which PyAV would want before version 19.
+        # Tags need not be UTF-8, which PyAV before version 19 requires.
         tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         options = {"format_whitelist": _FORMATS, "ignore_length": str(int(bool(wave and wave.is_short)))}
         try:
-            # As a file: a name may look like a protocol's (10:30.m4a).
+            # A file object, since a name may look like a protocol (10:30.m4a).
             self._container = av.open(_Slice(path, link), options=options, **tags)
         except (self._av_error, ValueError) as error:
             raise RuntimeError(getattr(error, "strerror", "") or str(error)) from None
@@ -127,7 +126,7 @@ class Pyav:
         self.rate = context.sample_rate
         self.slack = self.rate // 4
         self.frames = self._promised(path)
-        # MP3 is made to be joined into: at a tag amid it, or the seam of two, a packet is none.
+        # MP3 can be joined mid-stream: at a tag in it, or at the seam of two, a packet is not one.
         self._lenient = lenient or self._container.format.name == "mp3"
         self._begin = self._stream.start_time or 0  # of the first frame, once one is decoded
         self._start(0, 0)
@@ -144,7 +143,7 @@ class Pyav:
         return round(self._container.duration * self.rate / 10**6) if self._container.duration else None
 
     def seek(self, first: int) -> None:
-        """Moves to a sample, of a reader that has read nothing yet."""
+        """Moves to a sample before anything was read."""
         back = int((first / self.rate - _WARM_UP) / self._stream.time_base)
         if back <= 0:
             self._start(first, 0)
@@ -158,7 +157,7 @@ class Pyav:
         self._failure: RuntimeError | None = None
 
     def _decoded(self, first: int, position: int | None) -> Iterator[np.ndarray]:
-        """Yields samples [N, C] from `first` on; the container stands at `position` (None: its timestamps tell)."""
+        """Yields samples [N, C] from `first`; the container is at `position` (None: by its timestamps)."""
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
@@ -181,7 +180,7 @@ class Pyav:
     def read(self, count: int) -> np.ndarray:
         """Up to `count` further samples as float32 [N, C]; none at the end."""
         parts, rest_NxC = [], self._rest_NxC
-        while count > 0 and (not parts or rest_NxC.shape[1] == parts[0].shape[1]):  # AAC may turn to stereo
+        while count > 0 and (not parts or rest_NxC.shape[1] == parts[0].shape[1]):  # AAC may switch to stereo
             if len(rest_NxC):
                 parts.append(rest_NxC[:count])
                 count -= len(parts[-1])
@@ -194,7 +193,7 @@ class Pyav:
         return np.concatenate(parts) if parts else _NONE
 
     def _next(self) -> np.ndarray | None:
-        """The next block; None at the end, and at damage, which is raised once all before it has been read."""
+        """The next block; None at the end and at damage, which is raised after everything before it was read."""
         try:
             return next(self._blocks, None)
         except (self._av_error, RuntimeError, ValueError) as error:  # ValueError: of samples with 64 bits

@@ -1,4 +1,4 @@
-"""Trees of arrays on the disk: stored by Orbax under the names of their fields, with digests that reading checks."""
+"""Trees of arrays on disk: stored by Orbax under their fields' names, with digests checked on reading."""
 
 import contextlib
 import json
@@ -20,24 +20,24 @@ _DIGESTS = "digests.json"
 
 
 def write(folder: Path, trees: Mapping[str, Any]) -> None:
-    """Stores each tree, of dictionaries, tuples and optax's states, below its name in `folder`, and their digests.
+    """Stores each tree (dictionaries, tuples, optax states) under its name in `folder`, with digests.
 
-    Raises OSError where the file system does not take them, as when it is full.
+    Raises OSError if the file system is full or refuses them.
     """
     try:
         with _checkpointer() as checkpointer:
             for name, tree in trees.items():
                 checkpointer.save((folder / name).absolute(), tree)
     except Exception as error:
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore raises no OSError
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore does not raise OSError
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from None
         raise
     write_atomically(folder / _DIGESTS, json.dumps({name: digest(named(tree)) for name, tree in trees.items()}))
 
 
 def restore(path: Path) -> Any:
-    """Returns the tree stored as `path`, of dictionaries and lists; raises UserError unless it is what was stored."""
-    jax.devices()  # where there are none, that is no fault of the checkpoint
+    """Returns the tree stored as `path`, of dictionaries and lists; raises UserError if it was changed since."""
+    jax.devices()  # without digests the checkpoint may still be good
     expected = read(path.parent / _DIGESTS, json.loads, "use another checkpoint")
     try:
         with _checkpointer() as checkpointer:
@@ -46,7 +46,7 @@ def restore(path: Path) -> Any:
         reason = textwrap.shorten(str(error).partition(" [tensorstore_spec")[0], 300) or type(error).__name__
         raise UserError(f"{path}: damaged or incomplete checkpoint ({reason}); use another one") from None
     if not isinstance(expected, dict) or digest(named(tree)) != expected.get(path.name):
-        raise UserError(f"{path}: damaged checkpoint: not what was stored (its digest differs); use another one")
+        raise UserError(f"{path}: damaged checkpoint (its digest differs); use another one")
     return tree
 
 
@@ -61,9 +61,9 @@ def named(tree: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[Any]:
-    """Orbax's, for this process by itself: it would wait for all others, of which one saves and each restores.
+    """An Orbax checkpointer that does not wait for other processes (one saves, each restores).
 
-    What it raises it does not print as well.
+    It raises errors without also printing them.
     """
     import orbax.checkpoint as ocp
 

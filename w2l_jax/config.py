@@ -1,4 +1,4 @@
-"""Options as frozen dataclasses, read from TOML and written to it, every name and value checked.
+"""Options as frozen dataclasses, read from and written to TOML, every name and value checked.
 
 The modules own their options; this one only reads them.
 """
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def changed(options: T, values: Mapping[str, Any]) -> T:
-    """Returns a dataclass with some options, by dotted name such as `log.every`, changed."""
+    """Returns a dataclass with some options changed, by dotted name such as `log.every`."""
     own: dict[str, Any] = {}
     for name, value in values.items():
         group, _, rest = name.partition(".")
@@ -39,7 +39,7 @@ def differences(before: Any, after: Any, prefix: str = "") -> Iterator[tuple[str
 
 
 def load(cls: type[T], path: str | Path) -> T:
-    """Reads a TOML file into `cls`, every key checked; raises UserError naming file, key and the nearest right name."""
+    """Reads a TOML file into `cls`, every key checked; raises UserError naming file, key and the nearest known name."""
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
@@ -95,7 +95,7 @@ def names(cls: type, prefix: str = "") -> Iterator[str]:
 
 
 def renamed(cls: type, prefix: str = "") -> dict[str, str]:
-    """Former names of options: what the metadata of a field, `was`, says, and plain names of those in groups now."""
+    """Former names of options: the field metadata `was`, and plain names of options that are now in groups."""
     found: dict[str, str] = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):

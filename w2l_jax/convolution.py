@@ -12,8 +12,8 @@ def convolve(
     x_BxTxC: jax.Array, kernel_KxCxD: jax.Array, strides: tuple[int], padding: str, *, precision: Any, **_: Any
 ) -> jax.Array:
     """SAME convolution [B, S, D]; the arguments are those of `nn.Conv`'s `conv_general_dilated`."""
-    # One frame wide, a convolution is a matrix product, and as such its weight gradient needs no transposed copy of
-    # the 2000 input channels.
+    # A kernel of one frame is a matrix product; written so, its weight gradient needs no transposed copy of the 2000
+    # input channels.
     if len(kernel_KxCxD) == 1:
         return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
     convolution = _quick if jax.default_backend() == "cpu" else _plain
@@ -39,15 +39,15 @@ def _plain(x_BxTxC, kernel_KxCxD, stride, precision, order=("NWC", "WIO", "NWC")
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _quick(x_BxTxC, kernel_KxCxD, stride, precision):
-    """The same with gradients that are fast in a CPU's loops, too."""
+    """The same with gradients that are fast also in loops on a CPU."""
     return _plain(x_BxTxC, kernel_KxCxD, stride, precision)
 
 
 @functools.partial(_quick.defjvp, symbolic_zeros=True)
 def _(stride, precision, primals, tangents):
-    # XLA brings convolutions into the form that its fast CPU code knows, axes in order, only outside of loops: within,
-    # such as those of microbatches, JAX's gradients take fifty times as long. The axes of these are such that those of
-    # the gradients, which JAX derives from them, are in order. The values are the same to the last bit.
+    # XLA's fast CPU path needs the axes in order, and XLA reorders them only outside loops: inside one, such as that of
+    # microbatches, JAX's gradients take fifty times as long. With these axes, the gradients that JAX derives have
+    # theirs in order. The values are bit-identical.
     (x_BxTxC, kernel_KxCxD), (dx_BxTxC, dkernel_KxCxD) = primals, tangents
     terms = []
     if not isinstance(dx_BxTxC, SymbolicZero):

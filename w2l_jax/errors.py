@@ -1,5 +1,5 @@
-"""The one error type that the library raises about things its user can put right."""
+"""The error that the library raises for problems its user can solve."""
 
 
 class UserError(ValueError):
-    """A message for the person at the keyboard: what is wrong, where, and what to do about it."""
+    """A message for the user: what is wrong, where, and what to do about it."""

@@ -26,7 +26,7 @@ _SLAB = 2**13  # frames that are computed together
 
 @dataclasses.dataclass(frozen=True)
 class FeatureConfig:
-    """What one column of features is; travels with every prepared dataset and every run."""
+    """Defines one feature frame; stored with every prepared dataset and every run."""
 
     mels: int = 128
     """Mel filters (the paper's 128: with 257, 25 of them are empty)."""
@@ -60,7 +60,7 @@ def filters_MxF(mels: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _sparse_filters(mels: int) -> Any:
-    """The same as a sparse matrix: its product is summed in one order, whatever threads BLAS would have."""
+    """The same as a sparse matrix: its product is summed in one order, whatever BLAS's threads."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(filters_MxF(mels))
@@ -69,9 +69,9 @@ def _sparse_filters(mels: int) -> Any:
 def spectrogram(waveform_N: np.ndarray, config: FeatureConfig = FeatureConfig()) -> np.ndarray:
     """Returns normalised features [T, M] in float32, T = 1 + N // 128, one frame each 8 ms.
 
-    32 ms Hann windows, centred; power in dB with a floor of −150 dB; Slaney mel filters; mean 0 and standard
-    deviation 1 over the whole utterance. Digital silence gives a fixed, finite pattern (the filters' sums differ
-    slightly); for the same reason loudness shifts `mel_of_db` features a little.
+    32 ms Hann windows, centred; power in dB with a floor of −150 dB; Slaney mel filters; mean 0 and standard deviation
+    1 over the whole utterance. Digital silence gives a fixed, finite pattern, since the filters' sums differ slightly;
+    for the same reason loudness shifts `mel_of_db` features a little.
     """
     return normalized(np.concatenate(list(levels([np.asarray(waveform_N, np.float32)], config))))
 
@@ -81,7 +81,7 @@ def levels(
 ) -> Iterator[np.ndarray]:
     """Yields the features [T, M] of a waveform before they are normalised, `slab` frames (65 s) at a time.
 
-    The waveform comes in blocks [N]; where it is cut into them makes no difference.
+    The waveform comes in blocks [N] of any length.
     """
     beyond_N = np.zeros(WINDOW // 2, np.float32)
     rest_N = beyond_N
@@ -95,10 +95,10 @@ def levels(
 
 
 def stream(waveform: Iterable[np.ndarray], config: FeatureConfig = FeatureConfig()) -> Iterator[np.ndarray]:
-    """Yields what `compute` returns for a waveform that comes in blocks [N], hours of it in constant memory.
+    """Yields the features of a waveform that comes in blocks [N], in constant memory.
 
-    What is longer than 35 s is normalised in windows of 17 to 35 s, as long as training's utterances, cut where it is
-    quiet. Blocks may be of any length.
+    A waveform of more than 35 s is normalised in windows of 17 to 35 s, the length of training utterances, cut at quiet
+    places. Blocks may have any length.
     """
     longest = frame_count(round(pauses.LONGEST_SECONDS * SAMPLE_RATE))
     for window_TxM in pauses.cut(levels(waveform, config), longest, _loudness, width=41):
@@ -132,7 +132,7 @@ def _decibel(power: np.ndarray) -> np.ndarray:
 
 
 def normalized(features_TxM: np.ndarray) -> np.ndarray:
-    """Returns features with mean 0 and standard deviation 1 over all of them; zeros where they hardly differ."""
+    """Returns features with mean 0 and standard deviation 1 over all of them; zeros if they are nearly constant."""
     mean = features_TxM.mean(dtype=np.float64)
     deviation = features_TxM.std(dtype=np.float64)
     if deviation < 1e-6 * max(1.0, abs(mean)):

@@ -1,4 +1,4 @@
-"""The features of `features` computed in JAX, for a batch at a time and on whatever device JAX has.
+"""The features of `features` computed in JAX, a batch at a time, on JAX's default device.
 
 Preparation uses `features`, which is the reference; this is for programs that hold waveforms on an accelerator.
 """
@@ -18,10 +18,10 @@ def spectrograms(
 ) -> tuple[jax.Array, jax.Array]:
     """Normalised features [B, T, M] (float32, T = 1 + N // 128) and frames [B] of 16 kHz waveforms.
 
-    `samples_B` counts each waveform's samples; what lies beyond has no influence, and features there are 0. Within
-    2e-4 of `features.spectrogram` for broadband sound. The FFT is float32 here and float64 there, which shows where a
-    frame is nearly empty beside a loud tone: in real speech one cell in 10,000 is further apart, by up to 2e-3, a
-    last digit of float16.
+    `samples_B` counts each waveform's samples; samples beyond have no influence, and features there are 0. Within 2e-4
+    of `features.spectrogram` for broadband sound. The FFT is float32 here and float64 there, which matters in frames
+    nearly empty beside a loud tone: in real speech one cell in 10,000 differs by more, up to 2e-3, the last digit of
+    float16.
     """
     samples = waveforms_BxN.shape[1]
     inside_BxN = jnp.arange(samples) < samples_B[:, None]
@@ -43,7 +43,7 @@ def _window_W() -> np.ndarray:
 
 
 def _frames(waveforms_BxN: jax.Array) -> jax.Array:
-    """Windows [B, T, 512] around every 128th sample, put together from blocks of 128."""
+    """Windows [B, T, 512] around every 128th sample, assembled from blocks of 128."""
     rows, samples = waveforms_BxN.shape
     frames, blocks = frame_count(samples), WINDOW // HOP
     left = WINDOW // 2

@@ -1,4 +1,4 @@
-"""Files that a kill, a full disk or a second process leaves whole: one atomic write, one lock, one digest."""
+"""Files that survive a kill, a full disk or a second process: one atomic write, one lock, one digest."""
 
 import contextlib
 import errno
@@ -18,10 +18,9 @@ _LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def read(path: str | Path, parse: Callable[[str], T], advice: str = "") -> T:
-    """Returns what `parse`, such as `json.loads`, makes of a text file.
+    """Returns `parse(text)`, such as `json.loads`, of a text file.
 
-    Raises UserError, with the file's name and `advice`, where it cannot be read, is not UTF-8, or `parse` raises what
-    malformed text makes it raise.
+    Raises UserError, with the file's name and `advice`, if it cannot be read, is not UTF-8, or `parse` fails.
     """
     try:
         return parse(Path(path).read_bytes().decode())
@@ -39,28 +38,28 @@ def read(path: str | Path, parse: Callable[[str], T], advice: str = "") -> T:
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Replaces `path` by `content` so that a reader, or a kill, sees the old or the new one and nothing between."""
+    """Replaces `path` by `content`: a reader or a kill sees the old file or the new one, nothing between."""
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a file to write, which takes the place of `path` where the block ends without an exception.
+    """Yields a file to write, which replaces `path` if the block ends without an exception.
 
-    The content is on the disk before it does. Processes that write the same path take turns.
+    The content is synced to disk first. Processes that write the same path take turns.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with lock(temporary) as file:
         try:
             with contextlib.suppress(OSError):  # a device cannot be truncated
-                file.truncate(0)  # of what a killed process left
+                file.truncate(0)  # left by a killed process
             yield temporary
             os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.truncate(temporary, 0)  # frees the room even while a writer holds the file
+                os.truncate(temporary, 0)  # frees the space even while a writer holds the file
                 temporary.unlink()
             raise
     _sync(path.parent)
@@ -68,9 +67,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill, which takes the place of `folder` where the block ends without an exception.
+    """Yields an empty folder to fill, which replaces `folder` if the block ends without an exception.
 
-    Whoever reads `folder` meanwhile finds the old one, none, or the new one. Its caller holds a lock.
+    A reader finds the old folder, none, or the new one. The caller holds a lock.
     """
     partial, old = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "old"))
     for leftover in (partial, old):  # of a killed process
@@ -89,10 +88,10 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
-    """Takes the lock file `path` until what is returned is closed, or this process and all that got it are gone.
+    """Locks the file `path` until the result is closed, or this process and all that inherited it have ended.
 
-    Waits while another process has it, unless there is a `refusal`, which is raised as UserError; those that share it
-    exclude only those that do not. On file systems without locks everybody gets it.
+    Waits while another process holds the lock, or raises `refusal` as UserError; shared locks exclude only exclusive
+    ones. On file systems without locks every process gets it.
     """
     while True:
         file = path.open("a")
@@ -103,7 +102,7 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
             raise UserError(refusal) from None
         except OSError:
             return file
-        # Whoever had it may have renamed or removed it: then somebody else may have a new one.
+        # The previous owner may have renamed or removed it, and another process may have made a new one.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
@@ -112,9 +111,9 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
 
 @contextlib.contextmanager
 def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
-    """Yields the lock of a folder, which is made, if need be; where another process has it, raises it as UserError.
+    """Yields the lock of a folder, made if necessary; raises `refusal` as UserError if another process holds it.
 
-    An empty folder is removed in the end.
+    Removes the folder at the end if it is empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock", refusal) as held:
@@ -128,7 +127,7 @@ def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Waits until no process is in such a block about the same folder; leaves nothing beside it."""
+    """Lets one process at a time enter a block for the same folder; leaves nothing beside it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.lock")
     with lock(beside):
@@ -139,7 +138,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def digest(arrays: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of named arrays: names, dtypes, shapes and bytes, in whatever order they are given.
+    """Returns the SHA-256 of named arrays: names, dtypes, shapes and bytes, in any order.
 
     Nested names are joined by dots, so a parameter tree has the digest of its flat form {"layer_01.kernel": …}.
     """
@@ -173,7 +172,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def _sync_all(folder: Path) -> None:
-    """Brings all that is in `folder` to the disk: file by file, unless that would take longer than everything."""
+    """Syncs the content of `folder` to disk, file by file unless syncing everything is faster."""
     paths = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
     if len(paths) > _MANY:
         os.sync()

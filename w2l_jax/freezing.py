@@ -20,7 +20,7 @@ Layers = int | str | Iterable[int]
 def parse_layers(layers: Layers) -> frozenset[int]:
     """Returns layer numbers: 8 and `8` are layers 1 to 8, `1-3,9` and (1, 2, 3, 9) list layers.
 
-    A single layer as text is `9,` or `9-9`. Raises UserError for anything else, and where all layers are frozen.
+    A single layer as text is `9,` or `9-9`. Raises UserError for anything else, and if all layers are frozen.
     """
     if isinstance(layers, int):
         layers = str(layers)
@@ -38,12 +38,12 @@ def parse_layers(layers: Layers) -> frozenset[int]:
     if any(not isinstance(number, int) or not 1 <= number <= LAYERS for number in numbers):
         raise UserError(f"frozen layers {layers!r}: the network has layers 1 to {LAYERS}")
     if len(set(numbers)) == LAYERS:
-        raise UserError(f"frozen layers {layers!r}: with all {LAYERS} layers frozen there is nothing to train")
+        raise UserError(f"frozen layers {layers!r}: freezing all {LAYERS} layers leaves nothing to train")
     return frozenset(numbers)
 
 
 def frozen_prefix(frozen: frozenset[int]) -> int:
-    """How many layers from the bottom are frozen without a gap: no gradient is needed there."""
+    """How many layers from the bottom are frozen without a gap; they need no gradient."""
     k = 0
     while k + 1 in frozen:
         k += 1
@@ -59,7 +59,7 @@ def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozen
 
 
 def partition(params: Params, layers: Layers) -> tuple[Params, Params]:
-    """Splits a tree of layers into (trained, frozen); `{**trained, **frozen}` puts it together again."""
+    """Splits a tree of layers into (trained, frozen); `{**trained, **frozen}` merges them."""
     names = {layer_name(number) for number in parse_layers(layers)}
     trained = {name: layer for name, layer in params.items() if name not in names}
     return trained, {name: layer for name, layer in params.items() if name in names}
@@ -68,11 +68,10 @@ def partition(params: Params, layers: Layers) -> tuple[Params, Params]:
 def freeze(
     optimizer: optax.GradientTransformation, layers: Layers, *, late: frozenset[int] = frozenset()
 ) -> optax.GradientTransformation:
-    """Returns `optimizer` moving only the layers that are not in `layers`; frozen layers get no optimizer state.
+    """Returns `optimizer` restricted to the layers not in `layers`; frozen layers get no optimizer state.
 
-    `layers` is as in `parse_layers`. The `late` layers have an `optimizer` of their own, whose count begins at 0 when
-    they begin to train: Adam would divide their first moments by the bias correction of an old count and take steps of
-    about 3 α.
+    `layers` is as in `parse_layers`. The `late` layers have their own `optimizer`, whose count begins at 0 when they
+    are unfrozen: with an old count Adam's bias correction would give first steps of about 3 α.
     """
     frozen = parse_layers(layers)
     transforms = {TRAINED: optimizer, FROZEN: optax.set_to_zero()} | ({LATE: optimizer} if late else {})
@@ -80,6 +79,6 @@ def freeze(
 
 
 def reinitialize(params: Params, fresh: Params, layers: Layers) -> Params:
-    """Keeps the frozen layers of `params` and takes `fresh` ones for the rest (§6.1's comparison)."""
+    """Returns the frozen layers of `params` and the rest of `fresh` (§6.1's comparison)."""
     kept = partition(params, layers)[1]
     return {name: kept.get(name, fresh[name]) for name in fresh}

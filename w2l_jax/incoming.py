@@ -1,4 +1,4 @@
-"""A waveform as it comes: at 16 kHz, 160 ms at a time, faults mended and reported."""
+"""An incoming waveform: resampled to 16 kHz, 160 ms at a time, faults repaired and reported."""
 
 import collections
 import dataclasses
@@ -13,13 +13,13 @@ from w2l_jax import audio
 from w2l_jax.errors import UserError
 
 STEP_SECONDS = 0.16
-_QUIET_SECONDS = 10.0  # until the same message comes again
+_QUIET_SECONDS = 10.0  # before the same message is repeated
 _CLIPPED_LEVEL, _CLIPPED_SHARE = 0.999, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
 class Break:
-    """In place of a block: `seconds` of sound were lost here; later blocks are of `rate` Hz (0: as before)."""
+    """Replaces a block: `seconds` of sound were lost here; later blocks have `rate` Hz (0: as before)."""
 
     seconds: float = 0.0
     rate: int = 0
@@ -30,7 +30,7 @@ Block = np.ndarray | Break
 
 
 class Message(NamedTuple):
-    """What is wrong with the sound from `start` on, in seconds."""
+    """A fault of the sound from `start` seconds."""
 
     start: float
     end: float
@@ -38,7 +38,7 @@ class Message(NamedTuple):
 
 
 class Messages:
-    """Messages not read yet, the same one at most each ten seconds; `now` is the time of the sound."""
+    """Unread messages, each at most once in ten seconds; `now` is the position in the sound."""
 
     def __init__(self):
         self.now = 0.0
@@ -58,9 +58,9 @@ class Messages:
 
 
 def at_16_khz(blocks: Iterable[Block], rate: int, messages: Messages) -> Iterator[np.ndarray]:
-    """Yields the samples of blocks of `rate` Hz at 16 kHz.
+    """Yields the blocks' samples, of `rate` Hz, at 16 kHz.
 
-    How many there are at a time does not depend on the blocks. Raises UserError for a block of another type or shape.
+    Their number at a time does not depend on the blocks. Raises UserError for a block of another type or shape.
     """
     for hertz, steps in itertools.groupby(_steps(blocks, rate, messages), key=lambda step: step[1]):
         yield from audio.resampled((_mended(step_N, hertz, messages) for step_N, _ in steps), hertz)
@@ -83,7 +83,7 @@ def _steps(blocks: Iterable[Block], rate: int, messages: Messages) -> Iterator[t
                 yield samples_N[start : min(start + size, whole)], rate
             waiting, held = [samples_N[whole:]], held - whole
         if is_break and block.seconds:
-            messages.tell("sound was lost; silence takes its place", block.seconds)
+            messages.tell("sound was lost and replaced by silence", block.seconds)
             silence_N = np.zeros(round(block.seconds * rate), np.float32)
             for start in range(0, len(silence_N), size):
                 yield silence_N[start : start + size], rate
@@ -106,7 +106,7 @@ def _floats(block: np.ndarray) -> np.ndarray:
 def _mended(step_N: np.ndarray, rate: int, messages: Messages) -> np.ndarray:
     finite_N = np.isfinite(step_N)
     if not finite_N.all():
-        messages.tell("samples are not finite; silence takes their place", len(step_N) / rate)
+        messages.tell("samples that are not finite were replaced by silence", len(step_N) / rate)
         step_N = np.where(finite_N, step_N, np.float32(0))
     if (np.abs(step_N) >= _CLIPPED_LEVEL).mean() > _CLIPPED_SHARE:
         messages.tell("the sound is clipped; lower the gain", len(step_N) / rate)

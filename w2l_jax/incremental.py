@@ -1,4 +1,4 @@
-"""The network a few frames at a time: each layer keeps the frames that its next outputs see, so nothing is repeated."""
+"""The network a few frames at a time: each layer stores the frames its next outputs need, so nothing is recomputed."""
 
 import functools
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from w2l_jax import model
 from w2l_jax.model import ModelConfig, Params
 
 FRAMES = 20
-"""Input frames of a step, 160 ms; even, as the stride of layer 1 asks."""
+"""Input frames of a step, 160 ms; even because of layer 1's stride."""
 
 State = tuple[jax.Array, ...]
-"""Of each layer the last K − 1 frames of its input, [1, K − 1, C]."""
+"""The last K − 1 input frames of each layer, [1, K − 1, C]."""
 
 
 class Network:
-    """The network on features that come in pieces; its logits are those of one pass over all frames."""
+    """The network on features that arrive in pieces; its logits equal those of one pass over all frames."""
 
     def __init__(self, params: Params, config: ModelConfig):
         self._params, self._config = params, config
@@ -32,12 +32,12 @@ class Network:
         self._at = _Place(state, 0, 0)
 
     def extend(self, piece_TxM: np.ndarray) -> np.ndarray:
-        """Takes `FRAMES` frames more, and returns the logits [S, V] that they complete: 98 frames (0.8 s) late."""
+        """Takes `FRAMES` more frames and returns the logits [S, V] they complete, 98 frames (0.8 s) late."""
         self._at, new_SxV = self._advance(self._at, piece_TxM, _ENDLESS)
         return new_SxV
 
     def rest(self, piece_TxM: np.ndarray | None = None) -> np.ndarray:
-        """Returns the logits [S, V] still missing if the recording ends behind `piece`; takes nothing for good."""
+        """Returns the remaining logits [S, V] as if the recording ended after `piece`; does not change the state."""
         at, piece_TxM = self._at, self._none_0xM if piece_TxM is None else piece_TxM
         end, found = at.taken + len(piece_TxM), [self._none_0xV]
         while at.given < model.output_frames(end):
@@ -71,10 +71,10 @@ _ENDLESS = 2**30
 def step(
     params: Params, state: State, features_1xTxM: jax.Array, place: jax.Array, config: ModelConfig
 ) -> tuple[State, jax.Array]:
-    """Returns the state after `FRAMES` more frames, and as many logits [1, S, V] as their stride gives.
+    """Returns the state after `FRAMES` more frames, and their logits [1, S, V].
 
-    `place` is the number of the first frame, and how many frames the recording has. The logits belong to the output
-    frames from (number − 98) / 2 on; those outside of the recording are 0.
+    `place` holds the number of the first frame and the length of the recording. The logits are of output frames from
+    (number − 98) / 2; those outside the recording are 0.
     """
     first, frames = place[0], place[1]
     x_1xTxC, after = features_1xTxM.astype(jnp.float32), []

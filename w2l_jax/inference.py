@@ -1,4 +1,4 @@
-"""A trained network on data: logits and losses, utterance by utterance. Evaluation and decoding are built on it."""
+"""A trained network on data: logits and losses per utterance, for evaluation and decoding."""
 
 import functools
 import itertools
@@ -17,8 +17,7 @@ from w2l_jax.model import ModelConfig, Params
 class Prediction(NamedTuple):
     """One utterance: its index in the dataset, logits [S, V] (float32), loss in nats (0 where infeasible).
 
-    `path_S` is the most likely label of every frame, as the network's criterion has it. Logits nobody asked for are
-    None.
+    `path_S` is the most likely label of every frame under the network's criterion. Logits are None if not requested.
     """
 
     index: int
@@ -50,10 +49,10 @@ def stream(
 ) -> Iterator[np.ndarray]:
     """Yields the logits [S, V] (float32, NumPy) of a recording of any length, whose features [T, M] come in pieces.
 
-    They are those of one pass over all of it: the network runs on windows of `window` input frames (33 s; even, at
-    least 196) which overlap by as many as an output frame sees, and start at even frames as the stride of layer 1
-    asks. All windows of a recording have one shape; one that fits into a single window is padded to a multiple of
-    about two seconds, so that few lengths are compiled. Padding changes nothing.
+    They equal those of one pass over the whole recording. The network runs on windows of `window` input frames (33 s;
+    even, at least 196) that overlap by the receptive field and start at even frames, because of layer 1's stride. All
+    windows have one shape; a recording that fits into one window is padded to a multiple of about two seconds, so that
+    few lengths are compiled. Padding changes nothing.
     """
     before, after = (frames + frames % model.STRIDE for frames in model.receptive_field(config))
     rest_TxM, context = None, 0
@@ -81,7 +80,7 @@ _apply = jax.jit(model.apply, static_argnums=3)
 
 
 def best_path(params: Params, logits_SxV: np.ndarray) -> np.ndarray:
-    """The most likely label of every frame [S] for the logits of one recording, as the network's criterion has it."""
+    """The most likely label of every frame [S] of one recording's logits, under the network's criterion."""
     frames, outputs = logits_SxV.shape
     padded_1xSxV = np.zeros((1, -(-frames // _PAD) * _PAD, outputs), np.float32)
     padded_1xSxV[0, :frames] = logits_SxV
@@ -106,8 +105,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yields a Prediction for every utterance of `source`, shortest first; `place` brings a batch to `params`.
 
-    While the caller works on one batch, the device computes the next. Layers whose output the source's store holds
-    are not run. Without `with_logits` they stay on the device.
+    While the caller works on one batch, the device computes the next. Layers whose output is stored are not run.
+    Without `with_logits` the logits stay on the device.
     """
     first = source.dataset.record.layer + 1
     groups = source.in_order_of_length(batch_size)

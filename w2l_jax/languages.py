@@ -1,4 +1,4 @@
-"""Languages by name and code: whatever a user, a corpus or a manifest calls one, it has one name here."""
+"""Languages by name and code: one name for whatever a user, a corpus or a manifest calls it."""
 
 import functools
 
@@ -23,13 +23,13 @@ _CODES |= dict(zip(_OTHERS[::2], _OTHERS[1::2], strict=True))
 
 @functools.lru_cache(maxsize=256)
 def language_code(language: str) -> str:
-    """Returns the ISO 639-1 code of a language's name or code (`German`, `de-AT`, `deu`); others in small letters."""
+    """Returns the ISO 639-1 code of a language's name or code (`German`, `de-AT`, `deu`); others in lower case."""
     name = language.lower().strip()
     short = name.replace("_", "-").split("-")[0]
     return next((_CODES.get(form, form) for form in (name, short) if form in NAMES or form in _CODES), name)
 
 
 def language_name(language: str) -> str:
-    """Returns the English name, in small letters, of a language's name or code; others in small letters."""
+    """Returns the English name, in lower case, of a language's name or code; others in lower case."""
     code = language_code(language)
     return NAMES.get(code, code)

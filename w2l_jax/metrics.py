@@ -1,4 +1,4 @@
-"""Letter and word error rates as the paper counts them (means of per-utterance rates) and at corpus level."""
+"""Letter and word error rates: the paper's means over utterances, and corpus-level rates."""
 
 import collections
 import dataclasses
@@ -19,7 +19,7 @@ def edit_distance(reference: Sequence, hypothesis: Sequence) -> int:
 def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | None, int | None]]:
     """A minimum-cost alignment: pairs of positions, None where one side has no counterpart.
 
-    As many pairs are unequal as `edit_distance` counts.
+    The number of unequal pairs is the `edit_distance`.
     """
     pairs: list[tuple[int | None, int | None]] = []
     for step, first, last, start, end in Levenshtein.opcodes(reference, hypothesis):
@@ -30,10 +30,9 @@ def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | Non
 
 
 def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collections.Counter[tuple[str, str]]:
-    """Counts what was said and what was decoded for it, over pairs of reference and hypothesis.
+    """Counts pairs of (reference, decoded) symbols over pairs of reference and hypothesis.
 
-    "" stands for nothing: decoded, it is a deletion; said, an insertion. Strings are compared by letters, lists by
-    words.
+    A decoded "" is a deletion, a reference "" an insertion. Strings are compared by letters, lists by words.
     """
     found: collections.Counter[tuple[str, str]] = collections.Counter()
     for reference, decoded in pairs:
@@ -65,7 +64,7 @@ class Errors:
 def utterance_errors(reference: str, hypothesis: str) -> Errors:
     """Counts the errors of one transcript; white space is collapsed on both sides first.
 
-    In scripts without spaces a word is a character, and no spaces count.
+    In scripts without spaces each character is a word, and spaces do not count.
     """
     words, guess = reference.split(), hypothesis.split()
     reference, hypothesis = join_unspaced(" ".join(words)), join_unspaced(" ".join(guess))
@@ -103,10 +102,10 @@ _MEASURES = ("ler", "wer", "corpus_ler", "corpus_wer")
 
 
 def resampling_units(speakers: Sequence[str]) -> tuple[list[int], str]:
-    """What a bootstrap draws: the unit [N] of each utterance, and what the units are.
+    """The resampling unit [N] of each utterance for a bootstrap, and what the units are.
 
-    Utterances of one voice share its difficulty, so speakers are drawn where at least ten are known and no utterance
-    lacks one; else utterances, which gives narrower intervals than are true for new voices.
+    Utterances of one speaker are correlated, so speakers are drawn if at least ten are known and every utterance has
+    one. Drawing utterances otherwise gives intervals too narrow for new speakers.
     """
     known = sorted(set(speakers))
     if "" in known or len(known) < 10:
@@ -119,7 +118,7 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile bootstrap intervals of the four rates in `Rates` (Efron 1979), drawing whole `units` with replacement.
 
-    `units` [N] is as `resampling_units` gives it. Deterministic for a seed.
+    `units` [N] are those of `resampling_units`. Deterministic for a seed.
     """
     return _interval(_resampled(errors, units, samples, seed), level)
 
@@ -135,10 +134,10 @@ def difference_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Paired bootstrap intervals of (rate − the baseline's rate) over the same utterances in the same order.
 
-    Below zero throughout: better than the baseline. Each draw takes the same units from both.
+    An interval below zero is better than the baseline. Each draw takes the same units from both.
     """
     if len(errors) != len(baseline):
-        raise ValueError(f"{len(errors)} utterances against {len(baseline)}: a paired comparison needs the same ones")
+        raise ValueError(f"{len(errors)} utterances against {len(baseline)}: a paired comparison needs the same")
     a, b = (_resampled(side, units, samples, seed) for side in (errors, baseline))
     return _interval({name: a[name] - b[name] for name in _MEASURES}, level)
 
@@ -179,7 +178,7 @@ def _resampled_sums(rows_NxF: np.ndarray, units: Sequence[int], samples: int, se
     return _draws(count, samples, seed) @ sums_UxF
 
 
-@functools.lru_cache(maxsize=8)  # tables ask for the same draws again and again
+@functools.lru_cache(maxsize=8)  # tables reuse the same draws
 def _draws(count: int, samples: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)
 

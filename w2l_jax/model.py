@@ -74,9 +74,9 @@ def layers(config: ModelConfig, outputs: int, mels: int = 128) -> tuple[Layer, .
 def misfit(
     params: Any, config: ModelConfig, outputs: int, mels: int, others: Any, first: int = 1, last: int = LAYERS
 ) -> str:
-    """Where the shapes of a parameter tree differ from the layer table's, for a message; empty if they agree.
+    """The first difference between a parameter tree's shapes and the layer table's, for a message; "" if they agree.
 
-    `others` are arrays, or their shapes, that belong into the tree beside the layers.
+    `others` are arrays, or their shapes, that the tree holds besides the layers.
     """
     expected = {
         layer.name: {"kernel": (layer.kernel, layer.channels_in, layer.channels_out), "bias": (layer.channels_out,)}
@@ -91,7 +91,7 @@ def misfit(
 
 
 def receptive_field(config: ModelConfig = ModelConfig()) -> tuple[int, int]:
-    """Input frames that output frame s sees before and after input frame 2·s: together with it 194."""
+    """Input frames that output frame s sees before and after input frame 2·s; 194 in all, with that frame."""
     before = after = 0
     for layer in reversed(layers(config, outputs=2)):
         left, right = _padding(layer)
@@ -100,10 +100,10 @@ def receptive_field(config: ModelConfig = ModelConfig()) -> tuple[int, int]:
 
 
 def _padding(layer: Layer) -> tuple[int, int]:
-    """What SAME puts on the left and what the kernel sees on the right.
+    """Frames of SAME padding on the left, and frames the kernel sees on the right.
 
-    With stride 2 and kernel 48 SAME pads 23 on the left for odd and even lengths alike (46 or 47 in all), so that
-    padding the batch does not move the grid.
+    With stride 2 and kernel 48, SAME pads 23 on the left for odd and even lengths alike (46 or 47 in all), so padding
+    the batch does not move the grid.
     """
     left = (layer.kernel - layer.stride) // 2
     return left, layer.kernel - 1 - left
@@ -120,11 +120,11 @@ class _Wav2Letter(nn.Module):
     def __call__(self, x_BxTxC, frames_B, first: int = 1, last: int = LAYERS, dropout_rng: Any = None):
         kernel_init = getattr(nn.initializers, self.config.initializer)()
         activation = getattr(nn, self.config.activation)
-        # Between layers frames_B counts output frames already: layer 1 alone has a stride.
+        # Between layers frames_B counts output frames: only layer 1 has a stride.
         x_BxTxC = _masked(x_BxTxC, frames_B)
         for number, layer in enumerate(self.table[first - 1 : last], start=first):
             if number < WIDE and dropout_rng is not None:
-                # A key for each layer by its number: two calls for two ranges of layers drop what one call would.
+                # One key per layer number: two calls on two ranges of layers drop what one call would.
                 rng = jax.random.fold_in(dropout_rng, number)
                 x_BxTxC = nn.Dropout(self.config.dropout, deterministic=False)(x_BxTxC, rng=rng)
             x_BxTxC = nn.Conv(
@@ -147,7 +147,7 @@ class _Wav2Letter(nn.Module):
 
 
 def _masked(x_BxTxC, frames_B):
-    """Zero beyond each utterance's end, as if it stood alone: SAME pads with zeros too."""
+    """Zero beyond each utterance's end, as SAME padding would be without a batch."""
     inside_BxT = jnp.arange(x_BxTxC.shape[1]) < frames_B[:, None]
     return jnp.where(inside_BxT[..., None], x_BxTxC, 0)
 
@@ -177,13 +177,13 @@ def apply(
     dropout_rng: jax.Array | None = None,
     unfold: bool = False,
 ) -> jax.Array:
-    """Logits [B, S, V] in float32, S = ceil(T / 2); or, for a part of the layers, their activations.
+    """Logits [B, S, V] in float32, S = ceil(T / 2); or the activations of a range of layers.
 
-    Layers `first` … `last` (from 1, inclusive) run; with `first` > 1 the input is what layer `first` − 1 gave,
-    [B, S, C], and `frames_B` still counts *input* frames T. What lies beyond an utterance's end is masked after
-    every layer, so padding and batch-mates never change an answer; logits there are 0. Compute runs in `dtype`.
-    `dropout_rng` switches the configured dropout on. With `unfold` layer 9 is one matrix product of its windows of 32
-    frames, written out side by side. Raises ValueError for arrays of a wrong shape, and frames that exceed them.
+    Layers `first` … `last` (from 1, inclusive) run; with `first` > 1 the input is the output of layer `first` − 1,
+    [B, S, C], and `frames_B` still counts *input* frames T. Every layer masks the frames beyond an utterance's end, so
+    padding and other utterances of the batch never change a result; logits there are 0. Arithmetic is in `dtype`.
+    `dropout_rng` enables the configured dropout. With `unfold` layer 9 is one matrix product over its windows of 32
+    frames. Raises ValueError for arrays of a wrong shape and for `frames_B` out of range.
     """
     if not 1 <= first <= last <= LAYERS:
         raise ValueError(f"layers {first}…{last} are not a range within 1…{LAYERS}")

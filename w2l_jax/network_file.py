@@ -1,4 +1,4 @@
-"""A trained network as one `.safetensors` file: weights, and as metadata all that their use needs, with a digest."""
+"""A trained network as one `.safetensors` file: weights, and metadata with all their use needs and a digest."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from w2l_jax.model import Params
 
 SUFFIX = ".safetensors"
 FORMAT = 3
-_LONGEST_HEADER = 2**24  # bytes; the library would take 100 MB of JSON
+_LONGEST_HEADER = 2**24  # bytes; the library would accept 100 MB of JSON
 _LARGEST = 2**31  # bytes, twenty times the paper's network; a file of nothing but a hole may be larger
 
 
 def write(
     path: Path, params: Params, about: dict[str, Any], card: str, dtype: Literal["bfloat16", "float32"] = "bfloat16"
 ) -> None:
-    """Writes parameters, what is known `about` them (JSON values) and a card, whole or not at all.
+    """Writes parameters, their metadata `about` (JSON values) and a card, whole or not at all.
 
-    Raises UserError where `path` exists or does not end in `.safetensors`.
+    Raises UserError if `path` exists or does not end in `.safetensors`.
     """
     import ml_dtypes
     import safetensors.numpy
@@ -29,10 +29,10 @@ def write(
     if path.suffix != SUFFIX:
         raise UserError(f"path={str(path)!r}: a recogniser is saved as one {SUFFIX} file")
     if path.exists():
-        raise UserError(f"{path}: exists already; give another name, or remove it")
+        raise UserError(f"{path}: exists; give another name, or remove it")
     stored = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}[dtype]
     arrays = {
-        # The library writes an array's memory as it lies, whatever its strides.
+        # The library writes an array's memory and ignores its strides.
         f"{layer}.{leaf}": np.ascontiguousarray(array, stored)
         for layer, leaves in params.items()
         for leaf, array in leaves.items()
@@ -45,10 +45,10 @@ def write(
 
 
 def read(path: Path) -> tuple[Params, dict[str, Any], str]:
-    """Returns parameters (float32), what is known about them, and the card.
+    """Returns parameters (float32), their metadata, and the card.
 
-    Raises UserError for a file that is damaged, of something else or of another format, for weights that are not
-    finite, and where anything is not what was written. What a stranger's header claims is not allocated.
+    Raises UserError for a damaged, foreign or changed file, another format, and weights that are not finite. Never
+    allocates memory on the word of a header.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -56,14 +56,14 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         with path.open("rb") as raw:
             header = int.from_bytes(raw.read(8), "little")
         if header > _LONGEST_HEADER or path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: no network of w2l_jax, whose header and weights are not as large as these")
+            raise UserError(f"{path}: not a network of w2l_jax: its header or weights are too large")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "w2l_jax" not in metadata:
-                raise UserError(f"{path}: not a network of w2l_jax, whose files say so in their metadata")
+                raise UserError(f"{path}: not a network of w2l_jax (its metadata do not say so)")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged, or no {SUFFIX} file ({error}); copy or save it again") from None
+        raise UserError(f"{path}: damaged, or not a {SUFFIX} file ({error}); copy or save it again") from None
     try:
         about = json.loads(metadata["w2l_jax"])
         written, expected = about["format"], about.pop("digest")
@@ -73,7 +73,7 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
     card = metadata.get("card", "")
     if _seal(arrays, about, card) != expected:
-        raise UserError(f"{path}: its content is not what was saved (its digest differs); copy it again")
+        raise UserError(f"{path}: its content was changed or damaged (its digest differs); copy it again")
     params: dict[str, Any] = {}
     for name, array in arrays.items():
         layer, _, leaf = name.partition(".")

@@ -1,4 +1,4 @@
-"""Long recordings cut where it is quiet: what comes frame by frame, in parts that are not too long."""
+"""Cuts long recordings at quiet places: a stream of frames in parts of limited length."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 LONGEST_SECONDS = 35.0
-"""What training saw at most (§5), and what longer recordings are therefore cut into."""
+"""The longest training utterance (§5); longer recordings are cut to this."""
 
 
 def cut(
@@ -14,9 +14,8 @@ def cut(
 ) -> Iterator[np.ndarray]:
     """Yields the frames of `pieces` [T, C], in order, in parts of at most `longest` frames.
 
-    What is longer is cut where there is least `noise` (of frames [T, C], one number each) in a frame and, on average,
-    in about `width` frames around it, and so that no part is shorter than half of `longest`. Never holds more than one
-    piece and 1.5 · `longest`.
+    Cuts are where `noise` (frames [T, C] → one number each) is least in a frame and, on average, in about `width`
+    frames around it; no part is shorter than half of `longest`. Never holds more than one piece and 1.5 · `longest`.
     """
     shortest = longest // 2
     weights = np.hanning(width + 2)[1:-1]
@@ -25,7 +24,7 @@ def cut(
     for piece_TxC in itertools.chain(pieces, [None]):
         if piece_TxC is not None:
             rest_TxC = piece_TxC if rest_TxC is None else np.concatenate([rest_TxC, piece_TxC])
-        # Before the end is known, enough stays for a last part that is not too short.
+        # Until the end is known, keep enough for a last part that is not too short.
         kept = longest if piece_TxC is None else longest + shortest
         while rest_TxC is not None and len(rest_TxC) > kept:
             latest = min(longest, len(rest_TxC) - shortest)

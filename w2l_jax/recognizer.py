@@ -1,4 +1,4 @@
-"""A trained network with all that its use needs, as one value: load, transcribe, logits, decode, save."""
+"""A trained network with everything needed to use it, as one value: load, transcribe, logits, decode, save."""
 
 import dataclasses
 import functools
@@ -26,21 +26,21 @@ from w2l_jax.streaming import Event
 
 _PRETRAINED = Path(__file__).parent / "pretrained"
 INCLUDED = {path.stem: path for path in sorted(_PRETRAINED.glob(f"*{network_file.SUFFIX}"))}
-"""The networks that are included, by name."""
+"""The included networks, by name."""
 
 Audio = str | Path | np.ndarray | Iterable[np.ndarray]
-"""A recording: a file, a mono waveform [N], or its blocks [N] as they come; float in −1…1 or int16."""
+"""A recording: a file, a mono waveform [N], or an iterator of its blocks [N]; float in −1…1 or int16."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcription:
-    """What was recognised in a recording: segments in order, each of some seconds with words in it."""
+    """The transcript of a recording: segments in order, each of some seconds with at least one word."""
 
     segments: tuple[Segment, ...]
 
     @property
     def text(self) -> str:
-        """All words, single spaces between them."""
+        """All words, separated by single spaces."""
         return " ".join(segment.text for segment in self.segments)
 
     @property
@@ -51,10 +51,10 @@ class Transcription:
 
 @dataclasses.dataclass(frozen=True)
 class Recognizer:
-    """Parameters, alphabet, network and features, and how its logits are decoded: plain values, nothing hidden."""
+    """Parameters, alphabet, network, features and decoder of a trained network, all plain values."""
 
     params: Params
-    """One entry a layer, `layer_01` to `layer_11`, each with `kernel` [K, C, D] and `bias` [D]."""
+    """One entry per layer, `layer_01` to `layer_11`, each with `kernel` [K, C, D] and `bias` [D]."""
     alphabet: Alphabet
     model: ModelConfig
     features: FeatureConfig = FeatureConfig()
@@ -62,9 +62,9 @@ class Recognizer:
     """Language model and weights of the beam search; greedy decoding without a `beam_width`."""
     language: str = ""
     step: int = 0
-    """Updates that it was trained for."""
+    """The number of training updates."""
     card: str = ""
-    """Markdown: on what it was trained, how good it is, its licence."""
+    """Markdown: training data, quality, licence."""
 
     def __post_init__(self):
         own = losses.own_parameters(self.alphabet)
@@ -76,8 +76,8 @@ class Recognizer:
     ) -> Transcription:
         """Recognises a recording of any length, in constant memory.
 
-        `rate` (Hz) is that of a waveform or its blocks; a file says its own. `progress` is told seconds.
-        Raises AudioError for what cannot be read, a UserError; a file that is cut is read to its end, with an
+        `rate` (Hz) is that of a waveform or its blocks; a file has its own. `progress` takes seconds. Raises
+        AudioError, a UserError, for a recording that cannot be read; a truncated file is read to its end with an
         AudioWarning.
         """
         return Transcription(tuple(self.segments(recording, rate, progress)))
@@ -90,9 +90,9 @@ class Recognizer:
         search: Search | None = None,
         truncated: audio.Truncated = "read",
     ) -> Iterator[Segment]:
-        """Yields what `transcribe` collects, at most 35 s at a time; `search` replaces this recogniser's own.
+        """Yields the segments of `transcribe`, at most 35 s at a time; `search` replaces this recogniser's own search.
 
-        `truncated` says what to do about a file that is cut or damaged.
+        `truncated` decides what to do with a truncated or damaged file.
         """
         pieces = self._pieces(recording, rate, progress, truncated)
         return recordings.transcribe(pieces, self.alphabet, search or self._search)
@@ -103,21 +103,21 @@ class Recognizer:
         rate: int = audio.SAMPLE_RATE,
         hot_words: Mapping[str, float] = MappingProxyType({}),
     ) -> Iterator[Event]:
-        """Yields events while somebody speaks: provisional words, and final ones at pauses or after 20 s.
+        """Yields events during speech: provisional words, and final ones at pauses or after 20 s.
 
-        `blocks` are those of a mono waveform of `rate` Hz as they come, of any length, which changes nothing; a `Break`
-        says where sound was lost or the rate changes. All is compiled before the first block is asked for. Samples that
-        are not finite, clipped or lost give a message. `hot_words` are those of `Decoder`. Features are normalised by
-        what came so far, `transcribe` knows what follows as well. Raises UserError for blocks of another type or shape.
+        `blocks` are pieces of any length of a mono waveform of `rate` Hz; a `Break` marks lost sound or a new rate.
+        Everything is compiled before the first block is requested. Samples that are not finite, clipped or lost give a
+        message. `hot_words` are those of `Decoder`. Features are normalised by the past only, unlike `transcribe`'s.
+        Raises UserError for blocks of another type or shape.
         """
         return streaming.stream(dataclasses.replace(self, params=self._on_device), blocks, rate, hot_words)
 
     def logits(self, recording: Audio, rate: int = audio.SAMPLE_RATE, progress: Progress | None = None) -> np.ndarray:
-        """Returns the network's outputs [S, V] (float32), a row each 16 ms, the blank first."""
+        """Returns the network's outputs [S, V] (float32), one row per 16 ms, the blank first."""
         return np.concatenate(list(self._pieces(recording, rate, progress)))
 
     def decode(self, logits: np.ndarray | Iterable[np.ndarray]) -> Transcription:
-        """Returns what logits [S, V] of one recording say, whole or in pieces."""
+        """Decodes the logits [S, V] of one recording, whole or in pieces."""
         pieces = [logits] if isinstance(logits, np.ndarray) or hasattr(logits, "shape") else logits
         checked = (self._checked(np.asarray(piece_SxV, np.float32)) for piece_SxV in pieces)
         return Transcription(tuple(recordings.transcribe(checked, self.alphabet, self._search)))
@@ -125,7 +125,7 @@ class Recognizer:
     def save(self, path: str | Path, dtype: Literal["bfloat16", "float32"] = "bfloat16") -> None:
         """Writes one `.safetensors` file that `load` reads, whole or not at all.
 
-        The language model is not stored. Raises UserError where `path` exists or does not end in `.safetensors`.
+        The language model is not stored. Raises UserError if `path` exists or does not end in `.safetensors`.
         """
         about = {
             "alphabet": json.loads(self.alphabet.to_json()),
@@ -157,7 +157,7 @@ class Recognizer:
     def _checked(self, logits_SxV: np.ndarray) -> np.ndarray:
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
             raise UserError(
-                f"logits have the shape {list(logits_SxV.shape)}; those of one recording are [S, {self.alphabet.size}]"
+                f"logits have the shape {list(logits_SxV.shape)}; one recording has [S, {self.alphabet.size}]"
             )
         return logits_SxV
 
@@ -176,7 +176,7 @@ class Recognizer:
 
 
 def _waveform(recording: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yields float32 blocks [N] of a waveform or of its blocks, checked."""
+    """Yields checked float32 blocks [N] of a waveform or of its blocks."""
     for block in [recording] if hasattr(recording, "shape") else recording:
         block_N = np.asarray(block)
         if block_N.ndim != 1:
@@ -193,10 +193,9 @@ def _waveform(recording: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarr
 def load(name_or_path: str | Path, checkpoint: str = "best", *, lm: str | Path = "") -> Recognizer:
     """Loads an included network by name (`english`), a run folder, or a `.safetensors` file.
 
-    Parameters are float32 NumPy arrays however stored. `checkpoint` of a run folder is `best`, `last` or a step.
-    `lm` is the folder of a language model that replaces the run's own, or `none` for greedy decoding. Raises UserError
-    for a name that is none of these, for files that are damaged, foreign or incomplete, and for weights that are not
-    those that were saved.
+    Parameters are float32 NumPy arrays. `checkpoint` of a run folder is `best`, `last` or a step. `lm` is the folder of
+    a language model to use instead of the run's, or `none` for greedy decoding. Raises UserError for an unknown name,
+    for damaged, foreign or incomplete files, and for weights that were changed since they were saved.
     """
     path = Path(name_or_path)
     if Run.exists(path):
@@ -207,9 +206,7 @@ def load(name_or_path: str | Path, checkpoint: str = "best", *, lm: str | Path =
         return _of_file(path, str(lm))
     if str(name_or_path) in INCLUDED:
         return _of_file(INCLUDED[str(name_or_path)], str(lm))
-    raise UserError(
-        f"{name_or_path}: no such file or run folder, nor an included network; included: {', '.join(INCLUDED)}"
-    )
+    raise UserError(f"{name_or_path}: no such file, run folder or included network; included: {', '.join(INCLUDED)}")
 
 
 def _of_run(run: Run, checkpoint: str, lm: str) -> Recognizer:
@@ -242,4 +239,4 @@ def _of_file(path: Path, lm: str) -> Recognizer:
             card,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: its metadata are damaged or of another network ({error}); save it again") from None
+        raise UserError(f"{path}: its metadata are damaged or do not fit ({error}); save it again") from None

@@ -1,8 +1,8 @@
-"""How long work says where it is."""
+"""How long-running work reports."""
 
 from collections.abc import Callable
 
 Report = Callable[[str], None]
 """Takes lines for the user."""
 Progress = Callable[[float, float, str], None]
-"""Takes how much is done, of how much, and a description."""
+"""Takes the amount done, the total, and a description."""

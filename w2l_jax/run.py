@@ -1,4 +1,4 @@
-"""Run folders: configuration, alphabet and Orbax checkpoints, written so that a kill at any moment loses nothing."""
+"""Run folders: configuration, alphabet and Orbax checkpoints; a kill at any moment loses nothing already saved."""
 
 import json
 import shutil
@@ -24,11 +24,11 @@ FORMAT = 2
 
 
 class Run:
-    """A run folder. `create` starts one, `open` reads an existing one; both check what they find (UserError)."""
+    """A run folder. `create` starts one, `open` reads an existing one; both raise UserError for what does not fit."""
 
     def __init__(self, folder: Path):
         if folder.is_file():
-            raise UserError(f"{folder}: a file, where a run folder is needed")
+            raise UserError(f"{folder}: a file, not a run folder")
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self._pointer = self.checkpoints / "checkpoints.json"
@@ -40,15 +40,15 @@ class Run:
 
     @staticmethod
     def complete(folder: str | Path) -> bool:
-        """Whether the run in `folder` has been trained to its end."""
+        """Whether training of the run in `folder` has finished."""
         return Run.exists(folder) and bool(Run(Path(folder)).pointers().get("finished"))
 
     @staticmethod
     def create(folder: str | Path, options: Any, alphabet: Alphabet) -> "Run":
-        """Makes the folder with the options (a dataclass) and the alphabet; an existing run is an error."""
+        """Creates the folder with the options (a dataclass) and the alphabet; raises UserError if a run exists."""
         run = Run(Path(folder))
         if Run.exists(folder):
-            raise UserError(f"{folder}: a run exists already; resume it, or name another folder")
+            raise UserError(f"{folder}: a run exists; resume it, or name another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_atomically(run.folder / "config.toml", to_toml(options))
         write_atomically(run.folder / "alphabet.json", alphabet.to_json())
@@ -56,7 +56,7 @@ class Run:
         return run
 
     def locked(self) -> AbstractContextManager[TextIO]:
-        """Keeps other processes from training this run within; raises UserError where one does."""
+        """Keeps other processes from training this run; raises UserError if one does."""
         return locked(self.folder, f"{self.folder}: another process is training this run")
 
     @staticmethod
@@ -64,7 +64,7 @@ class Run:
         """Opens an existing run."""
         run = Run(Path(folder))
         if not Run.exists(folder):
-            raise UserError(f"{folder}: no run there (a run folder holds run.json, config.toml, alphabet.json)")
+            raise UserError(f"{folder}: not a run (a run folder holds run.json, config.toml, alphabet.json)")
         path = run.folder / "run.json"
         version = read(path, lambda text: int(json.loads(text)["format"]), "take it from a run of the same version")
         if version != FORMAT:
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The options of the data that it was trained on."""
+        """The data options of its training."""
         return self._group("data", dict)
 
     def _group(self, name: str, cls: type[T]) -> T:
@@ -104,14 +104,14 @@ class Run:
         return read(self.folder / "alphabet.json", Alphabet.from_json)
 
     def pointers(self) -> dict[str, Any]:
-        """What `checkpoints.json` says: `last`, `best` (steps) and `meta` (position of the last one)."""
+        """The content of `checkpoints.json`: `last`, `best` (steps) and `meta` (position of the last one)."""
         if not self._pointer.is_file():
             return {}
-        advice = 'write {"last": <step>} with one of the steps beside it'
+        advice = 'write {"last": <step>} with one of the steps in this folder'
         return read(self._pointer, lambda text: dict(json.loads(text)), advice)
 
     def position(self) -> dict[str, Any]:
-        """What was stored beside the last checkpoint, at least its `step`."""
+        """The metadata of the last checkpoint, at least its `step`."""
         return self.pointers().get("meta") or {"step": self.step_of("last")}
 
     def save(
@@ -127,7 +127,7 @@ class Run:
     ) -> None:
         """Stores a checkpoint, then points to it, then removes those that are neither last, best nor in `keep`.
 
-        Without `opt_state` (None) it can be adapted and decoded, not resumed.
+        Without `opt_state` (None) it can be adapted and decoded but not resumed.
         """
         trees = {"params": params} | ({} if opt_state is None else {"optimizer": opt_state})
         with making(self._folder(step)) as folder:
@@ -141,21 +141,21 @@ class Run:
             shutil.rmtree(self._folder(other), ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """The steps of all checkpoints there are."""
+        """The steps of all checkpoints."""
         return sorted(int(f.name.removeprefix("step_")) for f in self.checkpoints.glob("step_" + 8 * "[0-9]"))
 
     def _folder(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:08d}"
 
     def step_of(self, which: str) -> int:
-        """The step that `which` (`last`, `best` or a number) means; raises UserError with the choices."""
+        """The step of `which` (`last`, `best` or a number); raises UserError naming the choices."""
         there = self.steps()
         if not there:
             raise UserError(f"{self.folder}: no checkpoint yet; train it, or resume its training")
         step = self.pointers().get(which) if which in ("last", "best") else int(which) if which.isdigit() else None
         if step not in there:
             raise UserError(
-                f"{self.folder}: no checkpoint {which!r}; there are best, last and {', '.join(map(str, there))}"
+                f"{self.folder}: no checkpoint {which!r}; choose best, last or {', '.join(map(str, there))}"
             )
         return step
 
@@ -166,14 +166,14 @@ class Run:
         alphabet = self.alphabet
         own = losses.own_parameters(alphabet)
         if wrong := model.misfit(params, self.model, alphabet.size, self.features.mels, own):
-            raise UserError(f"{path}: {wrong} as config.toml and alphabet.json say; these files do not belong together")
+            raise UserError(f"{path}: {wrong} as config.toml and alphabet.json say; these files are of different runs")
         for name, leaf in checkpoint.named(params).items():
             if not np.isfinite(leaf).all():
                 raise UserError(f"{path}: {name} holds values that are not finite; use another checkpoint")
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
 
     def restore_optimizer(self, which: str, like: Any) -> Any:
-        """The optimizer state of a checkpoint in the structure of `like`; raises UserError where it has another one."""
+        """The optimizer state of a checkpoint in the structure of `like`; raises UserError if it has another one."""
         path = self._folder(self.step_of(which)) / "optimizer"
         if not path.exists():
             raise UserError(f"{path}: missing, as in an exported run; adapt it (init={self.folder}) instead")

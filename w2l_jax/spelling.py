@@ -1,4 +1,4 @@
-"""Numbers, units and currencies in words, by language; what cannot be spelled well stays as it is."""
+"""Numbers, units and currencies in words, by language; whatever cannot be spelled well stays unchanged."""
 
 import functools
 import re
@@ -7,9 +7,9 @@ from w2l_jax.errors import UserError
 from w2l_jax.languages import language_code
 
 AUDIBLE = frozenset("%‰&@§#")
-"""Punctuation, for Unicode, that is spoken: where it is not spelled, a text must not lose it."""
+"""Characters that Unicode calls punctuation but that are spoken: unless spelled, a text must not lose them."""
 
-# How a language says the mark in 3.5. All but those of _POINT write it as a comma, and 1,000 as 1.000 or 1 000.
+# The word for the decimal mark in 3.5. All languages but those of _POINT write a comma, and 1,000 as 1.000 or 1 000.
 _DECIMAL = {
     "en": "point", "de": "komma", "fr": "virgule", "es": "coma", "it": "virgola", "nl": "komma", "zh": "dian",
     "ca": "coma", "da": "komma", "fi": "pilkku", "no": "komma", "pl": "przecinek", "pt": "vírgula", "ro": "virgulă",
@@ -50,7 +50,7 @@ _DATIVE = "am im vom zum beim dem den des einem einen eines ab bis seit".split()
 _NOMINATIVE = "der die das".split()
 _BEFORE_YEARS = "in since until by from of year before after".split()
 
-_LONGEST_NUMBER = 12  # digits; what is longer is no quantity, and is read digit by digit like what begins with 0
+_LONGEST_NUMBER = 12  # digits; longer ones are read digit by digit, as are those that begin with 0
 _CHUNK = re.compile(
     r"(?:(?<!\w)['’](?=\d\ds))?(?P<money>[€$£]\s?)?(?P<number>\d(?:[.,:/\-–−\u00a0\u202f]?\d)*)"
     rf"(?:\s?(?P<unit>{'|'.join(map(re.escape, _SYMBOLS))})(?![\w/])|(?P<suffix>\.?[ºª]|[^\W\d_\u4e00-\u9fff]+))?"
@@ -62,10 +62,10 @@ def spell_numbers(text: str, language: str) -> str:
     """Writes the numbers of `text` as words of `language`: 1.250 km → eintausendzweihundertfünfzig kilometer.
 
     Thousands may be grouped by commas (English, Chinese, …), points or fixed spaces (elsewhere). Years, decades,
-    ordinals, times, percentages, common units and currencies are spelled where the language's forms are known; numbers
-    that begin with 0 or have more than 12 digits digit by digit. What cannot be spelled well stays as it is: dates,
-    ranges, fractions, signs, other suffixes. Without a language ("") all stays. Raises UserError if num2words is
-    missing or does not know the language.
+    ordinals, times, percentages, common units and currencies are spelled if the language's forms are known; numbers
+    that begin with 0 or have more than 12 digits are read digit by digit. Dates, ranges, fractions, signs and other
+    suffixes stay unchanged, as does everything without a language (""). Raises UserError if num2words is missing or
+    does not know the language.
     """
     if not language:
         return text
@@ -80,13 +80,13 @@ def spell_numbers(text: str, language: str) -> str:
 
 
 def spell_and(text: str, language: str) -> str:
-    """Writes the sign & as a word, where the language's is known."""
+    """Writes & as a word if the language's word is known."""
     word = _AND.get(language_code(language)) if "&" in text else None
     return text.replace("&", f" {word} ") if word else text
 
 
 def _spelled(match: re.Match, code: str) -> str:
-    """The words of a number with what belongs to it; "" where they are not known well."""
+    """The words of a number and its unit or sign; "" if they are not known."""
     before = match.string[: match.start()]
     if re.search(r"(^|\s)[+\-–−]$", before):
         return ""
@@ -184,14 +184,16 @@ def _words(number: int, code: str, kind: str) -> str:
     try:
         from num2words import num2words
     except ImportError:
-        raise UserError("spelling numbers needs num2words: pip install 'w2l_jax[numbers]', or keep them") from None
+        raise UserError(
+            "spelling numbers needs num2words: pip install 'w2l_jax[numbers]', or leave them as they are"
+        ) from None
     try:
         return num2words(number, lang=code, to=kind)
     except NotImplementedError:
         if kind != "cardinal":
             return ""
         raise UserError(
-            f"num2words does not know the language {code!r}: spell the numbers in the texts, or keep them as they are"
+            f"num2words does not know the language {code!r}: spell the numbers in the texts, or leave them"
         ) from None
 
 
@@ -215,7 +217,7 @@ def mandarin(value: int) -> str:
 
 
 def _group(value: int, first: bool) -> list[str]:
-    """Words of 1…9999; `first` says that nothing greater is before it."""
+    """Words of 1…9999; `first`: nothing greater precedes it."""
     words: list[str] = []
     gap = not first and value < 1000
     for unit, name in ((1000, "qian1"), (100, "bai3")):

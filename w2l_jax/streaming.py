@@ -1,8 +1,8 @@
-"""Speech recognised while it is spoken: blocks of a waveform in, events out.
+"""Live recognition: blocks of a waveform in, events out.
 
-Everything is decided by the count of samples, in steps of 160 ms, never by where blocks end or when they come. An
-output frame is known when all that it sees has come, 0.8 s after its own time. Where it is quiet, the network is asked
-what it would say if the recording ended here: that is how words are final before.
+Everything depends on the sample count, in steps of 160 ms, never on where blocks end or when they arrive. An output
+frame is known once its receptive field has arrived, 0.8 s later. At quiet places the network is run as if the recording
+ended there, which makes words final earlier.
 """
 
 import collections
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from w2l_jax.recognizer import Recognizer
 
 PAUSE_SECONDS = 0.4
-"""After so many seconds in which the network hears nothing words are final."""
+"""Words are final after so many seconds of silence."""
 LONGEST_SECONDS = 20.0
-"""Words without such a pause are final after so many seconds, up to the quietest place of the second half."""
+"""Without such a pause words are final after so many seconds, up to the quietest place of the second half."""
 
 _PAUSE, _LONGEST = (round(seconds / OUTPUT_SECONDS) for seconds in (PAUSE_SECONDS, LONGEST_SECONDS))
 _SPEECH = 0.5  # probability from which on a frame is not silent
-_TRIED = range(2, 7)  # quiet steps after which the network is asked: 0.3 to 1 s
+_TRIED = range(2, 7)  # quiet steps after which the network is run ahead: 0.3 to 1 s
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What became known: words so far, words for good, or a `message` about the sound; seconds from the start.
+    """Provisional words, final words, or a `message` about the sound; times in seconds from the start.
 
-    A `provisional` event replaces the provisional one before it, by no words even; so does a `final` one, and the
-    next provisional event is about what follows. Words have times and, in final events of a beam search, confidences.
+    Each event replaces the `provisional` one before it, possibly by no words. After a `final` event, provisional ones
+    are about what follows. Words have times and, in final events of a beam search, confidences.
     """
 
     kind: Literal["provisional", "final", "message"]
@@ -51,7 +51,7 @@ class Event:
     text: str
     words: tuple[Word, ...] = ()
     transcript: Transcript | None = None
-    """The beam search's, with its scores, in final events."""
+    """In final events of a beam search: the transcript with its scores."""
 
     @property
     def segment(self) -> Segment:
@@ -62,9 +62,9 @@ class Event:
 def stream(
     recognizer: "Recognizer", blocks: Iterable[Block], rate: int, hot_words: Mapping[str, float]
 ) -> Iterator[Event]:
-    """Compiles what is needed, and returns the events of `blocks` (`Recognizer.stream` says more)."""
+    """Compiles the network and returns the events of `blocks` (see `Recognizer.stream`)."""
     if rate < 1:
-        raise UserError(f"rate is {rate}; give the blocks' samples a second")
+        raise UserError(f"rate is {rate}; give the blocks' samples per second")
     params, alphabet = recognizer.params, recognizer.alphabet
     begin = resumable.searches(params, alphabet, recognizer.decoder, hot_words)
 
@@ -80,10 +80,10 @@ def stream(
 
 
 class Normalizer:
-    """Normalises features by what came so far, where training knew the whole utterance.
+    """Normalises features by the past only; training used whole utterances.
 
-    Called with the next features [T, M], it returns them in float16. Mean and standard deviation are those of the last
-    twenty seconds or so (earlier ones count less and less), and begin with those of typical speech.
+    Call it with the next features [T, M]; it returns them in float16. Mean and standard deviation are those of about
+    the last twenty seconds (exponentially forgotten), and start from those of typical speech.
     """
 
     START: ClassVar = {FeatureConfig(): (-1.05, 0.63)}
@@ -137,13 +137,13 @@ def _pauses(speech_S: np.ndarray) -> bool:
 
 
 class _Unfinished:
-    """The frames, from `first` on, whose words are not final yet."""
+    """The frames from `first` whose words are not final yet."""
 
     def __init__(self, first: int, alphabet: Alphabet, begin: Callable[[], Resumable]):
         self._first, self._alphabet, self._begin, self._search = first, alphabet, begin, begin()
         self._logits_SxV = np.zeros((0, alphabet.size), np.float32)
         self._text, self._words = "", ()
-        self._early = 0  # frames that were final before they were known
+        self._early = 0  # frames that became final before they were known
 
     def extend(self, piece_SxV: np.ndarray) -> None:
         self._take(piece_SxV[self._early :])
@@ -154,7 +154,7 @@ class _Unfinished:
         self._search.extend(piece_SxV)
 
     def end(self) -> int:
-        """The number of frames that are final now: all at a pause, some where none comes for long, else 0."""
+        """The number of frames that are final now: all at a pause, some if none comes for long, else 0."""
         frames = len(self._logits_SxV)
         speech_S = recordings.speech(self._alphabet)(self._logits_SxV[-_PAUSE if frames < _LONGEST else None :])
         if _pauses(speech_S):
@@ -166,7 +166,7 @@ class _Unfinished:
         return _LONGEST // 2 + int(disturbed_S[_LONGEST // 2 : _LONGEST].argmin())
 
     def end_early(self, rest_SxV: np.ndarray) -> int:
-        """The number of frames that are final if `rest` follows, of which half of the pause is not taken; else 0."""
+        """The number of frames that are final if `rest` follows, without half of the pause; else 0."""
         rest_SxV = rest_SxV[self._early :]
         speech_S = recordings.speech(self._alphabet)(np.concatenate([self._logits_SxV, rest_SxV]))
         more = len(rest_SxV) - _PAUSE // 2
@@ -177,7 +177,7 @@ class _Unfinished:
         return len(self._logits_SxV)
 
     def final(self, end: int | None = None) -> Iterator[Event]:
-        """Yields the words of the frames before `end` (None: of all); without any, that the words shown are none."""
+        """Yields the words of the frames before `end` (None: all), or an event that clears those shown."""
         search, logits_SxV = self._search, self._logits_SxV[:end]
         if len(logits_SxV) < len(self._logits_SxV):
             search = self._begin()
@@ -189,7 +189,7 @@ class _Unfinished:
             yield Event("provisional", self._words[0].start, self._words[-1].end, "")
 
     def behind(self, end: int) -> "_Unfinished":
-        """Returns the frames from `end` on."""
+        """Returns the frames from `end`."""
         following = _Unfinished(self._first + end, self._alphabet, self._begin)
         following._early = self._early
         if end < len(self._logits_SxV):
@@ -207,7 +207,7 @@ class _Unfinished:
         yield Event("provisional", shown[0].start, shown[-1].end, recordings.text_of(self._words), self._words)
 
     def _timed(self, words: list[str], before: tuple[Word, ...]) -> tuple[Word, ...]:
-        """When each word was said; only those are aligned anew from which on anything changed."""
+        """When each word was said; aligns again only from the first change."""
         same = 0
         while same < min(len(words), len(before) - 1) and words[same] == before[same].word:
             same += 1

@@ -1,4 +1,4 @@
-"""The one cleaning step of all text: training transcripts, manifests, language-model text and references."""
+"""Text cleaning, the same for training transcripts, manifests, language-model text and references."""
 
 import functools
 import re
@@ -21,13 +21,13 @@ Tags = Literal["drop", "keep", "skip_utterance"]
 # Typographic variants that Unicode does not count as the plain apostrophe.
 _APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
 
-# Single quotation marks come in pairs at the edges of words, or beside no letter; they are no apostrophes.
+# Single quotation marks come in pairs at the edges of words, or beside no letter; they are not apostrophes.
 _QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
 
-_LIGATURES = {"æ": "ae", "œ": "oe", "ß": "ss"}  # of letters; those of typography Unicode itself decomposes
+_LIGATURES = {"æ": "ae", "œ": "oe", "ß": "ss"}  # of letters; Unicode decomposes those of typography
 _TYPOGRAPHIC = re.compile("[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufdff\ufe70-\ufefc\uff01-\uff9f]")
 
-# Marks that are written in brackets and not heard as these words. Round brackets and stars have spoken words too.
+# Marks in brackets that are not spoken. Round brackets and stars may hold spoken words too.
 _TAG = re.compile(
     r"<(?!\s)[^<>]{1,60}(?<!\s)>|\[[^\[\]]{1,60}\]|\{[^{}]{1,60}\}|\+\+\w+\+\+|\((?P<round>[^()]{1,60})\)|"
     r"\*(?P<starred>[^*]{1,60})\*|[♩♪♫♬]"
@@ -44,16 +44,16 @@ _NOISES = frozenset(
 
 
 def clean(text: str, alphabet: Alphabet, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
-    """Brings any text into `alphabet`: what is `spoken` of it, then `normalize`.
+    """Brings any text into `alphabet`: `spoken`, then `normalize`.
 
-    What is then still outside the alphabet is what cannot be written well, for the caller to report. Raises UserError
-    if numbers are asked for and nobody can spell them in `language`.
+    Whatever is still outside the alphabet stays, for the caller to report. Raises UserError if `numbers` is set and
+    num2words cannot spell `language`.
     """
     return normalize(spoken(text, language, numbers=numbers, tags=tags), alphabet, language)
 
 
 def spoken(text: str, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
-    """Returns a text without tags (but for `keep`) and quotation marks, with & and, on demand, `numbers` in words."""
+    """Returns a text without quotation marks and tags (unless `keep`), with & and optionally `numbers` in words."""
     if tags != "keep":
         text = _TAG.sub(lambda match: " " if _is_tag(match) else match[0], text)
     text = spell_and(unquoted(text), language)
@@ -61,14 +61,14 @@ def spoken(text: str, language: str = "", *, numbers: bool = False, tags: Tags =
 
 
 def unquoted(text: str) -> str:
-    """Returns a text without single quotation marks, which would be taken for apostrophes."""
+    """Removes single quotation marks, which would count as apostrophes."""
     while (inside := _QUOTED.sub(r" \1 ", text)) != text:
         text = inside
     return text
 
 
 def tags_in(text: str) -> list[str]:
-    """Returns the noises and other marks in brackets that a text holds, such as `[noise]`, `(laughs)`, `<unk>`."""
+    """Returns the noises and other marks in brackets of a text, such as `[noise]`, `(laughs)`, `<unk>`."""
     return [match[0] for match in _TAG.finditer(text) if _is_tag(match)]
 
 
@@ -78,13 +78,13 @@ def _is_tag(match: re.Match) -> bool:
 
 
 def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
-    """Brings a transcript into `alphabet` as far as that loses nothing that is heard.
+    """Brings a transcript into `alphabet` as far as that loses nothing spoken.
 
-    Lower case as the language has it, Unicode-composed, without invisible characters; every punctuation mark but the
-    apostrophe and what is spoken (%, &, …) becomes a space; a letter whose accent the alphabet lacks loses the accent
-    (é → e in German), a ligature is two letters; white space is collapsed. What is then still outside the alphabet
-    stays, for the caller to report (`Alphabet.unknown`). A character of a script without spaces is a word, with spaces
-    around it (`join_unspaced` takes them out again).
+    Lower case by the language's rules, Unicode-composed, without invisible characters. Punctuation becomes a space,
+    except the apostrophe and spoken signs (%, &, …). A letter whose accent the alphabet lacks loses it (é → e in
+    German); a ligature becomes two letters; white space is collapsed. Whatever is still outside the alphabet stays, for
+    the caller to report (`Alphabet.unknown`). Each character of a script without spaces becomes a word (`join_unspaced`
+    undoes this).
     """
     written = _composed(text, language).translate(_table(alphabet))
     if _UNSPACED.search(written):
@@ -98,7 +98,7 @@ def _table(alphabet: Alphabet) -> "_Table":
 
 
 class _Table(dict):
-    """What each character becomes, for `str.translate`; looked up once."""
+    """Replacement of each character, for `str.translate`; cached."""
 
     def __init__(self, alphabet: Alphabet):
         super().__init__()
@@ -110,7 +110,7 @@ class _Table(dict):
 
 
 def characters(text: str) -> list[str]:
-    """Returns the characters of a text, each with the marks that belong to it."""
+    """Returns the characters of a text, each with its combining marks."""
     found: list[str] = []
     for char in text:
         if found and (unicodedata.category(char) in ("Mn", "Mc") or char in _LENGTHENING):
@@ -121,12 +121,12 @@ def characters(text: str) -> list[str]:
 
 
 def unspaced(char: str) -> bool:
-    """Whether a character is of a script without spaces between words: Han, kana, Thai, Lao, Burmese, Khmer."""
+    """Whether a character belongs to a script without spaces between words: Han, kana, Thai, Lao, Burmese, Khmer."""
     return bool(_UNSPACED.match(char))
 
 
 def join_unspaced(text: str) -> str:
-    """Returns a transcript as it is written: without spaces between characters of scripts that have none."""
+    """Removes the spaces between characters of scripts that have none."""
     return _BETWEEN.sub("", text)
 
 
@@ -137,7 +137,7 @@ def _written(char: str, alphabet: Alphabet) -> str:
     if char.isspace() or (category[0] == "P" and char not in AUDIBLE):
         return " "
     if category in ("Cf", "Cc") or "\u0300" <= char <= "\u036f" or "\ufe00" <= char <= "\ufe0f" or char == "\u0640":
-        return ""  # not heard: joiners, soft hyphens, accents that compose with nothing, the Arabic tatweel
+        return ""  # silent: joiners, soft hyphens, accents that compose with nothing, the Arabic tatweel
     marked = unicodedata.normalize("NFD", char)
     plainer = (unicodedata.normalize("NFC", marked[:count]) for count in range(len(marked), 0, -1))
     letter = next((letter for letter in plainer if letter in alphabet.ids), "")
@@ -154,10 +154,10 @@ def _composed(text: str, language: str = "") -> str:
 
 
 def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
-    """Returns the language's alphabet with the further characters of `texts` appended, in the order of Unicode.
+    """Returns the language's alphabet with the other characters of `texts` appended in Unicode order.
 
-    For a language without a preset only space, apostrophe and the characters of the texts. Case, punctuation and
-    invisible characters do not count; accents, digits and symbols do.
+    Without a preset it has space, apostrophe and the characters of the texts. Case, punctuation and invisible
+    characters do not count; accents, digits and symbols do.
     """
     try:
         base = preset(language)

@@ -1,4 +1,4 @@
-"""A trained network moves to a new alphabet: its output layer, by character (§5)."""
+"""Moves a network's output layer to a new alphabet, character by character (§5)."""
 
 import dataclasses
 from typing import Literal
@@ -16,7 +16,7 @@ NewCharacters = Literal["zero", "copy"]
 
 
 def init(rng: jax.Array, config: ModelConfig, alphabet: Alphabet, mels: int = 128) -> Params:
-    """Fresh parameters of the layers and of the criterion that go with `alphabet`."""
+    """Fresh parameters of layers and criterion for `alphabet`."""
     return {**model.init(rng, config, alphabet.size, mels), **losses.own_parameters(alphabet)}
 
 
@@ -28,9 +28,9 @@ class Remap:
     new: str
     dropped: str
     copied: dict[str, str]
-    """Where the weights of a `new` character come from; those that are not here start at zero."""
+    """The character whose weights a `new` one copies; others start at zero."""
     criterion: str = ""
-    """What a change from CTC to ASG, or back, did to the outputs that are no characters."""
+    """What a change from CTC to ASG, or back, did to the outputs that are not characters."""
 
     def text(self) -> str:
         """One line for people; the space is shown as ␣."""
@@ -40,7 +40,7 @@ class Remap:
         return f"alphabet: kept {kept}, new {new or 'none'}, dropped {dropped}{self.criterion and '; '}{self.criterion}"
 
 
-_TO_ASG = "from CTC to ASG: repetition symbols start at zero, transitions afresh, the blank is dropped"
+_TO_ASG = "from CTC to ASG: repetition symbols start at zero, transitions are reinitialised, the blank is dropped"
 _TO_CTC = "from ASG to CTC: the blank starts at zero, repetition symbols and transitions are dropped"
 
 
@@ -49,24 +49,23 @@ def carry_output(
 ) -> tuple[Params, Remap]:
     """Moves the output layer, and ASG's transitions, from alphabet `old` to `new` by character, blank to blank (§5).
 
-    Characters that `old` lacks get zero weights and a zero bias (the paper's way), or, with `copy`, those of the
-    character they look like, where `old` has it (`alphabet.resembling`). A copy and its source then start with equal
-    probability, half each of what the source alone would have beside them; greedy decoding writes the source until
-    training tells them apart. Between an alphabet of CTC and one of ASG the blank and the repetition symbols start at
-    zero. Transitions from or to what is new are as in a fresh network. Raises UserError if the layer does not belong to
-    `old`.
+    Characters that `old` lacks get zero weights and bias (as in the paper) or, with `copy`, those of the character they
+    resemble, if `old` has it (`alphabet.resembling`). A copy and its source start with equal probability, half of the
+    source's each; greedy decoding writes the source until training separates them. Between CTC and ASG alphabets the
+    blank and the repetition symbols start at zero. Transitions from or to new symbols are fresh. Raises UserError if
+    the layer does not fit `old`.
     """
     name = layer_name(LAYERS)
     kernel_KxCxV, bias_V = params[name]["kernel"], params[name]["bias"]
     if bias_V.shape[0] != old.size:
         raise UserError(
             f"the output layer has {bias_V.shape[0]} labels but the alphabet needs {old.size}: the checkpoint and "
-            "alphabet.json do not belong together"
+            "alphabet.json are of different networks"
         )
     fresh = "".join(c for c in new.characters if c not in old.characters)
     found = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
     copied = {c: source for c, source in found.items() if source}
-    # −1 is what has no source.
+    # −1: no source.
     special = range(new.first) if new.repetitions == old.repetitions else [-1] * new.first
     index_V = jnp.array([*special, *(old.ids.get(copied.get(c, c), -1) for c in new.characters)])
     known_V = index_V >= 0

@@ -1,6 +1,6 @@
-"""Work on several cores, in processes that never import JAX.
+"""Worker processes that never import JAX.
 
-Spawned, not forked: forking a process in which JAX runs can lock up.
+Spawned, not forked: forking a process that runs JAX can deadlock.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ _CGROUP = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores() -> int:
-    """How many processors this process may use: its affinity, and no more than its container's share of the time."""
+    """How many processors this process may use: its affinity, at most its container's quota."""
     # macOS has no affinity.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
@@ -28,15 +28,14 @@ def usable_cores() -> int:
 
 
 class WorkerDiedError(Exception):
-    """A worker process was killed, most likely for want of memory."""
+    """A worker process was killed, most likely for lack of memory."""
 
 
 class WorkerPool:
     """A context manager with up to `size` processes that apply `work` (which is pickled) to tasks.
 
-    Each has a pipe of its own, so that the death of either side is noticed at once by the other. (The workers of
-    concurrent.futures share one: killed within a message of megabytes, one leaves it locked, and all wait for ever.
-    And workers outlive a parent that is killed.)
+    Each has its own pipe, so each side notices at once when the other dies. (Workers of concurrent.futures share one:
+    one killed within a message leaves it locked, and all wait forever; and workers outlive a killed parent.)
     """
 
     def __init__(self, work: Callable[[Any], Any], size: int):
@@ -54,14 +53,14 @@ class WorkerPool:
         self._processes.clear()
 
     def in_order(self, tasks: Iterable[Any]) -> Iterator[Any]:
-        """Yields the result of every task in order, taking at most three a worker ahead of what was yielded.
+        """Yields the result of every task in order, reading at most three tasks per worker ahead.
 
         An exception of `work` is raised here; WorkerDiedError if a process was killed.
         """
         busy: dict[Connection, int] = {}
         try:
             yield from self._in_order(iter(tasks), busy)
-        finally:  # whoever stopped half-way leaves no answer behind for the next tasks
+        finally:  # if stopped half-way, no answer may be left for the next tasks
             for pipe in busy:
                 with contextlib.suppress(WorkerDiedError):
                     _receive(pipe)
@@ -73,7 +72,7 @@ class WorkerPool:
         end = object()
         task = next(tasks, end)
         while task is not end or busy or done:
-            # One task a worker and no more: neither side ever waits to send while the other does.
+            # One task per worker, so that the two sides never both wait to send.
             while task is not end and len(busy) < self._size and given < yielded + 3 * self._size:
                 pipe = free.pop() if free else self._start()
                 with _noticing_death():
@@ -112,12 +111,12 @@ def _receive(pipe: Connection) -> Any:
 def _noticing_death() -> Iterator[None]:
     try:
         yield
-    except (EOFError, OSError):  # before, or within a message
+    except (EOFError, OSError):  # before or within a message
         raise WorkerDiedError from None
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     while True:
         try:
             task = pipe.recv()
@@ -125,7 +124,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
             return
         try:
             answer = work(task), None
-        except Exception as error:  # raised where the result is wanted
+        except Exception as error:  # raised where the result is used
             answer = None, error
         try:
             pipe.send(answer)
@@ -133,8 +132,8 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
             return
 
 
-# Linear algebra stays on one thread: there is too little of it to share. And glibc would give the arrays of each
-# recording back to the system and ask for them anew, which took a tenth to a quarter of the whole time.
+# Linear algebra uses one thread: there is too little of it to share. And glibc would return each recording's arrays to
+# the system and request them again, which took a tenth to a quarter of the time.
 _CHILD_ENVIRONMENT = {
     **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**25)),
@@ -143,7 +142,7 @@ _CHILD_ENVIRONMENT = {
 
 @contextlib.contextmanager
 def _plain_children() -> Iterator[None]:
-    """Processes spawned within do not import the caller's script again, which may bring JAX along."""
+    """Processes spawned in this block do not import the caller's script, which may import JAX."""
     main, saved = sys.modules["__main__"], {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
     spec, file = getattr(main, "__spec__", None), main.__dict__.pop("__file__", None)
     main.__spec__ = None

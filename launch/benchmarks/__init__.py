@@ -1,7 +1,7 @@
-"""What things cost, measured side by side in one run: one module a subject, each with `run(options, report)`.
+"""Benchmarks, measured side by side in one run: one module per subject, each with `run(options, report)`.
 
 Every subject returns tables; `launch/benchmark.py` prints them and writes them as JSON. Figures of the compiler (FLOPs,
-bytes) are exact; seconds are medians of interleaved repetitions and are to be read as ratios.
+bytes) are exact; seconds are medians of interleaved repetitions; read them as ratios.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ SUBJECTS = ("memory", "step", "cache", "losses", "peers", "features", "input", "
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkOptions:
-    """What is measured and at which size."""
+    """The measurements and their size."""
 
     what: str
     """Subjects, separated by commas."""
@@ -34,22 +34,22 @@ class BenchmarkOptions:
     seconds: float = 12.0
     """Length of each utterance."""
     labels: int = 150
-    """Labels each transcript is padded to."""
+    """Padded length of each transcript."""
     model: ModelConfig = ModelConfig()
     plain: bool = False
-    """Of `memory` and `step` only float32 without `remat`, as in the paper."""
+    """For `memory` and `step`: only float32 without `remat`, as in the paper."""
     run: str = ""
-    """Run whose network `decode` and `live` take (default: the last trained one, or the included English one)."""
+    """Network for `decode` and `live` (default: the last trained run, or the included English network)."""
     data: str = ""
     """Prepared folder that `decode` decodes; manifest that `live` compares with whole recordings."""
     lm: str = ""
     """Folder of a language model for `decode` (default: the run's own)."""
     minutes: float = 3.0
-    """Time in which `gpu` ends; how much sound `live` recognises."""
+    """Time limit of `gpu`; length of the sound for `live`."""
     small: bool = False
-    """Of `gpu` only what a CPU does in this time."""
+    """For `gpu`: only measurements that a CPU finishes in time."""
     limit: int = 100
-    """Utterances that `decode` takes, evenly spaced, and `live`, at random."""
+    """Utterances for `decode`, evenly spaced, and for `live`, at random."""
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -57,13 +57,13 @@ class BenchmarkOptions:
         asked = tuple(part.strip() for part in self.what.split(",") if part.strip())
         for name in asked:
             if name not in SUBJECTS:
-                raise UserError(f"--what={name}: there are {', '.join(SUBJECTS)}")
+                raise UserError(f"--what={name}: choose from {', '.join(SUBJECTS)}")
         return asked
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of one measurement, with a line on how they came about."""
+    """Rows of one measurement, with a note on how they were measured."""
 
     title: str
     columns: tuple[str, ...]
@@ -88,9 +88,9 @@ def _cell(value: Any) -> str:
 
 
 def interleaved(variants: Mapping[Any, Callable[[], Any]], repetitions: int) -> dict[Any, float]:
-    """Median seconds of each variant, run in turns so that a noisy machine disturbs all alike.
+    """Median seconds of each variant, run in turns so that noise affects all alike.
 
-    Each is called once beforehand (compilation, caches) and must wait for its own result.
+    Each is called once before (compilation, caches) and must wait for its own result.
     """
     seconds: dict[Any, list[float]] = {name: [] for name in variants}
     for call in variants.values():
@@ -103,5 +103,5 @@ def interleaved(variants: Mapping[Any, Callable[[], Any]], repetitions: int) -> 
 
 
 def subject(name: str) -> Callable[[BenchmarkOptions, Report], Sequence[Table]]:
-    """The function that measures a subject; its module is imported when it is wanted."""
+    """The function that measures a subject; its module is imported on use."""
     return importlib.import_module(f"benchmarks.bench_{name}").run

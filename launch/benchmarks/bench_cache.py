@@ -1,4 +1,4 @@
-"""What the activation cache buys: updates per second from the disk to the new weights, with and without it."""
+"""The gain of the activation cache: updates per second from disk to new weights, with and without it."""
 
 import os
 import tempfile
@@ -27,15 +27,14 @@ from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import StepConfig, init_state, make_step
 
 _CACHED = 8, 9, 10
-# Of one measurement: the first batch of each is waited for, and an update on features takes a minute on two cores.
+# Per measurement: each waits for its first batch, and an update on features takes a minute on two cores.
 _UPDATES = {False: 1, True: 4}
 
 
 def run(options: BenchmarkOptions, report: Report) -> list[Table]:
-    """Times updates on made-up features for k = 0, 8, 9, 10 and, cached, 8, 9, 10, in turns.
+    """Times updates on random features for k = 0, 8, 9, 10 and, cached, 8, 9, 10, in turns.
 
-    What is timed begins with files that are not in memory (where the system lets go of them) and ends with the new
-    weights.
+    Timing starts with files that are not in memory (if the system can drop them) and ends with the new weights.
     """
     config = options.model
     with tempfile.TemporaryDirectory(prefix="w2l-cache-") as folder:
@@ -57,8 +56,9 @@ def run(options: BenchmarkOptions, report: Report) -> list[Table]:
             for key, place in sorted(sources.items())
         ]
     columns = (
-        "k", "cached", "updates/s", "× k = 0", "× same k uncached", "MB read an update", "GB on disk an hour of speech",
-        "seconds to fill an hour of speech",
+        "k", "cached", "updates/s", "× k = 0", "× same k uncached", "MB read per update", "GB on disk per hour of "
+        "speech",
+        "seconds to fill per hour of speech",
     )  # fmt: skip
     title = f"Updates of {options.batch_size} × {options.seconds:g} s, end to end: activations computed and cached"
     note = (
@@ -126,7 +126,7 @@ def _updates(
 
 
 def _let_go(folder: Path) -> None:
-    """Asks the system to forget the files' content, so that it comes from the disk."""
+    """Asks the system to drop the files' content from memory."""
     for path in folder.glob("*.array_record"):
         with path.open("rb") as file:
             os.fsync(file.fileno())

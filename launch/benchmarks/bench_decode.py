@@ -1,4 +1,4 @@
-"""How fast transcripts are found in the logits of a trained network, and in how much memory."""
+"""Speed and memory of decoding the logits of a trained network."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ Logits = list[np.ndarray]
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """Decodes the logits of a run by each search in a process of its own, then by one in one process and more."""
+    """Decodes the logits of a run with each search in a separate process, then with one search in several processes."""
     name = options.run or latest.choose(latest.LATEST)
     trained = w2l_jax.load(name, lm=options.lm)
     lm = trained.decoder.lm
@@ -43,7 +43,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     report(f"decode: {searches[-1].name} in several processes")
     seconds = dataset.hours * 3600
     shape = f"{len(dataset)} utterances of {Path(options.data).name}, {seconds:.0f} s, by {name}"
-    columns = ("search", "ms a second of speech", "× real time per core", "peak MB", "LER", "WER")
+    columns = ("search", "ms per second of speech", "× real time per core", "peak MB", "LER", "WER")
     note = f"Processor time, and the peak of a process that does nothing else. Language model: {Path(lm).name}."
     return [
         Table(f"Searching {shape}", columns, tuple(rows), note),

@@ -1,4 +1,4 @@
-"""Hours of speech whose features are computed in an hour: librosa's path and the one in JAX."""
+"""Hours of speech whose features are computed in an hour: with librosa and in JAX."""
 
 import statistics
 import time

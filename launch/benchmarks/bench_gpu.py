@@ -1,4 +1,4 @@
-"""What a GPU does with an update, a few minutes long: the most important first, and nothing is lost when time is up."""
+"""Updates on a GPU, measured in a few minutes: the most important first, and nothing is lost when time is up."""
 
 import dataclasses
 import multiprocessing
@@ -15,9 +15,9 @@ _RESERVE = 2.0  # seconds, to print what was found
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """A table for each part that was reached within `minutes`; `report` is told each line at once.
+    """A table for each part reached within `minutes`; `report` takes each line at once.
 
-    A process of its own measures: it is stopped when time is up, even while it compiles, and may run out of memory.
+    A separate process measures: it is stopped when time is up, even while compiling, and may run out of memory.
     """
     ends = time.monotonic() + 60 * options.minutes - _RESERVE
     if options.small:
@@ -34,7 +34,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
                 part, row = receiving.recv()
                 report(f"{part}: " + ", ".join(f"{name} {_text(value)}" for name, value in row.items()))
                 found.setdefault(part, []).append(row)
-            report(f"time is up ({options.minutes:g} minutes); more of it goes further")
+            report(f"time is up ({options.minutes:g} minutes); raise --minutes for the rest")
         except EOFError:  # it has ended
             process.join(1)
             if process.exitcode:

@@ -32,7 +32,7 @@ EVERY_AUGMENTATION = AugmentOptions(speed=0.1, frequency_masks=2, time_masks=2, 
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """Prepares random recordings, then times the host's part and the device's alone, and how long updates wait."""
+    """Prepares random recordings, then times the host's part, the device's part, and the waits of updates."""
     sizes = {"demo": _DEMO, "full": options.model}
     with tempfile.TemporaryDirectory() as folder:
         report(f"input: preparing {_BATCHES * options.batch_size} recordings")
@@ -50,8 +50,8 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
             step = statistics.median(took)
             rows.append((f"{name} ({widths})", step, 1 / step, statistics.median(waited), max(waited), f"{share:.2%}"))
     shape = f"{options.batch_size} utterances of {options.seconds / 2} to {options.seconds} s"
-    columns = ("network", "update s", "updates a second", "median wait s", "longest wait s", "share of time waiting")
-    note = "Every augmentation on; an update waits while it is free and no batch lies on the device."
+    columns = ("network", "update s", "updates per second", "median wait s", "longest wait s", "share of time waiting")
+    note = "Every augmentation on; an update waits while the device is idle and has no batch."
     return [
         Table(f"Input by itself: {shape}", ("batches", "seconds", "a second"), alone, "Files in memory."),
         Table(f"Updates waiting for batches: {shape}", columns, tuple(rows), note),
@@ -59,7 +59,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
 
 def write_corpus(folder: Path, options: BenchmarkOptions) -> Path:
-    """Writes four batches of noise, half as long as asked up to the whole, with random texts; returns the manifest."""
+    """Writes four batches of noise, of half to full length, with random texts; returns the manifest."""
     rng = np.random.default_rng(0)
     lines = []
     for i in range(_BATCHES * options.batch_size):
@@ -83,7 +83,7 @@ def _job(manifest: Path, options: BenchmarkOptions, config: ModelConfig, name: s
 
 
 def _time_parts(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:
-    """Seconds a batch for what the host does, with as many threads as training has, and for what the device does."""
+    """Seconds per batch of the host's work, with as many threads as in training, and of the device's."""
 
     def read(job: Job, features: bool) -> None:
         def ready(step: int) -> None:
@@ -113,7 +113,7 @@ def _time_parts(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[
 
 
 def _waits(job: Job, steps: int) -> tuple[list[float], list[float]]:
-    """Seconds that each of `steps` updates waited for its batch, and seconds that it took then."""
+    """Seconds that each of `steps` updates waited for its batch, and seconds that it took."""
     step, state, clock = make_step(job.optimizer, job.step_config), job.state, []
     stream = feed.stream(job, 0)
     for _ in range(_AHEAD + steps):

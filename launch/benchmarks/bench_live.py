@@ -1,4 +1,4 @@
-"""What recognising live sound costs, when a word is shown and final, and how much worse it is than the recording."""
+"""Live recognition: its cost, the latency of words, and its error rate compared with whole recordings."""
 
 import resource
 import time
@@ -18,14 +18,14 @@ from w2l_jax.model import ModelConfig
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.text import clean
 
-_BURST, _PAUSE = 2.5, 1.0  # seconds of sound like syllables, and of quiet
+_BURST, _PAUSE = 2.5, 1.0  # seconds of syllable-like sound, and of silence
 _PAUSES = (0.0, 1.5, 6.0)  # seconds between the utterances of --data
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
-    """Streams `--minutes` of sound as fast as it is recognised: by the included network, and by one of full size.
+    """Streams `--minutes` of sound as fast as it is recognised, with the included network and with one of full size.
 
-    With `--data`, a manifest, also `--limit` of its utterances one after another, against the whole recording.
+    With `--data`, a manifest, also `--limit` of its utterances in a row, compared with the whole recording.
     """
     english = w2l_jax.load(options.run or "english", lm=options.lm)
     config = ModelConfig(options.model.width, options.model.top_width)
@@ -50,10 +50,10 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
             f"Processor time of all threads per second of sound; a step is {1000 * STEP_SECONDS:.0f} ms of it.",
         ),
         Table(
-            f"Seconds from the end of a word until it is known, by {name}",
+            f"Latency of words in seconds from their end, with {name}",
             ("event", "number", "5 %", "50 %", "95 %", "most"),
             tuple(latencies),
-            "Counted in samples, so the time that a step takes comes on top. Ends are those of the final words.",
+            "Counted in samples, so add the time of a step. Ends are those of the final words.",
         ),
     ]
     return [*tables, _against_whole(english, options, report)] if options.data else tables
@@ -96,7 +96,7 @@ def _background(said_N: np.ndarray, seconds: float, rng: np.random.Generator) ->
 
 
 def _measure(recognizer: Recognizer, minutes: float) -> tuple[float, float, list[float], list[float]]:
-    """Processor time a second of sound, that of the slowest steps, and the latencies of words, shown and final."""
+    """Processor time per second of sound, that of the slowest steps, and the latencies of shown and final words."""
     steps: list[float] = []
     clock = 0.0
 

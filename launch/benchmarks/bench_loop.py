@@ -1,4 +1,4 @@
-"""Updates a second of the training loop beside those of its step alone, in one run."""
+"""Updates per second of the training loop and of its step alone, in one run."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from w2l_jax.training.loop import update_of
 from w2l_jax.training.options import AugmentOptions, DataOptions, LogOptions, TrainOptions
 
 SETTINGS = {"as it is": AugmentOptions(), "every augmentation": EVERY_AUGMENTATION}
-COLUMNS = ("input", "step alone, updates a second", "training, updates a second", "training ÷ step")
+COLUMNS = ("input", "step alone, updates per second", "training, updates per second", "training ÷ step")
 _EVERY = 10  # updates between lines in the log
 _NEVER = 10**9
 
@@ -45,7 +45,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
 
 def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: int, dtype: str = "float32") -> Job:
-    """Training on `manifest` with the augmentation called `name`, without dev data, for ten updates more than asked."""
+    """Trains on `manifest` with the augmentation `name`, without dev data, for ten updates more than timed."""
     folder = manifest.parent
     wanted = TrainOptions(
         run=str(folder / f"{name} {dtype}".replace(" ", "_")),
@@ -53,7 +53,7 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
         batch_size=options.batch_size,
         compute_dtype=dtype,
         log=LogOptions(eval_every=_NEVER, checkpoint_every=_NEVER, every=_EVERY),
-        # One padded shape: the step alone has one, too.
+        # One padded shape, as for the step alone.
         data=DataOptions(train=str(manifest), cache=str(folder / "prepared"), buckets=1),
         model=options.model,
         augment=SETTINGS[name],
@@ -62,7 +62,7 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
 
 
 def rates(job: Job) -> tuple[float, float, float]:
-    """Updates a second of the step of `job` alone and of training, and the second by the first.
+    """Updates per second of the step of `job` alone and of training, and their ratio.
 
     After every ten updates training stops for ten of the step alone, so that a busy machine disturbs both alike;
     medians count.

@@ -1,4 +1,4 @@
-"""The criteria side by side: seconds and temporaries of loss and gradient, and how exact the gradients are."""
+"""The criteria compared: seconds and temporaries of loss and gradient, and the error of gradients."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 
 
 def case(options: BenchmarkOptions) -> tuple[jax.Array, ...]:
-    """Logits [B, S, V], output frames, labels and label lengths; targets fill half to all of what fits in the batch."""
+    """Logits [B, S, V], output frames, labels and label lengths; targets fill half to all of the room in the batch."""
     rng = np.random.default_rng(0)
     rows, frames = options.batch_size, max(int(options.seconds / OUTPUT_SECONDS), 2)
     longest = min(options.labels, frames // 2)

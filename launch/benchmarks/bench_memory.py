@@ -1,4 +1,4 @@
-"""What an update costs in FLOPs and bytes by the compiler's own figures, for each k: nothing runs."""
+"""FLOPs and bytes of an update for each k by the compiler's figures; nothing runs."""
 
 import functools
 import itertools
@@ -24,7 +24,7 @@ MIB = 2**20
 
 
 class Variant(NamedTuple):
-    """One setting of the update: how many layers are frozen and how the rest computes."""
+    """One variant of the update: number of frozen layers, precision and `remat`."""
 
     frozen: int
     dtype: str
@@ -60,9 +60,9 @@ def step_config(options: BenchmarkOptions, variant: Variant) -> StepConfig:
     )
 
 
-@functools.cache  # both subjects want the same executables
+@functools.cache  # both subjects use the same executables
 def compiled(options: BenchmarkOptions, variant: Variant) -> tuple[Any, Certificate]:
-    """The executable of an update and what it costs."""
+    """The executable of an update and its certificate."""
     config = step_config(options, variant)
     optimizer = make_optimizer(TrainOptions(), config.frozen)
     return compile_step(optimizer, config, options.batch_size, bucket(options), _ALPHABET)
@@ -88,10 +88,10 @@ def title(options: BenchmarkOptions) -> str:
 
 
 def note() -> str:
-    """How to read bfloat16 where it is not native."""
+    """A note on bfloat16 where it is not native."""
     if jax.default_backend() != "cpu":
         return ""
-    return "bfloat16 is emulated on most CPUs, with float32 copies: its bytes and seconds here say nothing of a GPU's."
+    return "bfloat16 is emulated on most CPUs, with float32 copies: its bytes and seconds here do not apply to a GPU."
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:

@@ -1,4 +1,4 @@
-"""The training step beside the same step in PyTorch, written as its users write it."""
+"""The training step compared with the same step in idiomatic PyTorch."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Network(torch.nn.Module):
         outputs, mels = params[model.layer_name(model.LAYERS)]["bias"].shape[0], params["layer_01"]["kernel"].shape[1]
         self.layers = torch.nn.ModuleList()
         for layer in model.layers(config, outputs, mels):
-            # PyTorch has no SAME with a stride: what layer 1 needs is put around its input.
+            # PyTorch has no SAME with a stride: layer 1's input is padded here.
             padding = "same" if layer.stride == 1 else "valid"
             conv = torch.nn.Conv1d(layer.channels_in, layer.channels_out, layer.kernel, layer.stride, padding)
             with torch.no_grad():
@@ -59,7 +59,7 @@ class Network(torch.nn.Module):
         return _masked(self.layers[-1](x_BxCxT), frames_B).transpose(1, 2)
 
     def freeze(self, k: int) -> list[torch.nn.Parameter]:
-        """Freezes the lowest `k` layers and returns what is left to train."""
+        """Freezes the lowest `k` layers and returns the parameters to train."""
         for conv in self.layers[:k]:
             conv.requires_grad_(False)
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -140,13 +140,13 @@ def ctc_gradient(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, lengths_B: A
 
 
 def wait(_: Any = None) -> None:
-    """Waits for what PyTorch has sent to a GPU."""
+    """Waits for PyTorch's work on a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def torch_device() -> torch.device:
-    """Where JAX computes, too; raises UserError where PyTorch cannot."""
+    """JAX's device in PyTorch; raises UserError if PyTorch lacks it."""
     if jax.default_backend() == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -172,7 +172,7 @@ def jax_update(params: Params, config: ModelConfig, k: int, batch: Batch) -> Upd
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     """Seconds of an update in w2l_jax, PyTorch and torch.compile, for the paper's numbers of frozen layers.
 
-    What bounds them is measured in the same turns: a large matrix product in both, whose better rate is the limit.
+    A large matrix product in both, measured in the same turns, gives the limit (the better of the two rates).
     """
     config, frames = options.model, round(options.seconds / FRAME_SECONDS)
     batch = random_batch(options.batch_size, frames, options.labels)
@@ -195,7 +195,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         apart = (max(firsts.values()) - min(firsts.values())) / firsts["w2l_jax"]
         rows.append((k, ours, plain, compiled, plain / ours, compiled / ours, *shares, limit / 1e9, apart))
     columns = ("k", "w2l_jax s", "PyTorch s", "torch.compile s", "PyTorch ÷ w2l_jax", "torch.compile ÷ w2l_jax")
-    columns += ("w2l_jax's share", "PyTorch's share", "of GFLOP/s", "first losses apart")
+    columns += ("w2l_jax's share", "PyTorch's share", "of GFLOP/s", "difference of first losses")
     title = f"An update of {options.batch_size} × {frames} frames, {config.width}/{config.top_width} channels, float32"
     note = f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads; Adam, CTC, the lowest k layers frozen."
     note += f" Shares: of the rate of a {_SIDE} × {_SIDE} matrix product in the same turns, the better of the two."

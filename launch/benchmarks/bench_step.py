@@ -1,4 +1,4 @@
-"""Seconds of an update for each k (the paper's Figure 4), and the device's own peak of memory where it tells."""
+"""Seconds of an update for each k (the paper's Figure 4), and the device's peak memory if it reports it."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -52,9 +52,9 @@ def _updates(step: Any, state: TrainState, batch: Batch) -> Callable[[], None]:
 
 
 def _peaks(options: BenchmarkOptions, compiled: _Compiled, batch: Batch) -> dict[Variant, float | str]:
-    """Peak MiB on the device after one update of each variant, or a dash where the device does not tell.
+    """Peak MiB on the device after one update of each variant, or a dash if the device does not report it.
 
-    The peak never falls, so that the variants run alone and in the order of what the compiler says they need.
+    The peak never falls, so variants run in the order of the compiler's figures.
     """
     device = jax.devices()[0]
     peaks: dict[Variant, float | str] = dict.fromkeys(compiled, "–")
@@ -70,8 +70,8 @@ def _peaks(options: BenchmarkOptions, compiled: _Compiled, batch: Batch) -> dict
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     """One table: seconds of an update for each k, precision and `remat`, with the ratio to k = 0 of the same options.
 
-    Those of one precision and `remat` take turns. On a CPU the default shapes take minutes an update: ask for fewer
-    or shorter utterances.
+    Variants with the same precision and `remat` take turns. On a CPU the default shapes take minutes per update: ask
+    for fewer or shorter utterances.
     """
     compiled = {variant: (step, cost) for variant, step, cost in memory.compiled_variants(options, report)}
     batch = random_batch(options)

@@ -1,4 +1,4 @@
-"""One search on the clock, for a process that holds nothing else: no JAX, no network."""
+"""Times one search in a process without JAX and network."""
 
 import dataclasses
 import re
@@ -29,7 +29,7 @@ class Search:
         return f"beam {self.width}{', language model' if self.lm else ''}" if self.width else "greedy"
 
     def __call__(self, task: tuple[list[np.ndarray], int]) -> tuple[float, float, list[str]]:
-        """Decodes a list of logits [S, V] as often as the task says, and once before, so that all is compiled.
+        """Decodes a list of logits [S, V] `repetitions` times, after one run for compilation.
 
         Returns the median of the processor seconds, the process's peak in MB, and the texts.
         """
@@ -38,7 +38,7 @@ class Search:
         seconds = []
         for _ in range(1 + repetitions):
             if decoder and decoder.lm:
-                decoder.lm.forget(limit=-1)  # what it remembers of the round before
+                decoder.lm.forget(limit=-1)  # the cache of the previous round
             started = time.process_time()
             texts = [decoder.decode(x_SxV).text if decoder else greedy(x_SxV, self.alphabet) for x_SxV in logits]
             seconds.append(time.process_time() - started)
@@ -46,7 +46,7 @@ class Search:
 
 
 def _peak() -> float:
-    """MB; getrusage would count the process that this one was forked from, too."""
+    """MB; getrusage would include the parent process."""
     status = Path("/proc/self/status")
     if status.is_file():
         return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024

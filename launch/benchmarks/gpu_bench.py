@@ -1,4 +1,4 @@
-"""What the parts of `bench_gpu` share: the time that is left, how to time a call, and where lines go."""
+"""Shared by the parts of `bench_gpu`: remaining time, timing of calls, output of lines."""
 
 import dataclasses
 import statistics
@@ -50,7 +50,7 @@ class Bench:
         return self.ends - time.monotonic()
 
     def seconds(self, call: Callable[[], Any], wait: Callable[[Any], Any] = jax.block_until_ready) -> float:
-        """Median seconds of a call, many dispatched one after the other before they are waited for, as in training."""
+        """Median seconds of a call, with many dispatched before waiting, as in training."""
         budget, rounds = (0.1 if self.options.small else 0.5), []
         for count in (1, 1, 0, 0, 0):  # compiles; shows how long one takes; three rounds
             count = count or max(1, min(200, int(budget / rounds[1])))

@@ -1,4 +1,4 @@
-"""The parts of `bench_gpu`, measured in a process of its own, each line sent as soon as it is known."""
+"""The parts of `bench_gpu`, measured in a separate process, each line sent at once."""
 
 import concurrent.futures
 import contextlib
@@ -34,9 +34,9 @@ _TRACED = 3  # updates
 
 
 def measure(options: BenchmarkOptions, folder: str, seconds: float, connection: Connection) -> None:
-    """Sends (part, row) of one part after the other; a part that fails says so, and the next one begins."""
+    """Sends (part, row) of each part in turn; a failing part reports it, and the next one begins."""
     bench = Bench(options, Path(folder), time.monotonic() + seconds, connection)
-    if not options.small:  # a fresh cache: seconds of compilation are true, and training finds what was compiled here
+    if not options.small:  # a fresh cache: compilation times are real, and training reuses these programs
         jax.config.update("jax_compilation_cache_dir", f"{folder}/xla")
     for part in (ceilings, ctc, updates, pytorch, inputs, training, kernels, compilation):
         try:
@@ -113,7 +113,7 @@ def updates(bench: Bench) -> None:
                 bench.updates[names[name]] = result
     except TimeoutError:
         threads.shutdown(wait=False, cancel_futures=True)
-        bench.say("failed", part="updates", error=f"{len(works) - len(took)} of {len(works)} have not compiled in time")
+        bench.say("failed", part="updates", error=f"{len(works) - len(took)} of {len(works)} did not compile in time")
     batch = bench_step.random_batch(bench.options)
     for name, variant in names.items():
         if variant in bench.updates:
@@ -171,7 +171,7 @@ def _peers() -> Any:
 
 
 def inputs(bench: Bench) -> None:
-    """Batches ready for the step: features from the host, and features that are on the device already."""
+    """Batches ready for the step: features from the host, and resident features."""
     count = 8 if bench.options.small else 100
     for name, job in bench.jobs.items():
         for resident in ("off", "on"):
@@ -184,17 +184,17 @@ def inputs(bench: Bench) -> None:
                 for _ in range(count):
                     jax.block_until_ready(next(stream))
                 rate = count / (time.perf_counter() - started)
-            bench.say("input", features=name, resident=resident, **{"batches a second": rate})
+            bench.say("input", features=name, resident=resident, **{"batches per second": rate})
 
 
 def training(bench: Bench) -> None:
-    """What a run of training reaches, files and log and all, beside its step."""
+    """Training end to end, with files and log, compared with its step."""
     for name, job in bench.jobs.items():
         bench.say("training", **dict(zip(bench_loop.COLUMNS, (name, *bench_loop.rates(job)), strict=True)))
 
 
 def kernels(bench: Bench) -> None:
-    """What takes most time in an update of every layer in bfloat16."""
+    """The most expensive kernels of an update of every layer in bfloat16."""
     update = _update(bench, ALL, bench.updates[ALL][0], bench_step.random_batch(bench.options))
     jax.block_until_ready(update())
     with jax.profiler.trace(str(bench.folder / "trace")):
@@ -204,9 +204,9 @@ def kernels(bench: Bench) -> None:
     took, calls = kernel_times(next((bench.folder / "trace").rglob("*.xplane.pb")))
     total = sum(took.values())
     for name, seconds in took.most_common(_KERNELS):
-        row = {"ms an update": 1e3 * seconds / _TRACED, "share": f"{seconds / total:.1%}"}
+        row = {"ms per update": 1e3 * seconds / _TRACED, "share": f"{seconds / total:.1%}"}
         bench.say("kernels", kernel=name[:80], **row, **{"calls an update": calls[name] / _TRACED})
-    bench.say("kernels", kernel="all", **{"ms an update": 1e3 * total / _TRACED, "share": "100%"})
+    bench.say("kernels", kernel="all", **{"ms per update": 1e3 * total / _TRACED, "share": "100%"})
 
 
 def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
@@ -229,7 +229,7 @@ def kernel_times(path: Path) -> tuple[Counter[str], Counter[str]]:
 
 
 def compilation(bench: Bench) -> None:
-    """How much of a compilation is choosing among algorithms, and what that choice is worth (on a GPU)."""
+    """The time and the gain of choosing algorithms during compilation (on a GPU)."""
     if jax.default_backend() != "gpu":
         return
     batch = bench_step.random_batch(bench.options)
@@ -240,4 +240,4 @@ def compilation(bench: Bench) -> None:
         executable, took = _clocked(lambda lowered=lowered: lowered.compile({"xla_gpu_autotune_level": 0}))
         seconds = bench.seconds(_update(bench, variant, executable, batch))
         what = f"{_name(variant)}, first algorithm"
-        bench.say("compilation, alone", what=what, **{"seconds to compile": took, "ms an update": 1e3 * seconds})
+        bench.say("compilation, alone", what=what, **{"seconds to compile": took, "ms per update": 1e3 * seconds})

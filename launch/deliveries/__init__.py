@@ -1,1 +1,1 @@
-"""Corpora as they are delivered: a module a layout, which `catalog` knows by name."""
+"""Readers of published corpora: one module per layout, listed by name in `catalog`."""

@@ -1,4 +1,4 @@
-"""The files of a delivery, and folders that are made once."""
+"""The files of a corpus, and folders that are made once."""
 
 import os
 import unicodedata
@@ -16,17 +16,17 @@ Listing = list[tuple[Path, list[str]]]
 
 
 def listing(root: Path) -> Listing:
-    """Returns `root` and every folder below it, however deep and through links, sorted, with their files.
+    """Returns `root` and all folders below it, through links too, sorted, with their files.
 
-    What `make_once` has not finished is left alone. Raises UserError if `root` is no folder, or if one below it
-    cannot be read.
+    Unfinished folders of `make_once` are ignored. Raises UserError if `root` is no folder, or if one below it cannot be
+    read.
     """
     if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder; give the one that holds the corpus")
     found, seen = [], set()
     for name, below, names in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(name)
-        if real in seen:  # a link to a folder above it would lead round for ever
+        if real in seen:  # a link to a parent folder would loop forever
             below.clear()
             continue
         seen.add(real)
@@ -51,13 +51,13 @@ def recordings(found: Listing) -> dict[str, list[Path]]:
 
 
 def without_ending(name: str) -> str:
-    """Returns a file name without the ending of an audio format; other dots belong to the name."""
+    """Returns a file name without its audio suffix; other dots belong to the name."""
     stem, ending = os.path.splitext(name)
     return stem if ending.lower() in AUDIO else name
 
 
 def make_once(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Lets `fill` make `folder` unless it is there: whole or not at all, by one process at a time.
+    """Lets `fill` make `folder` unless it exists: whole or not at all, by one process at a time.
 
     Raises UserError if it cannot be written, and whatever `fill` raises.
     """

@@ -1,4 +1,4 @@
-"""The corpora by name: which module reads which delivery. Adding one is a module and a line here."""
+"""The corpora by name and the modules that read them. To add one, write a module and a line here."""
 
 import dataclasses
 import importlib
@@ -11,11 +11,11 @@ from w2l_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A corpus that is read by its name; `reader` is `module:function`."""
+    """A named corpus; `reader` is `module:function`."""
 
     reader: str
     language: str
-    """Of the transcripts; "" where the delivery or the user says it."""
+    """Of the transcripts; "" if the corpus or the user gives it."""
     about: str
 
 
@@ -45,11 +45,11 @@ CORPORA: dict[str, Corpus] = {
 
 
 def read(name: str, source: str | Path, max_skipped: float = MAX_SKIPPED, **options: Any) -> Reading:
-    """Reads the delivery `source` (a folder, or what the corpus comes as) of the corpus `name`.
+    """Reads the corpus `name` from `source`, a folder or file.
 
-    `options` are the reader's own, such as `include_dev` of LibriSpeech. Raises UserError for an unknown name, where
-    `source` is no such delivery, with what was looked for, and if more than the share `max_skipped` of its rows is
-    broken (0: one).
+    `options` are the reader's own, such as `include_dev` of LibriSpeech. Raises UserError for an unknown name, if
+    `source` is not such a corpus (naming what was expected), and if more than the share `max_skipped` of its rows is
+    broken (0: any).
     """
     if name not in CORPORA:
         raise UserError(f"unknown corpus {name!r}; known: {', '.join(CORPORA)}")

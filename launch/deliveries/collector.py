@@ -1,4 +1,4 @@
-"""Rows of a delivery joined with its recordings; a broken one is listed and skipped."""
+"""Joins the rows of a corpus with its recordings; lists and skips broken ones."""
 
 import contextlib
 import os
@@ -13,10 +13,9 @@ from w2l_jax.errors import UserError
 
 
 class Collector:
-    """Joins transcripts with recordings into a reading in which every one of either is used or listed.
+    """Joins transcripts and recordings into a reading in which each of either is used or listed.
 
-    `audio` holds the recordings by the names that transcripts call them (composed Unicode), `common` what all
-    utterances have in common.
+    `audio` maps the transcripts' names (composed Unicode) to recordings, `common` holds fields of all utterances.
     """
 
     def __init__(self, root: Path, audio: Mapping[str, Sequence[Path]], **common: Any):
@@ -28,7 +27,7 @@ class Collector:
 
     @property
     def utterances(self) -> Sequence[Utterance]:
-        """Those added so far."""
+        """The utterances added so far."""
         return self._utterances
 
     def lines(self, path: Path, kind: str) -> Iterator[tuple[Place, str]]:
@@ -44,15 +43,15 @@ class Collector:
             self._break(place, error)
 
     def add(self, place: Place, id: str, text: str, recording: str | None = None, **fields: Any) -> None:
-        """Adds the utterance that `place` describes, said in `recording` (by default the one called `id`).
+        """Adds the utterance at `place`, of `recording` (default: the one named `id`).
 
-        Raises BrokenRowError if there is no such recording, or for an id that another row has.
+        Raises BrokenRowError if there is no such recording, or if another row has the id.
         """
         audio = self._take(place, id, id if recording is None else recording)
         self._utterances.append(Utterance(id=id, audio=audio, text=text, **{**self._common, **fields}))
 
     def skip(self, place: Place, id: str, reason: str, message: str, recording: str | None = None) -> None:
-        """Lists what `place` describes as skipped on purpose; raises BrokenRowError for an id that another row has."""
+        """Lists the row at `place` as deliberately skipped; raises BrokenRowError if another row has the id."""
         audio = place.path
         with contextlib.suppress(_MissingError):
             audio = self._take(place, id, id if recording is None else recording)
@@ -82,7 +81,7 @@ class Collector:
     def reading(
         self, skipped: Iterable[Skipped] = (), notes: Iterable[str] = (), unused: str = "no transcript"
     ) -> Reading:
-        """Returns the reading; recordings that nothing spoke of are listed under the reason `unused`.
+        """Returns the reading; recordings without a row are listed under the reason `unused`.
 
         Raises UserError if there is no utterance at all.
         """
@@ -93,8 +92,8 @@ class Collector:
                     message = f"{path}: {unused}, so it has no transcript"
                     self._skipped.append(Skipped(path, unused, message, name))
         if not self._utterances:
-            why = f"; {len(self._skipped)} left out, such as {self._skipped[0].message}" if self._skipped else ""
-            raise UserError(f"{self._root}: there is no utterance that could be used{why}")
+            why = f"; {len(self._skipped)} skipped, such as {self._skipped[0].message}" if self._skipped else ""
+            raise UserError(f"{self._root}: no utterance can be used{why}")
         return Reading(tuple(self._utterances), tuple(self._skipped), tuple(notes))
 
 

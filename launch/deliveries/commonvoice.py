@@ -18,12 +18,12 @@ _VALIDATED = "validated.tsv"
 
 
 def read(source: Path, include_validated: bool = False) -> Reading:
-    """Reads one language, whose folder may lie at any depth; a client is a speaker, the locale the language.
+    """Reads one language, whose folder may be at any depth; a client is a speaker, the locale the language.
 
     The splits are Common Voice's. `validated.tsv` holds further clips: with `include_validated` they join training
-    unless their speaker is in dev or test. Alone, without official splits, it leaves the split open. Clips that no
-    table read speaks of (rejected, or not yet judged) are skipped. Raises UserError for a table without a
-    header, and where none or several languages are found.
+    unless their speaker is in dev or test. Without official splits it leaves the split open. Clips in none of the
+    tables read (rejected, or not yet validated) are skipped. Raises UserError for a table without a header, and if none
+    or several languages are found.
     """
     found = listing(Path(source))
     home, tables = _tables(Path(source), found)

@@ -1,4 +1,4 @@
-"""Kaldi data directories: `wav.scp`, `text`, `utt2spk`, and where there are such, `segments` and `utt2lang`.
+"""Kaldi data directories: `wav.scp`, `text`, `utt2spk`, and optionally `segments` and `utt2lang`.
 
 Every file is a list of lines `<key> <value>`, separated by blanks or tabs (kaldi-asr.org, "Data preparation").
 """
@@ -15,7 +15,7 @@ from w2l_jax.corpora.rows import BrokenRowError, Place
 from w2l_jax.errors import UserError
 
 Table = dict[str, tuple[Place, str]]
-"""Key → where it stands and its value."""
+"""Key → its place and value."""
 Audio = dict[str, list[Path]]
 
 _BLANKS = re.compile(r"[ \t]+")
@@ -23,18 +23,18 @@ _MARKS = re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)")  # silence and noises a
 
 
 def read(source: Path, root: str | Path | None = None) -> Reading:
-    """Reads a data directory, or all those directly in `source`; what their names begin with is their split.
+    """Reads a data directory, or all directly in `source`; the beginning of their names is their split.
 
     `test_clean`, `eval2000`, `dev_other`, `train_si284` are such names; others leave the split open. Relative paths in
-    wav.scp start at `root`, by default at the data directory; absolute ones are as good. With `segments`, utterances
-    are pieces of recordings. Nothing is run: a pipe in wav.scp is a broken row. Raises UserError where there is no
-    data directory.
+    wav.scp start at `root`, by default at the data directory; absolute ones work too. With `segments`, utterances are
+    pieces of recordings. Pipes in wav.scp are never run but count as broken rows. Raises UserError if there is no data
+    directory.
     """
     source = Path(source)
     folders = [source] if (source / "wav.scp").is_file() else [path.parent for path in source.glob("*/wav.scp")]
     folders.sort(key=lambda folder: ((*SPLITS, "").index(split_named(folder.name)), folder))
     if not folders:
-        raise UserError(f"{source}: no Kaldi data directory: wav.scp is neither in it nor in a folder of it")
+        raise UserError(f"{source}: not a Kaldi data directory: neither it nor its folders have wav.scp")
     audio: Audio = {}
     collector = Collector(source, audio, source=source.absolute().name)
     notes = []
@@ -55,7 +55,7 @@ def _recordings(
             if entry.endswith("|"):
                 raise BrokenRowError(f"{place}: a pipe, which is not run; write its output to a file and name that")
             if re.search(r"\.ark:\d+$", entry):
-                raise BrokenRowError(f"{place}: a place in an archive; copy the recordings to files (wav-copy)")
+                raise BrokenRowError(f"{place}: an offset in an archive; copy the recordings to files (wav-copy)")
             path = Path(root or folder) / entry
             if known.get(name, [path]) != [path]:
                 raise BrokenRowError(f"{place}: the recording {name!r} is already {known[name][0]}", "duplicate id")
@@ -93,12 +93,12 @@ def _piece(place: Place, entry: str, id: str) -> dict[str, Any]:
     except ValueError:
         raise BrokenRowError(f"{place}: not `<utterance> <recording> <start> <end>`", id=id) from None
     if not (0 <= start < math.inf and (start < end < math.inf or end == -1)):
-        raise BrokenRowError(f"{place}: from {first} to {last} s is no piece of a recording", id=id)
+        raise BrokenRowError(f"{place}: {first} to {last} s is not a piece of a recording", id=id)
     return {"recording": recording, "start": start, "end": None if end == -1 else end}
 
 
 def _table(collector: Collector, path: Path, values: bool = True) -> Table:
-    """Reads a list; a row whose key another has or, with `values`, without a value is broken."""
+    """Reads a list; a row with a repeated key or, with `values`, without a value is broken."""
     table: Table = {}
     for place, line in collector.lines(path, "file of a Kaldi data directory"):
         key, _, value = _BLANKS.sub(" ", line.strip(" \t"), count=1).partition(" ")

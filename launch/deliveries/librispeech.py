@@ -1,7 +1,8 @@
-"""LibriSpeech, as a folder or as the `.tar.gz` files it is downloaded in.
+"""LibriSpeech, as a folder or as the downloaded `.tar.gz` files.
 
 The layout (openslr.org/12) is `LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt`, each line an id
-and the words, beside one `<id>.flac` an utterance. Corpora made in its image, such as mini LibriSpeech, are read too.
+and the words, beside one `<id>.flac` per utterance. Corpora with the same layout, such as mini LibriSpeech, are read
+too.
 """
 
 import gzip
@@ -30,11 +31,10 @@ def read(
 ) -> Reading:
     """Reads a folder with transcripts or archives at any depth, or one archive.
 
-    An archive is unpacked once, into a folder of its name beside it or in `extract_to`; one whose folder is there
-    already is left alone. Training data are train-*, with `include_dev` dev-* too (as the paper's authors did), test
-    data test-clean; test-other only with `include_test_other`, as a source of its own. Folders that are named after
-    no subset leave the split open. Raises UserError for a truncated archive, and where nothing of
-    LibriSpeech is found.
+    An archive is unpacked once, into a folder of its name beside it or in `extract_to`, unless that exists. Training
+    data are train-*, with `include_dev` dev-* too (as the paper's authors did), test data test-clean; test-other only
+    with `include_test_other`, as a separate source. Folders not named after a subset leave the split open. Raises
+    UserError for a truncated archive, and if nothing of LibriSpeech is found.
     """
     found, skipped = _found(Path(source), extract_to)
     transcripts = [folder / name for folder, names in found for name in names if name.endswith(_TRANSCRIPT)]
@@ -69,7 +69,7 @@ def _subset(transcript: Path) -> str:
 
 
 def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[Skipped]]:
-    """Returns all folders, of the archives too, which are unpacked where they are not yet; and archives left alone."""
+    """Returns all folders, including those of archives (unpacked if necessary), and the ignored archives."""
     if source.is_file():
         if not source.name.endswith(_ARCHIVE):
             raise UserError(f"{source}: neither a folder nor a {_ARCHIVE} archive of LibriSpeech")
@@ -80,7 +80,7 @@ def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[S
     for archive in archives:
         subset = archive.name.removesuffix(_ARCHIVE)
         if not _SUBSET.fullmatch(subset):
-            # raw-metadata.tar.gz, original-mp3.tar.gz and others lie beside the subsets where LibriSpeech is published.
+            # raw-metadata.tar.gz, original-mp3.tar.gz and others are published beside the subsets.
             skipped.append(Skipped(archive, "no subset", f"{archive}: not named after a subset, so not unpacked"))
         elif subset not in there:
             there.add(subset)
@@ -101,13 +101,13 @@ def _unpack(archive: Path, folder: Path) -> None:
             for member in tar:
                 left -= member.size
                 if left < 0:
-                    raise UserError(f"{archive}: unpacks to more than {_UNPACKED} times its size; not of LibriSpeech")
+                    raise UserError(f"{archive}: unpacks to more than {_UNPACKED} times its size; not LibriSpeech")
                 name = PurePosixPath(member.name)
                 if name.is_absolute() or ".." in name.parts:
-                    raise UserError(f"{archive}: holds {member.name!r}, outside its own folder; not of LibriSpeech")
+                    raise UserError(f"{archive}: holds {member.name!r}, outside its own folder; not LibriSpeech")
                 if member.isfile():
                     _copy(tar, member, folder / name)
-            # What follows the last file is part of gzip's checksum.
+            # The rest of the stream is part of gzip's checksum.
             while content.read(1 << 20):
                 pass
     except UserError:
@@ -119,7 +119,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is damaged or missing is an error; tarfile alone takes it for the end of the archive."""
+    """Makes a damaged or missing header an error, which tarfile takes for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:

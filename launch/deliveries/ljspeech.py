@@ -1,7 +1,7 @@
 """LJSpeech, and the many corpora in its layout: `metadata.csv` beside a folder with recordings, `wavs/`.
 
-A line is a file name without ending and a text, perhaps with a third column, between `|`, without quoting and without a
-header. M-AILABS, one such folder a book, can be read as a whole.
+A line is a file name without suffix, a text and perhaps a third column, separated by `|`, without quoting or header.
+M-AILABS, with one such folder per book, can be read as a whole.
 """
 
 import statistics
@@ -23,12 +23,12 @@ _SIMILAR = 50  # of 100; a text and the same with numbers spelled out have 80 an
 
 
 def read(source: Path, language: str = "", speaker: str = "", columns: str = "") -> Reading:
-    """Reads every `metadata.csv` at and below `source`; the text with numbers spelled out is taken where there is one.
+    """Reads every `metadata.csv` at and below `source`; the text with spelled-out numbers is preferred.
 
-    What the third column holds is told by the content of all rows: the text again, its length, the speaker before the
-    text, or a label after it; `columns` says it instead, such as `id,speaker,text` or `id,text,-`. Unless there are
-    speakers, or `speaker` names the one who reads everything, a random split has the same voices on both sides.
-    Raises UserError where there is no `metadata.csv`, and where the columns cannot be told.
+    The meaning of the third column is inferred from all rows: the text again, its length, the speaker before the text,
+    or a label after it; `columns` overrides it, such as `id,speaker,text` or `id,text,-`. Without speakers (`speaker`
+    names a single reader), a random split has the same voices on both sides. Raises UserError if there is no
+    `metadata.csv`, or the columns are ambiguous.
     """
     found = listing(Path(source))
     folders = [folder for folder, names in found if _METADATA in names]
@@ -42,7 +42,7 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
         rows = [(place, line.split("|")) for place, line in collector.lines(table, "table of LJSpeech")]
         names = _given(columns) if columns else _columns(table, [fields for _, fields in rows])
         if names not in (_SPELLED, _SPELLED[:2]):
-            notes.append(f"{table}: its columns are {'|'.join(names)} (columns={','.join(names)} says so)")
+            notes.append(f"{table}: its columns are {'|'.join(names)} (to override: columns={','.join(names)})")
         for place, fields in rows:
             with collector.row(place):
                 short = len(fields) == 2 and names[1] == "text"
@@ -54,7 +54,7 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
                 said = {"speaker": row["speaker"]} if row.get("speaker") else {}
                 collector.add(place, id, row.get("normalized") or row["text"], stem, **said)
     if not speaker and not any(utterance.speaker for utterance in collector.utterances):
-        notes.append(f"{source}: {_METADATA} names no speakers; a random split does not keep them apart")
+        notes.append(f"{source}: {_METADATA} names no speakers, so a random split may have the same on both sides")
     return collector.reading(notes=notes)
 
 
@@ -66,11 +66,11 @@ def _given(columns: str) -> tuple[str, ...]:
 
 
 def _columns(table: Path, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Returns what the columns of a table hold, as far as its content leaves no doubt."""
+    """Returns the meaning of a table's columns, as far as the content determines it."""
     second, third = ([fields[i].strip() for fields in rows if len(fields) == 3] for i in (1, 2))
     if not second:
         if max(map(len, rows), default=2) > 3:
-            raise UserError(f"{table}: more than three columns; say what they hold, such as columns=id,speaker,text,-")
+            raise UserError(f"{table}: more than three columns; name them, such as columns=id,speaker,text,-")
         return _SPELLED[:2]
     pairs = [(a, b) for a, b in zip(second, third, strict=True) if a and b]
     if not pairs or statistics.mean(fuzz.ratio(a.lower(), b.lower()) for a, b in pairs) > _SIMILAR:
@@ -82,7 +82,7 @@ def _columns(table: Path, rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
         return ("id", "speaker", "text")
     raise UserError(
         f"{table}: its third column {third[0]!r} is neither the text {second[0]!r} again nor clearly something else; "
-        "say what the columns hold: columns=id,text,normalized or id,speaker,text or id,text,-"
+        "name the columns: columns=id,text,normalized or id,speaker,text or id,text,-"
     )
 
 

@@ -19,10 +19,10 @@ _LANGUAGE = re.compile(r"mls_([a-z]+)(_opus)?")
 
 
 def read(source: Path) -> Reading:
-    """Reads a folder with one or several languages at any depth; the splits are the folders `transcripts.txt` lies in.
+    """Reads a folder with one or several languages at any depth; the splits are the folders with a `transcripts.txt`.
 
-    The language is that of the folder's name, such as mls_german; else it is left open. Raises UserError
-    where there is no `transcripts.txt`.
+    The language is that of the folder's name, such as mls_german, else open. Raises UserError if there is no
+    `transcripts.txt`.
     """
     found = listing(Path(source))
     folders = [folder for folder, names in found if _TRANSCRIPTS in names]

@@ -1,7 +1,7 @@
-"""LibriSpeech by way of TensorFlow Datasets (TFDS), which downloads and keeps it.
+"""LibriSpeech from TensorFlow Datasets (TFDS), which downloads and stores it.
 
-TFDS keeps its data in records that only TensorFlow reads; they are written once as FLAC files in LibriSpeech's own
-layout, and from there on everything is as with `librispeech`.
+TFDS stores records that only TensorFlow reads; they are converted once to FLAC files in LibriSpeech's layout, which
+`librispeech` reads.
 """
 
 import contextlib
@@ -23,17 +23,16 @@ _ID = re.compile(r"\d+-\d+-\d+")
 def read_librispeech(
     source: Path, include_dev: bool = False, include_test_other: bool = False, extract_to: str | Path | None = None
 ) -> Reading:
-    """Reads every split of TFDS's `librispeech` in the data_dir `source`, where TFDS puts it first if need be.
+    """Reads every split of TFDS's `librispeech` in the data_dir `source`, downloading it if necessary.
 
-    Both of its configurations will do; `lazy_decode` is what is made where there is none (60 GB, no ffmpeg needed, and
-    the FLAC files come out bit for bit as published). The files are written once, into `extract_to`, by default
-    `<data_dir>/librispeech_flac`; the other options are those of `librispeech.read`. Raises UserError if TensorFlow
-    is missing, and for whatever goes wrong in TFDS.
+    Both of its configurations work; `lazy_decode` is the default (60 GB, no ffmpeg, FLAC files bit-identical to the
+    published ones). The files are written once, into `extract_to`, by default `<data_dir>/librispeech_flac`; the other
+    options are those of `librispeech.read`. Raises UserError if TensorFlow is missing, and for any failure of TFDS.
     """
     source = Path(source)
     if not source.is_dir():
         # A misspelt path must not start a download of 60 GB.
-        raise UserError(f"{source}: no such folder; make it, and TFDS will download LibriSpeech into it (60 GB)")
+        raise UserError(f"{source}: no such folder; create it to let TFDS download LibriSpeech into it (60 GB)")
     flac = Path(extract_to or source / "librispeech_flac")
     tfds = _import()
     with _user_errors(source):
@@ -49,15 +48,15 @@ def _import() -> Any:
         import tensorflow_datasets
     except ImportError as error:
         raise _not_installed(error) from None
-    with contextlib.suppress(RuntimeError):  # raised where a program has used TensorFlow before
-        # TensorFlow would take all memory of a GPU on which somebody may be training.
+    with contextlib.suppress(RuntimeError):  # raised if the program has used TensorFlow before
+        # TensorFlow would take all memory of a GPU that may be training.
         tensorflow.config.set_visible_devices([], "GPU")
     return tensorflow_datasets
 
 
 def _not_installed(error: ImportError) -> UserError:
     return UserError(
-        f"tfds:librispeech needs TensorFlow and what TFDS uses ({error}): pip install 'w2l_jax[tfds]'; "
+        f"tfds:librispeech needs TensorFlow and TFDS's dependencies ({error}): pip install 'w2l_jax[tfds]'; "
         "without them, download the archives and use the corpus librispeech"
     )
 
@@ -69,13 +68,14 @@ def _user_errors(data_dir: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except ImportError as error:  # TFDS imports much only where it is used
+    except ImportError as error:  # TFDS imports many modules on use
         raise _not_installed(error) from None
     except Exception as error:
         message = next(iter(str(error).splitlines()), "")
         raise UserError(
-            f"{data_dir}: TFDS cannot give librispeech ({type(error).__name__}: {message}); if its files are damaged, "
-            f"delete {data_dir / 'librispeech'} and let TFDS make it again"
+            f"{data_dir}: TFDS cannot provide librispeech ({type(error).__name__}: {message}); if its files are "
+            "damaged, "
+            f"delete {data_dir / 'librispeech'} and run this again"
         ) from error
 
 

@@ -1,4 +1,6 @@
-"""RADECK, or Tuda-De ("German speechdata package"): sentences read into several microphones, an XML file for each."""
+"""RADECK, or Tuda-De ("German speechdata package"): read sentences, recorded with several microphones, one XML file
+each.
+"""
 
 import re
 import unicodedata
@@ -24,16 +26,16 @@ KNOWN_BAD = (
 _SOURCE = "RADECK"
 _LOWER_MICROPHONES = {name.lower() for name in MICROPHONES}
 _LOWER_KNOWN_BAD = {name.lower() for name in KNOWN_BAD}
-# Foreign letters of single names, some of which Unicode does not know as a letter with an accent.
+# Foreign letters in a few names; Unicode does not decompose some of them.
 _LETTERS = str.maketrans("țščęōáíłàėúȚŠČĘŌÁÍŁÀĖÚ", "tsceoailaeuTSCEOAILAEU")
 _CO2 = re.compile("co2", flags=re.IGNORECASE)
 
 Key = tuple[Path, str]
-"""The folder and the time stamp that an XML file and its recordings share."""
+"""The folder and time stamp shared by an XML file and its recordings."""
 
 
 def read(source: Path, include_dev: bool = False) -> Reading:
-    """Reads a delivery: every microphone's recording of a sentence is an utterance of its speaker.
+    """Reads the corpus: every microphone's recording of a sentence is an utterance of its speaker.
 
     The folders `train`, `dev` and `test` are its official splits; `include_dev` puts dev into train, as the paper
     does. Raises UserError if `source` is no folder, and if no utterance can be used.
@@ -53,7 +55,7 @@ def read(source: Path, include_dev: bool = False) -> Reading:
         raise delivery.nothing_to_use(source, wanted, skipped)
     homeless = sum(not utterance.split for utterance in utterances)
     if homeless:
-        notes.append(f"{source}: {homeless} recordings lie in no folder train, dev or test, so have no official split")
+        notes.append(f"{source}: {homeless} recordings are in no folder train, dev or test, so have no official split")
     return Reading(tuple(utterances), tuple(skipped), tuple(notes))
 
 
@@ -78,7 +80,7 @@ def _outcomes(
         if audio.stem.lower() in _LOWER_KNOWN_BAD:
             yield Skipped(audio, "known bad", f"{audio}: known to be damaged or empty", audio.stem)
         elif audio.stem.partition("_")[2].lower() not in _LOWER_MICROPHONES:
-            message = f"{audio}: its name ends in none of the microphones {', '.join(MICROPHONES)}"
+            message = f"{audio}: its name does not end in a microphone of {', '.join(MICROPHONES)}"
             yield Skipped(audio, "unknown microphone", message, audio.stem)
         elif problem:
             yield Skipped(audio, "unreadable annotation", problem, audio.stem, broken=True)

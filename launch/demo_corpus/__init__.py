@@ -1,7 +1,7 @@
-"""The demo corpus: English, German, and if asked for Dutch and Mandarin, spoken on the user's own machine by espeak-ng.
+"""The demo corpus: English, German and optionally Dutch and Mandarin, synthesised locally by espeak-ng.
 
-Sentences come from grammars and word lists written for this project, speakers are espeak-ng's voice variants. What
-comes out are manifests and audio files like those of any other corpus.
+Sentences come from grammars and word lists written for this project, speakers are espeak-ng's voice variants. The
+result is manifests and audio files, as of any other corpus.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from w2l_jax.files import one_at_a_time, write_atomically
 from w2l_jax.workers import usable_cores
 
 VERSION = 1
-"""Of the content: to be raised whenever the same configuration gives another corpus."""
+"""Of the content: increase it when the same configuration gives another corpus."""
 
 FOLDER = Path("data/demo")
-"""Of the demonstration."""
+"""Folder of the demonstration's corpus."""
 
 _MARKER = "corpus.json"
 _LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "zh": "mandarin"}
@@ -26,9 +26,9 @@ _LANGUAGES = {"en": "english", "de": "german", "nl": "dutch", "zh": "mandarin"}
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """How much to speak: hours of training speech, and per language development utterances and lines of text.
+    """Size of the corpus: hours of training speech, and per language development utterances and lines of text.
 
-    A language of 0 hours is not spoken at all. Mandarin is written in pinyin without tones.
+    A language with 0 hours is omitted. Mandarin is written in pinyin without tones.
     """
 
     english_hours: float = 2.5
@@ -41,7 +41,7 @@ class DemoConfig:
 
     @property
     def hours(self) -> dict[str, float]:
-        """Hours of training speech by language code, without the languages that are not spoken."""
+        """Hours of training speech by language code, without omitted languages."""
         hours = {lang: getattr(self, f"{name}_hours") for lang, name in _LANGUAGES.items()}
         return {lang: spoken for lang, spoken in hours.items() if spoken}
 
@@ -54,10 +54,10 @@ def make_corpus(
 ) -> None:
     """Makes the corpus in `folder`, or finishes it if an earlier call was interrupted.
 
-    Writes `english_train.jsonl`, `english_dev.jsonl`, `english_text.txt`, the same for the other languages, audio
-    (16 kHz mono 16-bit FLAC) under `audio/`, and the marker `corpus.json`. `workers` processes share the work (default:
-    one a core); `progress` is called with (done, total, description). The same configuration gives the same bytes.
-    Raises UserError if the folder holds another corpus or cannot be written, or the extra `demo` is not installed.
+    Writes `english_train.jsonl`, `english_dev.jsonl`, `english_text.txt`, the same for the other languages, audio (16
+    kHz mono 16-bit FLAC) under `audio/`, and the marker `corpus.json`. `workers` processes share the work (default: one
+    per core); `progress` is called with (done, total, description). The same configuration gives the same bytes. Raises
+    UserError if the folder holds another corpus or cannot be written, or the extra `demo` is not installed.
     """
     folder = Path(folder)
     try:
@@ -77,7 +77,7 @@ def make_corpus(
 
 
 def text_beside(train: str) -> str:
-    """What a language model of the demonstration learns from, for its training manifest; "" for any other data."""
+    """The language-model text for the demonstration's training manifest; "" for any other data."""
     text = Path(train.removesuffix("_train.jsonl") + "_text.txt")
     return f"{text},{train}" if (text.parent / _MARKER).is_file() and text.is_file() else ""
 
@@ -117,12 +117,12 @@ def _marker(config: DemoConfig, complete: bool) -> str:
 
 
 def _described(config: DemoConfig) -> dict[str, float]:
-    # Corpora made before a language was added say nothing of it.
+    # Corpora made before a language was added do not mention it.
     return {name: value for name, value in dataclasses.asdict(config).items() if value or not name.endswith("_hours")}
 
 
 def _is_complete(folder: Path, config: DemoConfig) -> bool:
-    """Whether nothing is left to do; raises UserError if the folder holds another corpus."""
+    """Whether the corpus is complete; raises UserError if the folder holds another one."""
     marker = folder / _MARKER
     if not marker.exists():
         return False
@@ -135,7 +135,7 @@ def _is_complete(folder: Path, config: DemoConfig) -> bool:
     differing = sorted(key for key in held.keys() | asked.keys() if held.get(key, 0) != asked.get(key, 0))
     if differing:
         raise UserError(
-            f"{folder} holds another demo corpus than the one asked for: "
+            f"{folder} holds another demo corpus: "
             + ", ".join(f"{key} is {held.get(key, 0)}, not {asked.get(key, 0)}" for key in differing)
             + "; delete the folder or choose another one"
         )

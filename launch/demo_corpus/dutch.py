@@ -35,14 +35,14 @@ def rules(tables: Mapping) -> dict[str, list[str]]:
     for name, entries in tables["bijvoeglijk"].items():
         words = [(plain, inflected or plain + "e") for plain, _, inflected in (e.partition("/") for e in entries)]
         out[name], out[f"{name}.e"] = [plain for plain, _ in words], [inflected for _, inflected in words]
-        # Gold and wooden, which are not inflected, are not compared either.
+        # Words such as gold and wooden have neither inflection nor comparison.
         out[f"{name}.er"] = [_compared(plain, inflected) for plain, inflected in words if plain != inflected]
     out.update(_numbers())
     return out
 
 
 def finish(sentence: str) -> str:
-    """Leaves a sentence as it is: no two Dutch words become one."""
+    """Returns a sentence unchanged: Dutch has no contractions."""
     return sentence
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from demo_corpus import numerals
 
-# Written with a vowel but spoken with a consonant (a unicorn), and the reverse (an hour).
+# Spelled with a vowel but pronounced with a consonant (a unicorn), and the reverse (an hour).
 _A = re.compile(r"\b([Aa]) (?=(?!uni[^mn]|use|usu|Uk|eu|Eu|one\b|once\b)[aeiouAEIOU]|hour|hono|honest|heir)")
 
 
@@ -33,7 +33,7 @@ def rules(tables: Mapping) -> dict[str, list[str]]:
 
 
 def finish(sentence: str) -> str:
-    """Mends what patterns cannot see: a/an, and the verb after I."""
+    """Corrects what patterns cannot express: a/an, and the verb after I."""
     sentence = _A.sub(r"\1n ", sentence)
     return re.sub(r"\bI were\b", "I was", re.sub(r"\bI are\b", "I am", sentence))
 

@@ -54,7 +54,7 @@ def rules(tables: Mapping) -> dict[str, list[str]]:
 
 
 def finish(sentence: str) -> str:
-    """Contracts prepositions and articles as one speaks: in dem → im."""
+    """Contracts prepositions and articles: in dem → im."""
     return _CONTRACTION.sub(lambda match: _CONTRACTIONS[match[1]], sentence)
 
 

@@ -20,9 +20,8 @@ def load(name: str) -> dict:
 
 
 def withhold(tables: Mapping, share: float, seed: int) -> dict:
-    """Returns the tables without a random `share` of the words in every long list.
-
-    A word that is withheld is withheld from all lists, so that it is truly unknown to whoever learns from the rest.
+    """Returns the tables without a random `share` of the words in every long list. A withheld word is removed from all
+    lists, so that the rest never contains it.
     """
     rng = random.Random(f"withheld words {seed}")
     lists = [words for section, named in tables.items() if section != "rules" for words in named.values()]
@@ -41,8 +40,8 @@ def withhold(tables: Mapping, share: float, seed: int) -> dict:
 class Grammar:
     """Draws sentences from rules.
 
-    Every rule deals its alternatives like a shuffled deck of cards, so that after a while each word has been drawn
-    equally often: a small corpus then covers the whole vocabulary. Raises ValueError if a rule names an unknown one.
+    Every rule deals its alternatives like a shuffled deck of cards, so each word is drawn equally often, and a small
+    corpus covers the whole vocabulary. Raises ValueError if a rule names an unknown one.
     """
 
     def __init__(self, rules: Mapping[str, Sequence[str]], finish: Callable[[str], str], rng: random.Random):

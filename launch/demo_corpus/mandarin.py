@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from w2l_jax.spelling import mandarin as number
 
-# A third tone before another, and `one` and `not` by the tone that follows, are spoken with another tone than alone.
+# Tone sandhi: a third tone before another one, and `one` and `not` by the tone that follows, change.
 _SANDHI = {
     re.compile(r"\b([Yy])i1 (?=[A-Za-z]+4)"): r"\1i2 ",
     re.compile(r"\b([Yy])i1 (?=[A-Za-z]+[123])"): r"\1i4 ",
@@ -37,7 +37,7 @@ def rules(tables: Mapping) -> dict[str, list[str]]:
 
 
 def finish(sentence: str) -> str:
-    """Gives syllables the tones that they have in a sentence: ni3 hao3 → ni2 hao3."""
+    """Applies tone sandhi: ni3 hao3 → ni2 hao3."""
     for pattern, replacement in _SANDHI.items():
         sentence = pattern.sub(replacement, sentence)
     return sentence

@@ -1,10 +1,10 @@
-"""Transcripts of pinyin out of syllables with their tones (`ni3hao3`)."""
+"""Pinyin transcripts from syllables with tones (`ni3hao3`)."""
 
 import re
 
 
 def without_tones(text: str) -> str:
-    """Returns the transcript of pinyin that has a digit for the tone after each syllable and v for ü: nv3er2 → nü'er.
+    """Returns the transcript of pinyin with tone digits and v for ü: nv3er2 → nü'er.
 
     The apostrophe is pinyin's own, before a syllable inside a word that begins with a vowel.
     """

@@ -1,4 +1,6 @@
-"""Lines of the script become audio files, in worker processes: espeak-ng's library is one voice to a process."""
+"""Synthesises the lines of a script as audio files, in worker processes, since espeak-ng supports one voice per
+process.
+"""
 
 import concurrent.futures
 import multiprocessing
@@ -19,9 +21,9 @@ from w2l_jax.errors import UserError
 def record_all(
     lines: Sequence[Line], folder: Path, workers: int, progress: Callable[[int, int, str], None]
 ) -> dict[str, float]:
-    """Speaks every line that has no audio file yet; returns seconds by stem.
+    """Synthesises every line without an audio file; returns seconds by stem.
 
-    Raises UserError, also if a worker dies; whatever is finished then stays.
+    Raises UserError if a worker dies; finished files stay.
     """
     for audio in {line.audio for line in lines}:
         (folder / audio).parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +32,7 @@ def record_all(
     done = len(lines) - len(missing)
     if not missing:
         return seconds
-    progress(done, len(lines), "speaking the demo corpus")
+    progress(done, len(lines), "synthesising the demo corpus")
     # Not forked: JAX may have started threads in this process.
     context = multiprocessing.get_context("spawn")
     executor = concurrent.futures.ProcessPoolExecutor(min(workers, len(missing)), context, _leave_with_parent)
@@ -39,16 +41,16 @@ def record_all(
         for line, length in zip(missing, executor.map(record, missing, paths, chunksize=8), strict=True):
             seconds[line.stem] = length
             done += 1
-            progress(done, len(lines), "speaking the demo corpus")
+            progress(done, len(lines), "synthesising the demo corpus")
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError("a process that speaks the demo corpus died; run again, what is synthesised is kept") from error
+        raise UserError("a worker of the demo corpus died; run again, finished files are kept") from error
     finally:
         executor.shutdown(cancel_futures=True)
     return seconds
 
 
 def record(line: Line, path: Path) -> float:
-    """Speaks a line into a FLAC file, 16 kHz mono 16 bit, that is complete whenever it exists; returns its seconds."""
+    """Synthesises a line as a FLAC file, 16 kHz mono 16 bit, written atomically; returns its seconds."""
     import soundfile
 
     speech, rate = speak(line.spoken, line.speaker.voice)
@@ -72,10 +74,10 @@ def duration(path: Path) -> float | None:
 
 
 def _leave_with_parent() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone shall answer it.
+    # Ctrl-C reaches the whole process group; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    # A parent that is killed cannot shut its workers down, and they would wait for work for ever.
+    # A killed parent cannot stop its workers, which would wait forever.
     def watch() -> None:
         multiprocessing.parent_process().join()
         os._exit(1)

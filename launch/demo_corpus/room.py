@@ -1,4 +1,4 @@
-"""A mild room around clean speech: pauses, reverberation, noise, and another loudness every time."""
+"""Simulates a mild room: pauses, reverberation, noise and random loudness."""
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def _noise(length: int, tilt: float, rng: np.random.Generator) -> np.ndarray:
     """White (tilt 0) to brown (tilt 2) noise: power falls with frequency to the power of `tilt`."""
     size = _power_of_two(length)
     spectrum = np.fft.rfft(rng.standard_normal(size))
-    # Level below 50 Hz, where no speech is and brown noise would have all its energy.
+    # Flat below 50 Hz, where there is no speech and brown noise would have all its energy.
     frequency = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 50)
     return np.fft.irfft(spectrum * frequency ** (-tilt / 2))[:length]
 

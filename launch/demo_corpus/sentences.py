@@ -1,4 +1,4 @@
-"""What is to be said, by whom: everything about the corpus that is decided before anything is spoken."""
+"""The script of the corpus: sentences and speakers, decided before any synthesis."""
 
 import dataclasses
 import random
@@ -16,19 +16,19 @@ LANGUAGES = {
 }
 _WORDS = range(3, 13)
 _SECONDS = (1.5, 6.0)
-# This share of the English words is never heard in training, as for a real recogniser. The other languages' few hours
-# leave enough words unheard by themselves.
+# This share of the English words never occurs in training, as for a real recogniser. The few hours of the other
+# languages leave out enough words anyway.
 _WITHHELD = {"en": 0.05, "de": 0.0, "nl": 0.0, "zh": 0.0}
-# Seconds for a letter and for a word at 175 words per minute: a fit to some thousand utterances.
+# Seconds per letter and per word at 175 words per minute, fitted to some thousand utterances.
 _PACE = {"en": (0.048, 0.055), "de": (0.048, 0.055), "nl": (0.051, 0.057), "zh": (0.068, 0.053)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One thing to say.
+    """One utterance to synthesise.
 
-    `stem` is the id and the name of the audio file, `text` the transcript, `spoken` what espeak-ng is given, and `seed`
-    decides the room.
+    `stem` is the id and the name of the audio file, `text` the transcript, `spoken` the input of espeak-ng, and `seed`
+    determines the room.
     """
 
     stem: str
@@ -47,16 +47,16 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """The plan for one language: what is spoken, and sentences for a language model."""
+    """The script of one language, and sentences for a language model."""
 
     lines: list[Line]
     text: list[str]
 
 
 def write_script(lang: str, hours: float, dev_utterances: int, text_lines: int, seed: int) -> Script:
-    """Returns the plan for `lang` (`en`, `de`, `nl`, `zh`), in which no sentence occurs twice.
+    """Returns the script of `lang` (`en`, `de`, `nl`, `zh`), without repeated sentences.
 
-    `hours` are those of the training speech, kept to within a few per cent.
+    `hours` of training speech are met to within a few per cent.
     """
     name, language = LANGUAGES[lang]
     tables = grammar.load(name)
@@ -105,7 +105,7 @@ def _written(lang: str, spoken: str) -> str:
 
 
 def _seconds(lang: str, spoken: str, speaker: Speaker) -> float:
-    """How long espeak-ng will need, within a tenth or so, with pauses."""
+    """Estimated duration of espeak-ng's speech with pauses, to about a tenth."""
     letter, word = _PACE[lang]
     pace = letter * sum(map(str.isalpha, spoken)) + word * len(spoken.split())
     return 0.32 + 0.25 * spoken.count(",") + pace * 175 / speaker.voice.rate

@@ -1,4 +1,4 @@
-"""Text to speech with espeak-ng's C library, as the espeakng-loader wheel carries it."""
+"""Text to speech with espeak-ng's C library, from the espeakng-loader wheel."""
 
 import _ctypes
 import atexit
@@ -24,7 +24,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclasses.dataclass(frozen=True)
 class Voice:
-    """How espeak-ng is to speak.
+    """A voice of espeak-ng.
 
     `name` is a language with a variant (`en-us+f2`), `rate` is in words per minute, `pitch` and `range` (of the melody)
     go from 0 to 99.
@@ -41,14 +41,14 @@ class _Description(ctypes.Structure):
 
 
 def speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
-    """Speaks `text`; the same text and voice always give the same samples.
+    """Synthesises `text`; the same text and voice always give the same samples.
 
     Returns the waveform, float32 [samples] in −1…1, and its sample rate in Hz. Raises UserError if espeakng-loader is
-    missing, the voice does not exist, or nothing was spoken.
+    missing, the voice does not exist, or there are no samples.
     """
     library_path, data_path = _paths()
-    # espeak-ng carries oscillator phases over from one utterance to the next and cannot be told to forget them. A
-    # freshly loaded library has no past; loading takes half a millisecond.
+    # espeak-ng keeps oscillator phases between utterances and cannot reset them. So load the library afresh, which
+    # takes half a millisecond.
     library = ctypes.CDLL(library_path)
     try:
         rate = library.espeak_Initialize(_RETRIEVAL, 0, os.fsencode(data_path), _NO_EXIT)
@@ -61,7 +61,7 @@ def speak(text: str, voice: Voice) -> tuple[np.ndarray, int]:
     finally:
         _ctypes.dlclose(library._handle)
     if not samples.any():
-        raise UserError(f"espeak-ng said nothing for {text!r} with voice {voice.name!r}")
+        raise UserError(f"espeak-ng returned no samples for {text!r} with voice {voice.name!r}")
     return samples.astype(np.float32) / 32768, rate
 
 
@@ -82,7 +82,7 @@ def _synthesize(library: ctypes.CDLL, text: str, voice: Voice) -> np.ndarray:
     library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath; the clock's by default
     data = text.encode() + b"\0"
     if library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 0, 0, _UTF8, None, None) != 0:
-        raise UserError(f"espeak-ng could not speak {text!r}")
+        raise UserError(f"espeak-ng could not synthesise {text!r}")
     library.espeak_Synchronize()
     return np.frombuffer(b"".join(chunks), np.int16)
 
@@ -90,7 +90,7 @@ def _synthesize(library: ctypes.CDLL, text: str, voice: Voice) -> np.ndarray:
 def _choose(library: ctypes.CDLL, name: str) -> None:
     failed = library.espeak_SetVoiceByName(name.encode())
     library.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Description)
-    # An unknown variant is no error to espeak-ng; it only goes missing from the identifier (gmw/en-US+f2).
+    # espeak-ng ignores an unknown variant; it is only missing from the identifier (gmw/en-US+f2).
     found = "" if failed else library.espeak_GetCurrentVoice().contents.identifier.decode()
     if failed or found.partition("+")[2] != name.partition("+")[2]:
         raise UserError(f"espeak-ng has no voice {name!r}; see the folders lang and voices in {_paths()[1]}")
@@ -111,7 +111,7 @@ def _paths() -> tuple[str, str]:
 
 
 def _short(path: str) -> str:
-    """Returns a path of bearable length to the same folder."""
+    """Returns a short enough path to the same folder."""
     if len(os.fsencode(path)) <= _LONGEST_DATA_PATH:
         return path
     folder = tempfile.mkdtemp(prefix="espeak")

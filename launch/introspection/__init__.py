@@ -1,5 +1,5 @@
-"""What adapting changed in a network: the paper's Figures 7 and 8 for any two runs of one shape (§6.5).
+"""Changes of a network by adaptation: the paper's Figures 7 and 8 for any two runs of the same shape (§6.5).
 
-`comparison.read` and `comparison.measure` give the numbers, `claims.claims` what they say about the paper's claims,
-`page.sections` the parts of an HTML page, and `page.write` all of it as files.
+`weight_changes.read` and `measure` give the numbers, `weight_claims.claims` their verdicts on the paper's claims,
+`weight_page.sections` the parts of an HTML page, and `write` all of it as files.
 """

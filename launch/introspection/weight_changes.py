@@ -1,6 +1,6 @@
-"""The weights of two networks side by side: how they are distributed, how far they moved, filter by filter (§6.5).
+"""The weights of two networks compared: distributions, changes, and filters (§6.5).
 
-Weights are those of the kernels, without biases; the output layer is left out, since alphabets differ.
+Only kernels, without biases; the output layer is omitted, since alphabets differ.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from w2l_jax.run import Run
 
 COMPARED = range(1, LAYERS)
 SMALL = 0.2
-"""Most weights of the paper's networks are no larger."""
+"""Most weights of the paper's networks are within ± this value."""
 _BINS = 40  # at most; the paper's range of weights gets the paper's bins, 0.2 wide
 _SHAPE = ("width", "top_width", "activation")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The parameters of a run at some step, and what figures call them."""
+    """The parameters of a run at some step, and their name in figures."""
 
     name: str
     params: Params
@@ -39,7 +39,7 @@ class Adaptation:
     base: Checkpoint
     stages: tuple[Checkpoint, ...]
     inherited: frozenset[int] = frozenset(COMPARED)
-    """Layers that began with the weights of a base, neither reinitialised nor trained from scratch."""
+    """Layers that started from the base's weights, not reinitialised or trained from scratch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class LayerNumbers:
 
 @dataclasses.dataclass(frozen=True)
 class Histograms:
-    """Fractions of a layer's weights in bins that are the same for all checkpoints and layers."""
+    """Fractions of weights in bins that are the same for all checkpoints and layers."""
 
     edges: np.ndarray
     fractions: Mapping[str, np.ndarray]
@@ -71,7 +71,7 @@ class Histograms:
 
 @dataclasses.dataclass(frozen=True)
 class FilterNumbers:
-    """One filter of the input layer, counted from 1: how far it moved, and its Euclidean norms."""
+    """One filter of the input layer, counted from 1: its change, and its Euclidean norms."""
 
     filter: int
     largest_change: float
@@ -82,7 +82,7 @@ class FilterNumbers:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """All that figures, tables and claims are made of."""
+    """The numbers behind figures, tables and claims."""
 
     base: str
     stages: tuple[str, ...]
@@ -105,12 +105,11 @@ class Findings:
 def read(
     run: str | Path, base: str | Path = "", checkpoint: str = "best", base_checkpoint: str = "", early: str = ""
 ) -> Adaptation:
-    """Reads the checkpoints of two run folders that are to be compared.
+    """Reads the checkpoints of two run folders to compare.
 
-    Without `base` it is what the run was adapted from, and without `base_checkpoint` that checkpoint of it. `early`
-    lists steps of the run (`100,1000`) or is `none`; without it the run's earliest checkpoint counts as early, if it is
-    from the first half of training. Raises UserError for what is missing and for networks whose weights do not
-    correspond.
+    `base` and `base_checkpoint` default to what the run was adapted from. `early` lists steps of the run (`100,1000`)
+    or is `none`; by default the run's earliest checkpoint, if from the first half of training. Raises UserError for
+    missing checkpoints and for networks whose weights do not correspond.
     """
     adapted = Run.open(run)
     options = adapted.config()
@@ -124,7 +123,7 @@ def read(
     except UserError as error:
         if base:
             raise
-        raise UserError(f"{run}: was adapted from {origin}; name where it is with --base ({error})") from None
+        raise UserError(f"{run}: was adapted from {origin}; give its path with --base ({error})") from None
     _check(adapted, other, str(base or origin))
     step = adapted.step_of(checkpoint)
     stages = tuple(
@@ -153,7 +152,7 @@ def _early(run: Run, early: str, step: int) -> list[int]:
         return [s for s in run.steps()[:1] if s <= step // 2]
     steps = sorted({run.step_of(part.strip()) for part in early.split(",")})
     if steps[-1] >= step:
-        raise UserError(f"--early={early}: step {steps[-1]} is not before the checkpoint looked at, step {step}")
+        raise UserError(f"--early={early}: step {steps[-1]} is not before the checkpoint compared, step {step}")
     return steps
 
 
@@ -228,7 +227,7 @@ def _rms(values: np.ndarray) -> float:
 
 
 def _edges(largest: float, *, signed: bool) -> np.ndarray:
-    """Bins of a round width that reach from zero, or with `signed` from its negative, to the largest value."""
+    """Bins of a round width from zero, or with `signed` from the negative, to the largest value."""
     least = (largest or 1.0) * (2 if signed else 1) / _BINS
     power = 10.0 ** math.floor(math.log10(least))
     width = next(step * power for step in (1, 2, 5, 10) if step * power >= least)
@@ -238,7 +237,7 @@ def _edges(largest: float, *, signed: bool) -> np.ndarray:
 
 def _histogram(values: np.ndarray, largest: float, *, signed: bool) -> np.ndarray:
     edges = _edges(largest, signed=signed)
-    # With a number of bins instead of their edges NumPy need not sort.
+    # With a number of bins instead of edges NumPy need not sort.
     counts, _ = np.histogram(values, len(edges) - 1, (edges[0], edges[-1]))
     return counts / values.size
 

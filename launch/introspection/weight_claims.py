@@ -1,4 +1,4 @@
-"""The paper's claims about weights (§6.5) that numbers can settle, and how they stand for two networks."""
+"""The paper's testable claims about weights (§6.5), and their verdicts for two networks."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ _TINY = 1e-30
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim of the paper and what was found here."""
+    """A claim of the paper and the finding here."""
 
     name: str
     claim: str
     criterion: str
-    """What counts as confirmed."""
+    """The condition for confirmation."""
     holds: bool | None
-    """None where these two networks cannot settle it; `found` says why."""
+    """None if these two networks cannot decide it; `found` says why."""
     found: str
     numbers: dict[str, list[float]]
-    """What was looked at, for layers 1 to 10 where there are ten."""
+    """The values behind it, for layers 1 to 10 if there are ten."""
 
     @property
     def verdict(self) -> str:
-        """The answer for people."""
+        """The verdict as text."""
         return {True: "confirmed", False: "not confirmed", None: "not testable"}[self.holds]
 
 
 def claims(findings: Findings) -> tuple[Claim, ...]:
-    """Returns every claim; those about changes need layers that were adapted, two of them an early checkpoint."""
+    """Returns every claim; those about changes need adapted layers, two of them an early checkpoint."""
     return (
         _outer_weights(findings),
         _means(findings),
@@ -155,7 +155,7 @@ def _frozen(findings: Findings, stages: Sequence[str]) -> str:
 
 
 def _not_early(findings: Findings) -> str:
-    return "" if len(findings.stages) > 1 else "no early checkpoint was kept (train.py --log.keep_steps=100)"
+    return "" if len(findings.stages) > 1 else "no early checkpoint is stored (train.py --log.keep_steps=100)"
 
 
 def _named(layers: Sequence[int]) -> str:

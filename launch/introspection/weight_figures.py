@@ -1,4 +1,4 @@
-"""What the figures of introspection show; each function fills a matplotlib Figure."""
+"""The figures of introspection; each function fills a matplotlib Figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def _histograms(plots: Sequence[Any], histograms: Histograms, colours: Mapping[s
 def filters(figure: Any, findings: Findings, shown: Sequence[tuple[str, FilterNumbers]]) -> None:
     """Figure 8: for each filter its absolute change, then its weights in the adapted and in the base network.
 
-    Changes have one scale for all filters, weights one for each filter.
+    Changes share one scale; weights have one per filter.
     """
     figure.set_size_inches(10, 0.4 + 2.5 * len(shown))
     reach = max(row.largest_change for _, row in shown) or 1.0
@@ -83,7 +83,7 @@ def _picture(axes: Any, values_MxK: np.ndarray, colours: str, low: float, high: 
     mels, frames = values_MxK.shape
     extent = (0, 1000 * FRAME_SECONDS * frames, 0.5, mels + 0.5)
     style = {"origin": "lower", "aspect": "auto", "interpolation": "none", "extent": extent}
-    # Centres of the bands lie evenly on the mel scale: band i of 1 to `mels` at i / (mels + 1) of it.
+    # Bands are evenly spaced on the mel scale: band i of 1 to `mels` at i / (mels + 1).
     places = librosa.hz_to_mel(_HZ) / librosa.hz_to_mel(SAMPLE_RATE / 2) * (mels + 1)
     axes.set_yticks(places, [f"{hz}" for hz in _HZ])
     return axes.imshow(values_MxK, cmap=colours, vmin=low, vmax=high, **style)

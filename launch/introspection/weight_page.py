@@ -1,4 +1,4 @@
-"""What introspection found as parts of an HTML page, and as a folder of files."""
+"""The findings of introspection as parts of an HTML page, and as a folder of files."""
 
 import dataclasses
 import functools
@@ -35,8 +35,8 @@ _FILTER_HEADS = {
     "adapted_norm": "norm in adapted",
 }
 FIGURE_7 = (
-    "Fraction of weights in bins of equal width, on a log10 scale: the weights of both networks (left), and how far "
-    "they are from the base's (right)."
+    "Fraction of weights in bins of equal width, on a log10 scale: the weights of both networks (left), and their "
+    "changes from the base (right)."
 )
 FIGURE_8 = (
     "Filters of the input layer: absolute change, adapted network, base. Changes have one scale; weights have one for "
@@ -98,7 +98,7 @@ def sections(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, 
         SHEET: functools.partial(figures.contact_sheet, findings=findings),
     }
     figure_7, figure_8, sheet = (report.figure(draw, description) for description, draw in drawn.items())
-    note = "Weights of kernels, without biases. The output layer is left out, since alphabets differ."
+    note = "Weights of kernels, without biases. The output layer is omitted, since alphabets differ."
     return [
         (
             "Weights and their changes (Figure 7)",

@@ -1,1 +1,1 @@
-"""Making a language model's folder, of text or of a model that others built."""
+"""Makes the folder of a language model, from text or from an existing model."""

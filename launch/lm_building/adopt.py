@@ -1,4 +1,4 @@
-"""Taking a language model that others built: an ARPA file or KenLM's binary → a folder that decoding reads."""
+"""Adopts an existing language model: an ARPA file or KenLM's binary → a folder for decoding."""
 
 import dataclasses
 import shutil
@@ -28,28 +28,28 @@ def adopt(
     resources: Resources = Resources(),
     progress: Progress = lambda done, total, description: None,
 ) -> dict[str, Any]:
-    """Makes a language model's folder `out` of one that others built, and returns its card; a finished one stays.
+    """Makes a language model's folder `out` from an existing model, and returns its card; keeps a finished one.
 
-    The words of an ARPA file are renamed into the alphabet (`arpa.names`) and keep their probabilities. A binary of
-    KenLM's is taken unchanged, with the words that the alphabet spells as its vocabulary.
+    The words of an ARPA file are renamed into the alphabet (`arpa.names`) and keep their probabilities. KenLM's binary
+    is copied unchanged, with the words that the alphabet spells as its vocabulary.
 
     Args:
       model: ARPA file (packed too) or KenLM's binary.
-      unigrams: list of a binary's words, a word a line, where it was built without (build_binary -v).
+      unigrams: list of a binary's words, one per line, if it was built without (build_binary -v).
       out, alphabet, config, evaluate, language, numbers, resources, progress: as for `build`.
 
     Raises:
-      UserError: no model, one that is damaged or cut off, or shares no word with the alphabet; `out` holds something
-        else; a binary for which `config` asks another structure; or what KenLM says went wrong.
+      UserError: a missing, damaged or truncated model, or one that shares no word with the alphabet; `out` holds
+      something else; a binary with a `config` of another structure; or KenLM's own error.
     """
     model, out = Path(model), Path(out)
     if not model.is_file():
         raise UserError(f"{model}: no such language model; give an ARPA file or KenLM's binary")
     binary = arpa.is_binary(model)
     if binary and config != StructureConfig():
-        raise UserError(f"{model} is KenLM's binary, whose structure stays as it is; give its ARPA file to choose one")
+        raise UserError(f"{model} is KenLM's binary, whose structure is fixed; give its ARPA file to choose one")
     if unigrams and not binary:
-        raise UserError(f"{model} is an ARPA file, which holds its words: leave the list {unigrams} out")
+        raise UserError(f"{model} is an ARPA file, which holds its words: omit the list {unigrams}")
     numbers = text.spells_numbers(numbers, language, alphabet)
     made_from = {
         "format": FORMAT,
@@ -68,7 +68,7 @@ def adopt(
         else:
             card = _arpa(model, scratch / "arpa", partial, alphabet, progress)
         if not card["vocabulary"]:
-            what = "; a binary cannot be renamed: give the ARPA file it was made of" if binary else ""
+            what = "; a binary cannot be renamed: give the ARPA file it was built from" if binary else ""
             raise UserError(f"no word of {model} can be spelled with {alphabet.characters!r}{what}")
         if not binary:
             progress(0, 1, f"build_binary: {config.structure}")
@@ -108,7 +108,7 @@ def _binary(model: Path, folder: Path, alphabet: Alphabet, listed: Path | None) 
     known = [word for word in spelled if word in loaded]
     if not listed and (not words or known != spelled):
         raise UserError(
-            f"{model} was built without its words (build_binary -v): list them, a word a line, in a file (unigrams), "
+            f"{model} was built without its words (build_binary -v): list them, one per line, in a file (unigrams), "
             "or give the ARPA file"
         )
     shutil.copyfile(model, folder / "lm.bin")

@@ -1,4 +1,4 @@
-"""Language models that others made: ARPA files and KenLM's binaries, their words, and their words in an alphabet."""
+"""Existing language models: ARPA files and KenLM's binaries, their words, and these in an alphabet."""
 
 import dataclasses
 import mmap
@@ -13,24 +13,24 @@ from w2l_jax.text import normalize
 
 SPECIAL = frozenset({b"<unk>", b"<s>", b"</s>", b"<UNK>"})
 _BINARY = b"mmap lm http://kheafield.com/code"
-# Before a word that another one took the spelling of; no text holds this character.
+# Prefix of a word whose spelling another one took; no text holds this character.
 _HIDDEN = b"\x01"
 _END = b"\\end\\"
 
 
 def is_binary(path: Path) -> bool:
-    """Whether a file is KenLM's binary; raises UserError for one that is packed, which could not be mapped."""
+    """Whether a file is KenLM's binary; raises UserError for a compressed one, which cannot be mapped."""
     binary = next(packed.lines(path), (0, b""))[1].startswith(_BINARY)
     if binary and path.suffix.lower() in packed.ENDINGS:
-        raise UserError(f"{path}: KenLM's binary has to be unpacked first (`xz -d`, `gzip -d`)")
+        raise UserError(f"{path}: decompress KenLM's binary first (`xz -d`, `gzip -d`)")
     return binary
 
 
 def ngrams(path: Path, progress: Callable[[int], None] = lambda position: None) -> Iterator[tuple[int, list[bytes]]]:
     """Yields the order and the fields (log10 probability, words, perhaps a back-off) of every n-gram of an ARPA file.
 
-    First comes order 0, with how many there are of each. Raises UserError, naming the line, for a file that is no ARPA
-    file, is damaged or is cut off.
+    Order 0 comes first, with the number of each. Raises UserError, naming the line, for a file that is not an ARPA
+    file, is damaged or is truncated.
     """
     counts: list[bytes] = []
     order, left, header = -1, 0, b"\\data\\"
@@ -49,16 +49,18 @@ def ngrams(path: Path, progress: Callable[[int], None] = lambda position: None) 
         elif left and line:
             fields = line.split()
             if len(fields) not in (order + 1, order + 2):
-                raise UserError(f"{path}:{number}: {_shown(line)} is no {order}-gram, of which {left} more should come")
+                raise UserError(
+                    f"{path}:{number}: {_shown(line)} is not an {order}-gram, of which {left} more are missing"
+                )
             left -= 1
             yield order, fields
         elif order == 0 and (count := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d{1,18})", line)):
             counts.append(count[2])
         elif order >= 0 and line:
-            raise UserError(f"{path}:{number}: {_shown(line)} where {_shown(header)} should be")
+            raise UserError(f"{path}:{number}: {_shown(line)} instead of {_shown(header)}")
     if order < 0:
         raise UserError(f"{path}: neither an ARPA file (it has no line \\data\\) nor KenLM's binary")
-    raise UserError(f"{path}: cut off: it ends {left} {order}-grams before {_shown(header)}")
+    raise UserError(f"{path}: truncated: it ends {left} {order}-grams before {_shown(header)}")
 
 
 def counts(path: Path) -> list[int]:
@@ -77,23 +79,23 @@ def unigrams(path: Path) -> Iterator[tuple[bytes, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """What a model's words are called in an alphabet."""
+    """The spelling of a model's words in an alphabet."""
 
     new: dict[bytes, bytes]
-    """Of the words that change it, the name."""
+    """New names, of the words that change."""
     vocabulary: list[str]
     """The words that the alphabet spells, by their names."""
     lost: list[str]
-    """Words whose name went to a likelier one."""
+    """Words whose name a likelier one took."""
     unspellable: int
-    """Number of words that the alphabet cannot spell; they stay as they are."""
+    """Number of words that the alphabet cannot spell; they stay unchanged."""
 
 
 def names(words: Iterable[tuple[bytes, float]], alphabet: Alphabet) -> Names:
     """Normalises the words of a model, given with their log10 probabilities, into an alphabet.
 
-    Every word has a name of its own then, so that all probabilities are what they were: of words that become one, such
-    as Polish and polish, the likelier takes the name and the others get hidden ones, which nothing can say.
+    Every word keeps a distinct name, so probabilities do not change: of words that would become one, such as Polish and
+    polish, the likelier takes the name and the others get hidden names that no text contains.
     """
     best: dict[str, tuple[float, bytes]] = {}
     lost: list[bytes] = []
@@ -115,7 +117,7 @@ def names(words: Iterable[tuple[bytes, float]], alphabet: Alphabet) -> Names:
 
 
 def rewrite(path: Path, out: Path, names: Mapping[bytes, bytes], progress: Callable[[int], None]) -> list[int]:
-    """Writes an ARPA file with new names for some words; returns how many n-grams there are. Raises as `ngrams`."""
+    """Writes an ARPA file with new names for some words; returns the number of n-grams. Raises as `ngrams`."""
     found: list[int] = []
     last = 0
     with out.open("wb") as file:
@@ -134,7 +136,7 @@ def rewrite(path: Path, out: Path, names: Mapping[bytes, bytes], progress: Calla
 
 
 def words_of_binary(path: Path) -> list[bytes]:
-    """Returns the words that KenLM's build_binary puts at the end of its file; [] where it was told not to (-v)."""
+    """Returns the words at the end of a file of KenLM's build_binary; [] if it was built without (-v)."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.rfind(b"<unk>\0")
         return content[start:].split(b"\0")[:-1] if start >= 0 else []
@@ -144,7 +146,7 @@ def _number(field: bytes, path: Path) -> float:
     try:
         return float(field)
     except ValueError:
-        raise UserError(f"{path}: {_shown(field)} stands where a log10 probability should; is it damaged?") from None
+        raise UserError(f"{path}: {_shown(field)} is not a log10 probability; is the file damaged?") from None
 
 
 def _shown(content: bytes) -> str:

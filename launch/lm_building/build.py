@@ -1,4 +1,4 @@
-"""Building a KenLM language model: text → lmplz → a folder that decoding reads."""
+"""Building a KenLM language model: text → lmplz → a folder for decoding."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -16,21 +16,21 @@ from w2l_jax.reporting import Progress
 
 
 class NoSentenceError(UserError):
-    """The texts hold no sentence to build a language model from."""
+    """The texts hold no usable sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelConfig(StructureConfig):
-    """Options of a language model; the defaults make what the paper decoded with."""
+    """Options of a language model; the defaults are the paper's."""
 
     order: int = 4
     """Words in the longest n-gram, 2 to 6."""
     vocabulary: int = 0
-    """Most frequent words that are kept, the others become <unk> (0: all)."""
+    """Keep this many most frequent words; the others become <unk> (0: all)."""
     prune: tuple[int, ...] = ()
-    """N-grams seen at most so often are left out, for each order from 1, the last number for the rest (`0 0 1`)."""
+    """Prune n-grams with at most this count, per order from 1; the last number applies to the rest (`0 0 1`)."""
     deduplicate: Literal["text", "all", "none"] = "text"
-    """Where repeats count once: lines of plain text (`text`), utterances with the same words too (`all`), nowhere."""
+    """Count repeats once: lines of plain text (`text`), also utterances with the same words (`all`), or `none`."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -58,25 +58,25 @@ def build(
     resources: Resources = Resources(),
     progress: Progress = lambda done, total, description: None,
 ) -> dict[str, Any]:
-    """Builds a language model in folder `out` and returns its card; a finished one made of the same things stays.
+    """Builds a language model in folder `out` and returns its card; keeps a finished one of the same inputs.
 
-    Memory does not grow with the text, but for 8 bytes a line to find repeated ones; temporary files do.
+    Memory does not grow with the text, except 8 bytes per line to find repeats; temporary files do.
 
     Args:
-      texts: plain text files (packed too), .jsonl manifests, prepared folders, or patterns for them.
-      out: the folder; a language model made of other things is replaced.
-      alphabet: what the text is normalised into; sentences that it cannot spell are left out and counted.
+      texts: plain text files (also compressed), .jsonl manifests, prepared folders, or patterns for them.
+      out: the folder; a language model of other inputs is replaced.
+      alphabet: alphabet of the normalised text; sentences outside it are skipped and counted.
       config: order, vocabulary, pruning, repeats, data structure.
-      held_out_ids: utterances of manifests and prepared folders that are left out (development and test sets).
-      exclude: texts that are left out of plain text. Utterances are never left out by their text: prompts recur.
-      evaluate: texts on which the perplexity is measured, for the card.
+      held_out_ids: utterances of manifests and prepared folders to exclude (development and test sets).
+      exclude: texts to exclude from plain text. Utterances are never excluded by text: prompts recur.
+      evaluate: texts for the card's perplexity.
       language: name or code of the texts' language.
-      numbers: whether they are spelled, where the alphabet has no digits.
+      numbers: whether to spell them if the alphabet has no digits.
       resources: memory and place for temporary files.
-      progress: told (done, total, description) while text is read.
+      progress: takes (done, total, description) while text is read.
 
     Raises:
-      UserError: unreadable or no text, lmplz not built, `out` holds something else, or what KenLM says went wrong.
+      UserError: unreadable or no text, lmplz not built, `out` holds something else, or KenLM's own error.
     """
     out, sources = Path(out), text.find(texts)
     numbers = text.spells_numbers(numbers, language, alphabet)
@@ -111,7 +111,7 @@ def build(
 def _write_text(
     reader: text.Reader, sources: list[Path], folder: Path, vocabulary: int, progress: Progress
 ) -> dict[str, Any]:
-    """Writes `text`, a sentence a line, and for a limited vocabulary `limit`; returns the card's counts."""
+    """Writes `text`, one sentence per line, and for a limited vocabulary `limit`; returns the card's counts."""
     counts, each = reader.counts, []
     frequencies = Frequencies(folder) if vocabulary else None
     sizes = [path.stat().st_size for path in sources]
@@ -127,7 +127,7 @@ def _write_text(
             each.append({"file": path.name, "sentences": sentences, "words": words})
     if not counts.sentences:
         raise NoSentenceError(
-            f"no sentence to learn from in {', '.join(map(str, sources))}: {counts.held_out} held out, "
+            f"no usable sentence in {', '.join(map(str, sources))}: {counts.held_out} held out, "
             f"{counts.dropped} with characters outside {reader.alphabet.characters!r}"
         )
     if frequencies:
@@ -141,7 +141,7 @@ def _tell(progress: Progress, done: int, total: int) -> None:
 
 
 def _estimate(folder: Path, config: LanguageModelConfig, resources: Resources) -> bool:
-    """Writes `arpa` from `text`; returns whether the discounts had to be guessed, as for small texts."""
+    """Writes `arpa` from `text`; returns whether the discounts were guessed, as for small texts."""
     options: list[Any] = ["--order", config.order]
     if config.prune:
         options += ["--prune", *config.prune]

@@ -1,4 +1,4 @@
-"""What is known of a language model: its perplexity on held-out text, and its card in words."""
+"""The perplexity of a language model on held-out text, and its card as text."""
 
 import math
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def measure(model: Path, sentences: Iterable[str]) -> dict[str, Any]:
-    """Returns the perplexity of a KenLM model (ARPA or binary) on sentences, and how many of their words it lacks.
+    """Returns the perplexity of a KenLM model (ARPA or binary) on sentences, and the number of unknown words.
 
-    As KenLM's `query` counts: `perplexity` is 10 to the power of minus the mean log10 probability of all words and of
-    the end of each sentence, unknown words at the probability of <unk>; `perplexity_of_known_words` leaves the unknown
-    ones out of sum and mean. `unknown_rate` is their share of the words, ends of sentences not counted. Models with
-    different vocabularies compare by the first only where they give <unk> a probability of the same kind.
+    As KenLM's `query`: `perplexity` is 10 to the power of minus the mean log10 probability of all words and of the end
+    of each sentence, unknown words at the probability of <unk>; `perplexity_of_known_words` excludes the unknown ones.
+    `unknown_rate` is their share of the words, ends of sentences not counted. Compare the first between models with
+    different vocabularies only if they treat <unk> alike.
     """
     import kenlm
 
@@ -39,7 +39,7 @@ def measure(model: Path, sentences: Iterable[str]) -> dict[str, Any]:
 
 
 def summary(card: dict[str, Any]) -> str:
-    """Returns a language model's card as lines for people."""
+    """Returns a language model's card as lines of text."""
     lines = _from_text(card) if "sentences" in card else _from_model(card)
     lines.append(("vocabulary", f"{card['vocabulary']:,} words"))
     if "ngrams" in card:
@@ -57,20 +57,20 @@ def _from_text(card: dict[str, Any]) -> list[tuple[str, str]]:
     for source in card["sources"]:
         lines.append(("", f"{source['file']}: {source['words']:,} words in {source['sentences']:,} sentences"))
     ids, texts = made_from["held_out_ids"]["count"], made_from["exclude"]["count"]
-    lines.append(("left out by id", f"{card['held_out']:,} utterances, of {ids:,} held out"))
-    lines.append(("left out by text", f"{card['matching']:,} sentences of text files, for {texts:,} texts to exclude"))
-    kept = {"text": ("left out", "kept"), "all": ("left out", "left out"), "none": ("kept", "kept")}
+    lines.append(("excluded by id", f"{card['held_out']:,} utterances, of {ids:,} held out"))
+    lines.append(("excluded by text", f"{card['matching']:,} sentences of text files, for {texts:,} texts to exclude"))
+    kept = {"text": ("skipped", "kept"), "all": ("skipped", "skipped"), "none": ("kept", "kept")}
     of_lines, of_utterances = kept[made_from["deduplicate"]]
     repeats = f"{card['repeated_lines']:,} lines of plain text ({of_lines}), "
     lines.append(("repeats", f"{repeats}{card['repeated_transcripts']:,} utterances ({of_utterances})"))
     worst = ", ".join(f"{char} ({count:,})" for char, count in list(card["dropped_characters"].items())[:8])
-    lines.append(("not in the alphabet", f"{card['dropped']:,} sentences, left out" + (f": {worst}" if worst else "")))
+    lines.append(("not in the alphabet", f"{card['dropped']:,} sentences, skipped" + (f": {worst}" if worst else "")))
     guessed = ", discounts guessed (little text)" if card["discount_fallback"] else ""
     return [*lines, ("model", f"order {made_from['order']}, {pruned}{guessed}")]
 
 
 def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [("model", f"{card['made_from']['model']['file']}, order {card['order']}, taken as it is")]
+    lines = [("model", f"{card['made_from']['model']['file']}, order {card['order']}, unchanged")]
     lines.append(("not in the alphabet", f"{card['unspellable']:,} words, never recognised"))
     if card.get("missing"):
         lines.append(("not in the model", f"{card['missing']:,} of the listed words"))
@@ -78,7 +78,7 @@ def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("renamed", f"{card['renamed']:,} words, to write them in the alphabet"))
     if card.get("lost"):
         lost = f"{card['lost']:,} words, such as {', '.join(card['lost_words'])}"
-        lines.append(("spelled alike", f"{lost}: never recognised, a likelier one is instead"))
+        lines.append(("spelled alike", f"{lost}: never recognised, since a likelier one has their spelling"))
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Which lines were there before, and how often words occur, for texts that do not fit into memory."""
+"""Finds repeated lines and counts words in texts that do not fit into memory."""
 
 import hashlib
 import heapq
@@ -14,9 +14,9 @@ _RECENT = 2**19
 
 
 class LineSet:
-    """A set of lines, kept as 64-bit hashes: 8 bytes a line, 16 while they are merged, and some 40 MB beside.
+    """A set of lines, stored as 64-bit hashes: 8 bytes per line, 16 while merging, plus some 40 MB.
 
-    That two of n different lines are taken for one has the probability n² / 2^65: 0.03 % for 100 million.
+    The probability of any collision among n lines is n² / 2^65: 0.03 % for 100 million.
     """
 
     def __init__(self, recent: int = _RECENT):
@@ -33,7 +33,7 @@ class LineSet:
         if len(self._recent) >= self._limit:
             recent = np.sort(np.fromiter(self._recent, np.uint64, len(self._recent)))
             self._sorted = np.concatenate([self._sorted, recent])
-            self._sorted.sort(kind="stable")  # merges what is sorted already
+            self._sorted.sort(kind="stable")  # merges sorted runs
             self._recent.clear()
         return True
 
@@ -43,7 +43,7 @@ class LineSet:
 
 
 class Frequencies:
-    """How often words occur: exactly, with at most half a million different ones in memory, the others in files."""
+    """Exact word counts, with at most half a million different words in memory, the others in files."""
 
     def __init__(self, folder: Path, in_memory: int = _RECENT):
         self._folder, self._limit = folder, in_memory
@@ -61,7 +61,7 @@ class Frequencies:
             self._counts.clear()
 
     def most_common(self, count: int) -> list[str]:
-        """The most frequent words, of equal ones the first in the order of Unicode, and the most frequent first."""
+        """The most frequent words, most frequent first; ties in Unicode order."""
         return [word for word, _ in heapq.nsmallest(count, self._totals(), key=lambda item: (-item[1], item[0]))]
 
     def _totals(self) -> Iterator[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""KenLM's programs: lmplz (text → ARPA) and build_binary (ARPA → what decoding reads)."""
+"""KenLM's programs: lmplz (text → ARPA) and build_binary (ARPA → binary for decoding)."""
 
 import dataclasses
 import os
@@ -17,10 +17,10 @@ _REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What building a language model may use."""
+    """Resources for building a language model."""
 
     memory: str = "1G"
-    """Memory for KenLM's programs, as 1G or 40%; what it does not hold goes through temporary files."""
+    """Memory for KenLM's programs, as 1G or 40%; the rest uses temporary files."""
     temp_dir: Path | None = None
     """Folder for temporary files, of several times the size of the text (default: beside the result)."""
 
@@ -28,12 +28,12 @@ class Resources:
         if not re.fullmatch(r"\d+(\.\d+)?[%bKMGT]", self.memory):
             raise UserError(f"memory is {self.memory!r}; write it as 500M, 4G or 40%")
         if self.temp_dir is not None and not self.temp_dir.is_dir():
-            raise UserError(f"temp_dir is {self.temp_dir}, and there is no such folder")
+            raise UserError(f"temp_dir is {self.temp_dir}, which does not exist")
 
 
 @dataclasses.dataclass(frozen=True)
 class StructureConfig:
-    """Options of the file that decoding reads."""
+    """Options of the binary for decoding."""
 
     structure: Literal["probing", "trie"] = "probing"
     """KenLM's data structure: `probing` is faster, `trie` smaller."""
@@ -48,9 +48,9 @@ class StructureConfig:
 
 
 def tool(name: str) -> Path:
-    """Returns one of KenLM's programs: from $W2L_JAX_KENLM_BIN, the repository's tools folder or the PATH.
+    """Returns one of KenLM's programs: from $W2L_JAX_KENLM_BIN, the repository's tools folder or PATH.
 
-    Raises UserError, with how to get it, if there is none.
+    Raises UserError with instructions if there is none.
     """
     chosen = os.environ.get("W2L_JAX_KENLM_BIN")
     folders = [chosen] if chosen else [str(_REPOSITORY / "tools" / "kenlm" / "bin"), os.environ.get("PATH", os.defpath)]
@@ -67,9 +67,9 @@ def check(*names: str) -> None:
 
 
 def estimate(text: Path, arpa: Path, options: Sequence[Any], scratch: Path, resources: Resources) -> bool:
-    """Writes the model `arpa` of `text`, a sentence a line; `options` are further ones of lmplz.
+    """Writes the model `arpa` from `text`, one sentence per line; `options` are more options of lmplz.
 
-    Returns whether the discounts had to be guessed, as for small texts. Raises UserError with what lmplz says.
+    Returns whether the discounts were guessed, as for small texts. Raises UserError with lmplz's error.
     """
     command = [tool("lmplz"), "--memory", resources.memory, "--temp_prefix", f"{scratch}/"]
     command += ["--text", text, "--arpa", arpa, *options]
@@ -80,7 +80,7 @@ def estimate(text: Path, arpa: Path, options: Sequence[Any], scratch: Path, reso
 
 
 def compress(arpa: Path, out: Path, config: StructureConfig, scratch: Path, resources: Resources) -> None:
-    """Writes the binary `out` of an ARPA file; raises UserError with what build_binary says."""
+    """Writes the binary `out` of an ARPA file; raises UserError with build_binary's error."""
     command = [tool("build_binary"), "-T", f"{scratch}/", "-S", resources.memory]
     _run([*command, *(["-q", config.quantize] if config.quantize else []), config.structure, arpa, out], scratch)
 
@@ -95,8 +95,8 @@ def _run(command: list[Any], scratch: Path, may_ask: str = "") -> str:
         return messages
     name = Path(command[0]).name
     if done.returncode == -signal.SIGKILL:
-        raise UserError(f"{name} was killed, most likely for want of memory: allow it less (memory=500M)")
+        raise UserError(f"{name} was killed, most likely for lack of memory: give it less (memory=500M)")
     if "No space left on device" in messages:
         raise UserError(f"{name}: no space left in {scratch}; free some, or give another temp_dir")
     tail = "\n".join(line for line in messages.splitlines()[-12:] if line.strip() and set(line) != {"*"})
-    raise UserError(f"{name} failed (exit {done.returncode}); its last words:\n{tail}")
+    raise UserError(f"{name} failed (exit {done.returncode}); its last output:\n{tail}")

@@ -1,7 +1,7 @@
-"""A language model's folder: made whole or not at all, and found again when it is made of the same things.
+"""A language model's folder: made whole or not at all, and reused for the same inputs.
 
-It holds `lm.bin` (KenLM's binary), `unigrams.txt` (its vocabulary, a word a line) and `card.json` (what it was made of,
-and what is known of it).
+It holds `lm.bin` (KenLM's binary), `unigrams.txt` (its vocabulary, one word per line) and `card.json` (its inputs and
+properties).
 """
 
 import errno
@@ -24,27 +24,27 @@ FORMAT = 2
 
 
 def fingerprint(source: Path) -> dict[str, str]:
-    """Returns what tells a source from others: its name, and the hash of its content."""
+    """Returns the identity of a source: its name and the hash of its content."""
     if source.is_dir():
         return {"file": source.name, "sha256": str(read_meta(source)["fingerprint"])}
     return {"file": source.name, "sha256": file_digest(source)}
 
 
 def digest(texts: Collection[str]) -> dict[str, Any]:
-    """Returns number and hash of texts, whatever their order."""
+    """Returns number and hash of texts in any order."""
     content = json.dumps(sorted(texts), ensure_ascii=False)
     return {"count": len(texts), "sha256": text_digest(content)}
 
 
 def finished(out: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the card of a complete model in `out` made of the same things; raises UserError if `out` is no model."""
+    """Returns the card of a complete model in `out` from the same inputs; raises UserError if `out` is not a model."""
     try:
         card = json.loads((out / "card.json").read_text(encoding="utf-8"))
         complete = (out / "unigrams.txt").is_file() and (out / "lm.bin").stat().st_size == card["bytes"]
         return card if complete and card["made_from"] == made_from else None
     except (OSError, ValueError, KeyError, TypeError):
         if out.exists() and not (out / "card.json").exists() and not (out.is_dir() and not any(out.iterdir())):
-            raise UserError(f"{out} is there and is no language model; choose another folder") from None
+            raise UserError(f"{out} exists and is not a language model; choose another folder") from None
         return None
 
 
@@ -53,8 +53,7 @@ def make_once(
 ) -> dict[str, Any]:
     """Returns the card of the finished model in `out`, or of the one that `fill(folder, scratch)` makes.
 
-    Of several processes one makes it, while the others wait. Raises UserError where it cannot be written, or the disk
-    is full.
+    One process makes it while others wait. Raises UserError if it cannot be written or the disk is full.
     """
     if card := finished(out, made_from):
         return card
@@ -64,7 +63,7 @@ def make_once(
             if card := finished(out, made_from):
                 return card
             with making(out) as folder:
-                # KenLM's programs may leave files behind where they stop half-way, as lmplz does on a small text.
+                # KenLM's programs may leave files behind when they fail, as lmplz does on a small text.
                 place = resources.temp_dir or folder
                 with tempfile.TemporaryDirectory(prefix="w2l_jax_lm_", dir=place) as scratch:
                     return fill(folder, Path(scratch))
@@ -76,7 +75,7 @@ def make_once(
 
 
 def write_words(words: Iterable[str], folder: Path) -> int:
-    """Writes `unigrams.txt`; returns how many words it holds."""
+    """Writes `unigrams.txt`; returns the number of words."""
     count = 0
     with (folder / "unigrams.txt").open("w", encoding="utf-8") as file:
         for word in words:

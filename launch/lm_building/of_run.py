@@ -1,4 +1,4 @@
-"""What decodes a run: its own language model is built when it is decoded first."""
+"""The decoder of a run; its language model is built when it is first decoded."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -19,13 +19,13 @@ def resolve(
     report: Callable[[str], None] = print,
     text: str = "",
 ) -> DecoderConfig:
-    """The options that decode `run` now: `given` options over `decoder.toml` over the paper's defaults.
+    """The decoder options of `run`: `given` options over `decoder.toml` over the paper's defaults.
 
-    `lm` names a language model's folder, `none` or, empty, the run's own; where that is missing, it is built without
-    `held_out_ids` from the run's training transcripts (or from `text`, files separated by commas), if these leave a
-    sentence, as they do not where the training data themselves are decoded. Without a language
-    model there is a search only if `given` has a `beam_width`; weights tuned with another one are not used. A network
-    of ASG is decoded greedily; to ask for a search is an error (UserError).
+    `lm` names a language model's folder, `none` or, empty, the run's own. A missing one is built, without
+    `held_out_ids`, from the run's training transcripts (or from `text`, files separated by commas), if a sentence is
+    left, unlike when decoding the training data. Without a language model there is a search only if `given` has a
+    `beam_width`; weights tuned with another model are not used. ASG networks are decoded greedily; asking for a search
+    raises UserError.
     """
     if run.alphabet.repetitions:
         if lm not in ("", "none") or given.get("beam_width"):
@@ -33,7 +33,7 @@ def resolve(
         return DecoderConfig(beam_width=0)
     chosen = load(run, lm) if lm != "none" else DecoderConfig()
     if chosen is None:
-        with one_at_a_time(run.folder / FILE):  # of two that decode a run at first, one builds and both use it
+        with one_at_a_time(run.folder / FILE):  # if two processes decode a run first, one builds and both use it
             chosen = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
             if chosen.lm:
                 save(run, chosen)
@@ -43,7 +43,7 @@ def resolve(
 def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
     data = run.data
     sources = [path for path, _ in weighted_sources(text or data["train"])]
-    report(f"{run.folder} has no language model yet: building one from {', '.join(sources)}")
+    report(f"{run.folder} has no language model: building one from {', '.join(sources)}")
     options = (run.folder / "lm", run.alphabet, LanguageModelConfig(), held_out_ids)
     try:
         card = build(sources, *options, language=data["language"])

@@ -1,4 +1,4 @@
-"""The lines of a file, plain or packed (.gz, .bz2, .xz, .zst), in little memory whatever its size."""
+"""The lines of a file, plain or compressed (.gz, .bz2, .xz, .zst), in constant memory."""
 
 import bz2
 import contextlib
@@ -19,8 +19,8 @@ _TELL_EVERY = 2**20
 def lines(path: Path, progress: Callable[[int], None] = lambda position: None) -> Iterator[tuple[int, bytes]]:
     """Yields the number (from 1) and the content, without its end, of each line.
 
-    A line of more than 64 KiB comes in pieces, cut at spaces if it has any. `progress` is told now and then how many
-    bytes of the file have been read. Raises UserError, naming the line, where the file cannot be read or is cut off.
+    A line of more than 64 KiB is split, at spaces if possible. `progress` takes the number of bytes read. Raises
+    UserError, naming the line, if the file cannot be read or is truncated.
     """
     unpack, error = _format(path.suffix.lower())
     number, told = 0, 0
@@ -36,7 +36,7 @@ def lines(path: Path, progress: Callable[[int], None] = lambda position: None) -
 
 
 def _format(ending: str) -> tuple[Callable[[BinaryIO], Any], type[Exception]]:
-    """What opens files of this ending, and what it raises, beside the usual, for damaged ones."""
+    """The opener of files with this suffix, and its extra exceptions for damaged ones."""
     if ending == ".zst":
         try:
             from compression import zstd
@@ -55,7 +55,7 @@ def _cut(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         ends = line.endswith(b"\n")
         if not ends and len(piece) == _LONGEST:
             line, _, rest = line.rpartition(b" ")
-            if not line:  # without spaces: between two characters, of which the later begins at most 4 bytes ago
+            if not line:  # without spaces: split between two characters, at most 4 bytes back
                 last = range(len(rest) - 1, len(rest) - 5, -1)
                 begin = next((i for i in last if rest[i] & 0xC0 != 0x80), last[-1])
                 line, rest = rest[:begin], rest[begin:]

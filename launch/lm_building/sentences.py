@@ -1,4 +1,4 @@
-"""Text for language models: files and transcripts → normalised sentences, everything left out counted."""
+"""Text for language models: files and transcripts → normalised sentences; everything skipped is counted."""
 
 import collections
 import dataclasses
@@ -20,45 +20,45 @@ from w2l_jax.text import clean, unquoted
 
 _MANIFESTS = manifest.ENDINGS
 
-# A sentence ends at . ! ? …, closing quotes and white space, if what follows begins with a capital letter, or one of a
-# script without capitals; after one or two digits a full stop is an ordinal's (3. Mai). It ends at 。 ！ ？ anyway.
+# A sentence ends at . ! ? …, closing quotes and white space, if a capital letter or one of a script without capitals
+# follows; after one or two digits a full stop is that of an ordinal (3. Mai). It always ends at 。 ！ ？.
 _END = re.compile(r"(?:(?<!\W\d)(?<!\W\d\d)\.|[!?…؟۔।])[\"'»«”“’)\]]*\s+(?=[^\w\s]*(\w))|[。！？]+[」』”’]*")
 
 
 @dataclasses.dataclass
 class Counts:
-    """What a `Reader` yielded and left out."""
+    """Counts of what a `Reader` yielded and skipped."""
 
     sentences: int = 0
     words: int = 0
     held_out: int = 0
-    """Utterances left out by their id."""
+    """Utterances excluded by id."""
     matching: int = 0
-    """Sentences of plain text left out because their text is one that was to be excluded."""
+    """Sentences of plain text excluded by text."""
     repeated_lines: int = 0
-    """Lines of plain text that had been there before; left out, unless all are to be kept."""
+    """Repeated lines of plain text; skipped unless all are to be kept."""
     repeated_transcripts: int = 0
-    """Utterances whose text another had before; left out only on demand: read prompts recur across speakers."""
+    """Utterances with a repeated text; skipped only on demand, since read prompts recur across speakers."""
     dropped: int = 0
-    """Sentences left out because normalising could not bring them into the alphabet."""
+    """Sentences skipped because they cannot be written in the alphabet."""
     dropped_characters: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """In how many dropped sentences each character outside the alphabet stood."""
+    """The number of dropped sentences with each character outside the alphabet."""
 
 
 def find(texts: Iterable[Path | str]) -> list[Path]:
-    """Returns the sources that paths and glob patterns name, in that order; raises UserError if one names none."""
+    """Returns the sources of paths and glob patterns, in that order; raises UserError if one matches nothing."""
     found: list[Path] = []
     for text in map(str, texts):
         paths = [Path(text)] if Path(text).exists() else [Path(path) for path in sorted(glob.glob(text))]
         paths = [path for path in paths if path.is_file() or is_prepared(path)]
         if not paths:
             raise UserError(
-                f"{text}: no such text; give plain text (packed as {', '.join(packed.ENDINGS)} too), a manifest "
+                f"{text}: no such text; give plain text (also {', '.join(packed.ENDINGS)}), a manifest "
                 f"({', '.join(_MANIFESTS)}), a prepared folder, or a pattern"
             )
         unread = [path for path in paths if path.suffix in packed.ENDINGS and Path(path.stem).suffix in _MANIFESTS]
         if unread:
-            raise UserError(f"{unread[0]}: a manifest has to be unpacked first (`xz -d`, `gzip -d`)")
+            raise UserError(f"{unread[0]}: decompress the manifest first (`xz -d`, `gzip -d`)")
         found += [path for path in paths if path not in found]
     if not found:
         raise UserError("a language model needs at least one text file, manifest or prepared folder")
@@ -79,9 +79,9 @@ def transcripts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def spells_numbers(numbers: bool, language: str, alphabet: Alphabet) -> bool:
-    """Whether numbers are spelled: on demand, but not where the alphabet has digits.
+    """Whether to spell numbers: on demand, unless the alphabet has digits.
 
-    Raises UserError where nobody can spell them (`spelling.spell_numbers`).
+    Raises UserError if they cannot be spelled (`spelling.spell_numbers`).
     """
     numbers = numbers and bool(language) and not set("0123456789") & set(alphabet.characters)
     if numbers:
@@ -90,7 +90,7 @@ def spells_numbers(numbers: bool, language: str, alphabet: Alphabet) -> bool:
 
 
 def split(line: str) -> Iterator[str]:
-    """Yields the sentences of a paragraph: a full stop, ! or ? ends one where white space and a capital follow.
+    """Yields the sentences of a paragraph: a full stop, ! or ? followed by white space and a capital ends one.
 
     Scripts without capitals need no capital, and the full stops of Chinese and Japanese no white space.
     """
@@ -103,7 +103,7 @@ def split(line: str) -> Iterator[str]:
 
 
 class Reader:
-    """Reads sources one after the other and remembers what it read; `counts` is of all of them."""
+    """Reads sources one by one and remembers them; `counts` is of all of them."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Reader:
         exclude: Iterable[str] = (),
         deduplicate: str = "text",
     ):
-        """`exclude` are texts that no plain text may hold; for the other arguments see `build`."""
+        """`exclude` are texts to exclude from plain text; for the other arguments see `build`."""
         self.counts = Counts()
         self.alphabet, self._held_out_ids = alphabet, held_out_ids
         self._clean = functools.partial(clean, alphabet=alphabet, language=language, numbers=numbers)
@@ -127,8 +127,8 @@ class Reader:
         """Yields the sentences of one source in the alphabet.
 
         A line of plain text is split into sentences; an utterance of a manifest or prepared folder is one sentence.
-        `progress` is told how many bytes of plain text have been read. Raises UserError for a source that cannot be
-        read, with the line.
+        `progress` takes the number of bytes of plain text read. Raises UserError, naming the line, for an unreadable
+        source.
         """
         plain = not (path.is_dir() or path.suffix in _MANIFESTS)
         for sentence in self._plain(path, progress) if plain else self._transcripts(path):
@@ -164,7 +164,7 @@ class Reader:
                 yield from self._without_excluded([sentence for sentence in sentences if sentence])
 
     def _without_excluded(self, sentences: list[str]) -> Iterator[str]:
-        """Leaves out of a line's sentences those that are, alone or several together, an excluded text."""
+        """Removes those of a line's sentences that, alone or combined, are an excluded text."""
         start = 0
         while start < len(sentences):
             count = self._excluded_from(sentences[start:])
@@ -174,7 +174,7 @@ class Reader:
             start += max(count, 1)
 
     def _excluded_from(self, sentences: list[str]) -> int:
-        """Returns how many of the first sentences are together an excluded text."""
+        """Returns how many of the first sentences together are an excluded text."""
         text, found = "", 0
         for count, sentence in enumerate(sentences, start=1):
             text = f"{text} {sentence}" if text else sentence

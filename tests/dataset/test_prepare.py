@@ -146,7 +146,7 @@ def test_unknown_characters_stop_before_any_work(tmp_path, utterances):
 
 def test_nothing_left(tmp_path, utterances):
     silent = [dataclasses.replace(utterance, text="...") for utterance in utterances]
-    with pytest.raises(UserError, match=r"all 24 utterances were left out:\n +24  empty text"):
+    with pytest.raises(UserError, match=r"all 24 utterances were excluded:\n +24  empty text"):
         prepare(silent, tmp_path / "p")
     absent = [dataclasses.replace(u, audio=Path("absent") / u.audio.name) for u in utterances]
     with pytest.raises(UserError, match=r"24 of 24 recordings are missing, .*; the first: u000: absent/u000\.wav"):
@@ -361,8 +361,8 @@ def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
     monkeypatch.setattr(array_record_module, "ArrayRecordWriter", Full)
     with pytest.raises(UserError) as caught:
         prepare(utterances, out, workers=1, shard_size=5)
-    assert str(caught.value).startswith(f"{out}: no space left on the device; about 1 MB more are needed (1 MB in all)")
-    assert "2 of 5 shards are finished and kept" in str(caught.value)
+    assert str(caught.value).startswith(f"{out}: no space left on the device; about 1 MB more are needed (of 1 MB)")
+    assert "2 of 5 shards are finished)" in str(caught.value)
     assert not list(out.glob("*.tmp"))
     monkeypatch.undo()
     prepare(utterances, out, workers=1, shard_size=5)
@@ -482,8 +482,8 @@ def test_open_or_prepare(reference, corpus, tmp_path):
     assert open_or_prepare(reference, tmp_path).fingerprint == open_dataset(reference).fingerprint
     assert open_or_prepare(corpus, tmp_path, workers=1).fingerprint == open_dataset(reference).fingerprint
     wrong = {
-        r"language=english, but here it is to be german; prepare it again with language=german": PrepareConfig("de"),
-        r"features\.mels=128, but here it is to be 64": PrepareConfig(features=FeatureConfig(mels=64)),
+        r"language=english, but german is needed here; prepare it again with language=german": PrepareConfig("de"),
+        r"features\.mels=128, but 64 is needed here": PrepareConfig(features=FeatureConfig(mels=64)),
     }
     for message, config in wrong.items():
         with pytest.raises(UserError, match=message):

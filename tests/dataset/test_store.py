@@ -222,7 +222,7 @@ def test_other_formats_and_broken_metadata(copy):
     meta = copy / "prepared.json"
     content = json.loads(meta.read_text())
     meta.write_text(json.dumps(content | {"format": 99}))
-    refused(copy, r"prepared\.json: written in format 99, this program reads 1")
+    refused(copy, r"prepared\.json: written in format 99, but this version reads 1")
     for text in ("", "{", "[]", "null", json.dumps(content | {"shards": [1]}), json.dumps(content | {"config": 1})):
         meta.write_text(text)
         refused(copy, r"prepared\.json: damaged")

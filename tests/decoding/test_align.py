@@ -99,7 +99,7 @@ def test_says_why_it_cannot_align():
     assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2
     for text, message in {
         "abab ab": "of 7 letters needs 0.112 s",
-        "aab b": "that of this recording",
+        "aab b": "the right transcript",
         "ax": "'x'",
     }.items():
         with pytest.raises(UserError, match=message):

@@ -284,5 +284,5 @@ def test_hot_words_of_a_script_without_spaces_are_its_characters():
     logits_SxV = np.log(np.array([[0.1, 0.1, 0.6, 0.1, 0.1], [0.1, 0.9, 0, 0, 0], [0.1, 0, 0.1, 0.3, 0.5]]) + 1e-9)
     assert Decoder(alphabet, None).decode(logits_SxV).text == "東 都"
     assert Decoder(alphabet, None, hot_words=hot_words).decode(logits_SxV).text == "東 京"
-    with pytest.raises(UserError, match="in a script without spaces single characters"):
+    with pytest.raises(UserError, match="single characters in a script without spaces"):
         Decoder(alphabet, None, hot_words=decoder_config.hot_words("東京=6", alphabet))

@@ -88,7 +88,7 @@ def test_lines_of_a_transcript(long):
         assert after.start == pytest.approx(max((end + start) / 2, start - 0.5), abs=0.001)
     assert segments[0].start == pytest.approx(max(0, spans[0].start - 0.5))
     assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
-    with pytest.raises(UserError, match="is it that of this recording"):
+    with pytest.raises(UserError, match="is it the right transcript"):
         recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
 
 

@@ -48,17 +48,17 @@ def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
         "text                 18 words in 6 sentences",
         "a.txt: 10 words in 3 sentences",
         "train.jsonl: 8 words in 3 sentences",
-        "left out by id       1 utterances, of 1 held out",
-        "left out by text     0 sentences of text files, for 0 texts to exclude",
-        "repeats              1 lines of plain text (left out), 0 utterances (kept)",
+        "excluded by id       1 utterances, of 1 held out",
+        "excluded by text     0 sentences of text files, for 0 texts to exclude",
+        "repeats              1 lines of plain text (skipped), 0 utterances (kept)",
         "model                order 3, not pruned, discounts guessed (little text)",
         f"on held-out text     perplexity {card['evaluation']['perplexity']:.1f}; 0.00% of the words unknown",
     ):
         assert line in said
     assert launch(*options, "--language=de") == (code, said)
     code, said = launch(*options, "--language=de", "--no_spell_numbers", "--exclude_matching=dev.jsonl")
-    assert "1 sentences, left out: 1 (1), 2 (1)" in said
-    assert "left out by text     1 sentences of text files, for 1 texts to exclude" in said
+    assert "1 sentences, skipped: 1 (1), 2 (1)" in said
+    assert "excluded by text     1 sentences of text files, for 1 texts to exclude" in said
     # The prompt that is read twice stays as often as it is in the training data.
     assert json.loads((tmp_path / "lm/german/card.json").read_text("utf-8"))["sources"][1]["sentences"] == 3
 
@@ -74,7 +74,7 @@ def test_a_run_gives_alphabet_and_language(launch, tmp_path):
 def test_a_model_that_is_there_is_taken(launch, tmp_path):
     code, said = launch("--arpa=a.arpa", "--language=en", "--out=lm")
     assert code == 0, said
-    assert "a.arpa, order 2, taken as it is" in said
+    assert "a.arpa, order 2, unchanged" in said
     assert "n-grams              6 + 4" in said
     assert "on held-out text     not measured" in said
     assert LanguageModel(tmp_path / "lm").words == ["a", "ab", "ba"]
@@ -87,7 +87,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
         (["--text=a.txt", "--language=tlh"], "--language=tlh: tlh has no alphabet of its own here; give --run="),
         (["--text=a.txt"], "either --language"),
         (["--text=a.txt", "--language=de", "--run=runs/a"], "either --language"),
-        (["--text=a.txt", "--run=here"], "no such file or run folder"),
+        (["--text=a.txt", "--run=here"], "no such file, run folder"),
         (["--text=a.txt", "--language=de", "--held_out=none.jsonl"], "none.jsonl"),
         (["--text=a.txt", "--language=de", "--exclude_matching=none.jsonl"], "none.jsonl"),
         (["--text=a.txt", "--language=de", "--order=9"], "order is 9"),

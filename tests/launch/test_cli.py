@@ -30,7 +30,7 @@ def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
     [("verify_frozen", "freeze.verify"), ("no-remat", "memory.remat"), ("optimizer=muon", "optimizer.name")],
 )
 def test_a_former_name_on_the_command_line(old, new):
-    with pytest.raises(UserError, match=f"is called --{new}"):
+    with pytest.raises(UserError, match=f"was renamed to --{new}"):
         cli.parse(TrainOptions, [f"--{old}"])
 
 

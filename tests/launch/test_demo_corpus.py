@@ -306,7 +306,7 @@ def test_an_unknown_voice_is_an_error(name):
 
 
 def test_silence_is_an_error():
-    with pytest.raises(UserError, match="said nothing"):
+    with pytest.raises(UserError, match="no samples"):
         speak.speak(" ", speak.Voice("en-us"))
 
 

@@ -97,7 +97,7 @@ def test_the_latest_run_beside_its_base(place, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--run=runs/none"], "runs/none: no run there"),
+        (["--run=runs/none"], "runs/none: not a run"),
         (["--run=runs/english"], "trained from scratch"),
         (["--filters=7"], "filters 1 to 6"),
         (["--out=runs/german/run.json"], "a file; name a folder"),

@@ -285,7 +285,7 @@ def test_reading_knows_what_began_afresh_and_asg(runs):
         ({"init": "BASE"}, {"checkpoint": "3"}, "no checkpoint '3'"),
         ({"init": "BASE"}, {"early": "3"}, "no checkpoint '3'"),
         ({"init": "BASE"}, {"early": "10"}, "step 10 is not before"),
-        ({"init": "BASE"}, {"base": "nowhere"}, "nowhere: no such file or run folder"),
+        ({"init": "BASE"}, {"base": "nowhere"}, "nowhere: no such file, run folder"),
         ({"init": "BASE", "model": model.ModelConfig(width=4, top_width=40)}, {}, r"model.width \(4 and 5\)"),
         ({"init": "BASE", "model": dataclasses.replace(SIZE, activation="elu")}, {}, r"activation \(elu and relu\)"),
         ({"init": "BASE", "features": features.FeatureConfig(mels=8)}, {}, r"features.mels \(8 and 16\)"),

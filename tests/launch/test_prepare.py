@@ -119,7 +119,7 @@ def test_long_recordings_of_a_corpus_with_word_times(launch, tmp_path):
     soundfile.write(tmp_path / "PD1" / "s1" / "long.wav", samples, 16000)
     (tmp_path / "PD1" / "s1" / "long.par").write_text(PARTITUR)
     arguments = ["--corpus=pd1", "--source=PD1", "--max_seconds=4"]
-    assert "all 1 utterances were left out" in launch(*arguments, "--out=whole")[1]
+    assert "all 1 utterances were excluded" in launch(*arguments, "--out=whole")[1]
     code, said = launch(*arguments, "--out=cut", "--split_long")
     assert code == 0, said
     assert said.startswith("note: pd1: 1 recordings over 4 s were cut into 2 pieces\n")

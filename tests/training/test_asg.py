@@ -120,7 +120,7 @@ def test_a_network_changes_its_criterion(base, tmp_path, first, then):
     made["layer_11"]["bias"] = jnp.arange(1.0, trained.alphabet.size + 1)
     trained.save(1, made, None, {}, best=1, keep=(), finished=True)
     adapted = german(dataclasses.replace(options, loss=then), options.run)
-    with pytest.raises(UserError, match="yet to learn"):
+    with pytest.raises(UserError, match="has to learn"):
         create(dataclasses.replace(adapted, frozen_layers="9,11"))
     job = training.create(adapted, said.append)
     change = f"from {first.upper()} to {then.upper()}: "
@@ -151,7 +151,7 @@ def test_the_beam_search_waits(base):
     trained = Run.open(base.run)
     assert of_run.resolve(trained, "", {}, set()).lm == ""
     for search in (lambda: Decoder(trained.alphabet, None), lambda: of_run.resolve(trained, "some/lm", {}, set())):
-        with pytest.raises(UserError, match="networks trained with CTC"):
+        with pytest.raises(UserError, match="network trained with CTC"):
             search()
     assert not (trained.folder / "lm").exists() and not (trained.folder / decoder_config.FILE).exists()
 
@@ -172,5 +172,5 @@ def test_decode_and_transcribe_go_without_a_language_model(base, tones, tmp_path
     ]
     by_id = {record["id"]: record["greedy"] for record in records}
     assert texts == [by_id[Path(name).stem] for name in files]
-    with pytest.raises(UserError, match="networks trained with CTC"):
+    with pytest.raises(UserError, match="network trained with CTC"):
         decode([f"--run={base.run}", "--lm=some/lm", f"--data={tones}/dev.jsonl"])

@@ -164,7 +164,7 @@ def test_malformed_process(text):
 
 def test_processes_that_nobody_describes():
     jax.devices()  # too late, too
-    with pytest.raises(UserError, match=r"do not come together .* i/n@host:port"), distributed("auto"):
+    with pytest.raises(UserError, match=r"did not find each other .* i/n@host:port"), distributed("auto"):
         pass
 
 

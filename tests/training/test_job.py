@@ -210,7 +210,7 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     said = []
     run(whole, said.append)
     parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
-    stops = ["step 2: dev", "step 4: dev", "step 4: every layer trains", "step 6: dev"]
+    stops = ["step 2: dev", "step 4: dev", "step 4: all layers are trained", "step 6: dev"]
 
     def interrupt(line):
         if stops and line.startswith(stops[0]):
@@ -253,7 +253,7 @@ def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfro
     run(changed(adapted, steps=7, eval_every=3), said.append)
     expected = {"layers": [1, 2, 3, 9], "arrays": 8, "unchanged": True}
     assert lines(Path(adapted.run), "frozen") == [{"kind": "frozen", "step": step, **expected} for step in (3, 4, 5)]
-    assert sum("all 8 frozen arrays are what training began with, bit for bit" in line for line in said) == 3
+    assert sum("all 8 frozen arrays are bit-identical to the start of training" in line for line in said) == 3
 
 
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
@@ -458,7 +458,7 @@ def test_of_two_fresh_starts_one_is_refused(options, monkeypatch):
         monkeypatch.undo()
         run(options)
 
-    with pytest.raises(UserError, match="a run exists already"):
+    with pytest.raises(UserError, match="a run exists"):
         training.create(dataclasses.replace(options, seed=7), lambda line: None)
     assert config.load(TrainOptions, Path(options.run) / "config.toml").seed == options.seed
 
@@ -532,12 +532,15 @@ def test_diverging_training_stops_with_advice(options):
         ({"frozen_layers": "eight", "init": "x"}, "frozen.layers"),
         ({"init": "nowhere"}, "nowhere: no such file or run folder"),
         ({"data": DataOptions()}, "data.train"),
-        ({"old_share": 0.5}, "give both or none"),
-        ({"verify": True}, "nothing to check"),
-        ({"optimizer.name": "muon", "init": "x", "frozen_layers": "10"}, "layers 1 to 10, but they are frozen"),
+        ({"old_share": 0.5}, "give both or neither"),
+        ({"verify": True}, "to check"),
+        (
+            {"optimizer.name": "muon", "init": "x", "frozen_layers": "10"},
+            "layers 1 to 10, but frozen_layers freezes them",
+        ),
         ({"unfreeze_after": 3}, "needs frozen_layers"),
         ({"unfreeze_after": 6, "init": "x", "frozen_layers": "8"}, "never reached with steps=6"),
-        ({"new_characters": "copy"}, "freeze.new_characters=copy carries"),
+        ({"new_characters": "copy"}, "freeze.new_characters=copy copies"),
         ({"new_characters": "copy", "init": "x", "frozen_layers": "8", "reinitialize": True}, "reinitialised"),
     ],
 )

@@ -205,7 +205,7 @@ def test_every_padded_shape_is_compiled_before_the_first_update(options, monkeyp
     said = []
     train(dataclasses.replace(options, data=dataclasses.replace(options.data, buckets=3), steps=4), said.append)
     said = [line for line in said if line.startswith(("compil", "frozen"))]
-    assert said[0].startswith("compiling the update for 3 padded shapes, the longest first")
+    assert said[0].startswith("compiling the update for 3 padded shapes, longest first")
     assert [line.split(" after")[0] for line in said if line.startswith("compiled")] == [
         f"compiled {i} of 3 shapes" for i in (1, 2, 3)
     ]

@@ -1,4 +1,4 @@
-"""Corpora: one module per family; each turns a folder or a list into utterances."""
+"""Corpora: what readers of corpora return."""
 
 import collections
 import dataclasses
@@ -21,16 +21,16 @@ def split_named(name: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording, or a piece of one, and what is said in it, as its corpus publishes it."""
+    """One recording, or a piece of one, with its published transcript."""
 
     id: str
     audio: Path
     text: str
     speaker: str = ""
-    """"" means unknown: it never counts as the same speaker as anybody."""
+    """"" means unknown, and never equals another speaker."""
     language: str = ""
     split: str = ""
-    """`train`, `dev` or `test` where the corpus decides; "" leaves it to `dataset.splits`."""
+    """`train`, `dev` or `test` where the corpus decides; "" if it does not."""
     source: str = ""
     """The corpus it comes from, under which results are reported."""
     words: tuple[tuple[str, float, float], ...] = ()
@@ -43,27 +43,27 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Skipped:
-    """A recording or annotation of a corpus that gives no utterance: the reason it is counted under, and a sentence."""
+    """A recording or annotation that gives no utterance: the reason it is counted under, and a sentence of detail."""
 
     path: Path
     reason: str
     message: str
     id: str = ""
     broken: bool = False
-    """Whether it should have given one: too many of these are an error."""
+    """Whether it is faulty: too many of these are an error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was found in a delivery of a corpus: every file is used, or listed with a reason."""
+    """The content of a corpus: every file is used, or listed with a reason."""
 
     utterances: tuple[Utterance, ...]
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a user should know, such as two annotations that disagree: a sentence each, with the place."""
+    """Notes for the user, such as two annotations that disagree: one sentence each, with the place."""
 
     def check(self, source: Path, max_skipped: float = MAX_SKIPPED) -> "Reading":
-        """Returns itself; raises UserError if a larger share of its rows than `max_skipped` is broken."""
+        """Returns itself; raises UserError if a larger share of rows than `max_skipped` is broken."""
         broken = [row for row in self.skipped if row.broken]
         total = len(self.utterances) + len(broken)
         if too_many(len(broken), total, max_skipped):
@@ -97,7 +97,7 @@ def weighted_sources(text: str) -> list[tuple[str, float]]:
         try:
             found.append((path, float(weight)))
         except ValueError:
-            raise UserError(f"{item!r}: sources are written path or path=weight, between commas") from None
+            raise UserError(f"{item!r}: write sources as path or path=weight, separated by commas") from None
         if not 0 < found[-1][1] <= 1000:
-            raise UserError(f"{item!r}: a weight is above 0 and at most 1000")
+            raise UserError(f"{item!r}: a weight must be above 0 and at most 1000")
     return found

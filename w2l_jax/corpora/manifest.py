@@ -26,7 +26,7 @@ _NAMES = {
     "end": "",
     "duration": "",
 }
-"""What a row may hold, and other names of it, as Common Voice, DeepSpeech, Hugging Face and lhotse have them."""
+"""The fields of a row, with their names in Common Voice, DeepSpeech, Hugging Face and lhotse."""
 _FIELD = {other: name for name, others in _NAMES.items() for other in (*reversed(others.split()), name)}
 _EXAMPLE = '{"audio_filepath": "a.wav", "text": "hello", "speaker": "anna"}'
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv")
@@ -39,15 +39,15 @@ def read(path: str | Path) -> list[Utterance]:
     """Reads the utterances of a manifest; raises UserError if it holds none, or too many broken rows (`Reading.check`).
 
     A row has `audio_filepath`, `text` and perhaps `id`, `speaker`, `lang`, `split`, `source`, and for a piece of a
-    recording `offset` (or `start`) and `duration` (or `end`) in seconds; numbers are names too. Further fields count
-    for nothing, nor does `duration` alone: the audio is measured. The id is by default the audio file's stem, with
-    its folder where others have the same and with the start of a piece; the source is the manifest's stem.
+    recording `offset` (or `start`) and `duration` (or `end`) in seconds; numbers are names too. Other fields are
+    ignored, as is `duration` alone: the audio is measured. The id defaults to the audio file's stem, with its folder if
+    others have the same and with the start of a piece; the source is the manifest's stem.
     """
     return list(reading(path).check(Path(path)).utterances)
 
 
 def reading(path: str | Path) -> Reading:
-    """Reads a manifest as `read`, with the broken rows listed; raises UserError if it holds no utterances."""
+    """Reads a manifest as `read`, listing broken rows; raises UserError if it holds no utterances."""
     path = Path(path)
     skipped: list[Skipped] = []
 
@@ -92,7 +92,7 @@ def reading(path: str | Path) -> Reading:
 def _rows(
     path: Path, broken: Callable[[Place, BrokenRowError], None]
 ) -> Iterator[tuple[Place, Callable[[], dict[str, Any]]]]:
-    """Yields places and what reads the fields there."""
+    """Yields each place with a function that reads its fields."""
     row = _json_row
     for number, (place, line) in enumerate(lines(path, "manifest", broken)):
         if not number and not line.lstrip().startswith(("{", "[")):
@@ -115,7 +115,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 def _table_row(line: str, delimiter: str, header: list[str]) -> dict[str, Any]:
     values = _split(line, delimiter)
     if len(values) != len(header):
-        raise BrokenRowError(f"{len(values)} fields instead of the header's {len(header)}")
+        raise BrokenRowError(f"{len(values)} fields but the header has {len(header)}")
     return {name: value for name, value in zip(header, values, strict=True) if name and value}
 
 
@@ -125,14 +125,14 @@ def _json_row(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BrokenRowError(f"not valid JSON ({error}); each line is one object such as {_EXAMPLE}") from None
     if not isinstance(fields, dict):
-        raise BrokenRowError(f"a JSON object is wanted, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
+        raise BrokenRowError(f"each line must be a JSON object, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
     # Null stands for "not known"; NeMo's own names are the last to be set, so they override others.
     known = sorted((pair for pair in fields.items() if pair[0] in _FIELD), key=lambda pair: pair[0] in _NAMES)
     return {_FIELD[name]: value for name, value in known if value is not None}
 
 
 def _utterance(path: Path, fields: dict[str, Any]) -> Utterance:
-    """The utterance of a row; its id is "" where the row has none."""
+    """The utterance of a row; its id is "" if the row has none."""
     for name in ("audio_filepath", "text"):
         if name not in fields:
             raise BrokenRowError(f"{name!r} is missing; each row needs it, such as {_EXAMPLE}")
@@ -140,7 +140,7 @@ def _utterance(path: Path, fields: dict[str, Any]) -> Utterance:
     text = {name: _text(name, fields.get(name, "")) for name in _NAMES if name not in ("offset", "end", "duration")}
     name = text["audio_filepath"]
     if not name.strip() or "\0" in name:
-        raise BrokenRowError(f"'audio_filepath' is empty or no path; it names the recording, relative to {path}")
+        raise BrokenRowError(f"'audio_filepath' is empty or not a path; give the recording's path, relative to {path}")
     if text["split"] and not split_named(text["split"]):
         raise BrokenRowError(f"its split is {text['split']!r}; known: {', '.join(SPLITS)}", id=text["id"])
     audio = path.parent / name
@@ -167,7 +167,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _piece(fields: dict[str, Any]) -> tuple[float, float | None]:
-    """Start and end in seconds of what a row describes; None: the end of the file."""
+    """Start and end of a row's piece in seconds; None: the end of the file."""
     if fields.get("offset", fields.get("end")) is None:
         return 0.0, None
     start = _seconds("offset", fields.get("offset", 0.0))
@@ -178,7 +178,7 @@ def _piece(fields: dict[str, Any]) -> tuple[float, float | None]:
     else:
         return start, None
     if not end > start:
-        raise BrokenRowError(f"from {start:g} s to {end:g} s is no piece of a recording", "outside the recording")
+        raise BrokenRowError(f"{start:g} s to {end:g} s is not a piece of a recording", "outside the recording")
     return start, end
 
 
@@ -188,7 +188,7 @@ def _seconds(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise BrokenRowError(f"{name!r} must be a number of seconds from 0, not {json.dumps(value)[:60]}")
+        raise BrokenRowError(f"{name!r} must be a non-negative number of seconds, not {json.dumps(value)[:60]}")
     return seconds
 
 

@@ -10,7 +10,7 @@ from w2l_jax.errors import UserError
 
 
 class Place(NamedTuple):
-    """A line of a file; as text `file:line`, the way messages name it."""
+    """A line of a file; as text `file:line`."""
 
     path: Path
     line: int
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 
 class BrokenRowError(UserError):
-    """A row that cannot be used; `reason` is the short name under which it is counted."""
+    """A row that cannot be used; `reason` is the short name it is counted under."""
 
     def __init__(self, message: str, reason: str = "malformed row", id: str = ""):
         super().__init__(message)
@@ -32,8 +32,8 @@ def lines(
 ) -> Iterator[tuple[Place, str]]:
     """Yields the lines of a UTF-8 file that are not blank, without their ends; `kind` says what the file should be.
 
-    Only a line feed ends a line, perhaps after a carriage return; a byte order mark is dropped. Raises UserError for
-    a file that is missing or cannot be read, and for a line that is not UTF-8 unless `broken` takes it.
+    Only a line feed ends a line, optionally after a carriage return; a byte order mark is dropped. Raises UserError for
+    a missing or unreadable file, and for a line that is not UTF-8 unless `broken` takes it.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +54,7 @@ def lines(
 
 
 def decoded(content: bytes, place: Place) -> str:
-    """Returns a line of UTF-8 as text; raises BrokenRowError, naming its place, where it is not UTF-8."""
+    """Returns a line of UTF-8 as text; raises BrokenRowError, naming its place, if it is not UTF-8."""
     try:
         return content.decode("utf-8-sig" if place.line == 1 else "utf-8")
     except UnicodeDecodeError:
@@ -62,6 +62,6 @@ def decoded(content: bytes, place: Place) -> str:
 
 
 def on_disk(path: Path) -> Path | None:
-    """Returns the file that `path` names, perhaps composed or decomposed as macOS writes it; None if there is none."""
+    """Returns the file at `path`, or at its composed or decomposed (macOS) form; None if there is none."""
     forms = (path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")))
     return next((form for form in forms if os.path.isfile(form)), None)

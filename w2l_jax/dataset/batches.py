@@ -1,4 +1,4 @@
-"""Prepared utterances to padded batches of a few shapes, read ahead of the steps that need them."""
+"""Prepared utterances in padded batches of a few shapes, read ahead of the steps that need them."""
 
 import collections
 import concurrent.futures
@@ -26,9 +26,9 @@ _READERS = min(AHEAD, usable_cores())
 
 
 class Batch(NamedTuple):
-    """What one step sees. Rows beyond the data (only in evaluation) have 0 frames and 0 labels.
+    """The input of one step. Rows beyond the data (only in evaluation) have 0 frames and 0 labels.
 
-    In place of features it may hold the activations [B, S, C] of a layer; `frames_B` counts input frames then, too.
+    Instead of features it may hold the activations [B, S, C] of a layer; `frames_B` still counts input frames.
     """
 
     features_BxTxM: Any
@@ -36,9 +36,9 @@ class Batch(NamedTuple):
     labels_BxL: Any
     label_lengths_B: Any
     speed_B: Any = None
-    """How much faster than recorded the step plays each utterance, to `frames_B` frames; None: as recorded."""
+    """How much faster than recorded the step plays each utterance, giving `frames_B` frames; None: as recorded."""
     recorded_B: Any = None
-    """The frames of each as recorded, which `features_BxTxM` holds; None without `speed_B`."""
+    """The number of recorded frames in `features_BxTxM`; None without `speed_B`."""
 
 
 class Bucket(NamedTuple):
@@ -49,7 +49,7 @@ class Bucket(NamedTuple):
 
 
 def empty_batch(rows: int, bucket: Bucket, record: Record, speeds: bool = False) -> Batch:
-    """A batch of `rows` rows without data in the shape of `bucket`, for what `record` describes (NumPy)."""
+    """An empty batch (NumPy) of `rows` rows in the shape of `bucket`, for arrays as `record` describes them."""
     return Batch(
         np.zeros((rows, record.rows(bucket.frames), record.channels), record.dtype),
         np.zeros(rows, np.int32),
@@ -69,9 +69,9 @@ def make_buckets(
 ) -> tuple[Bucket, ...]:
     """Returns at most `count` shapes, smallest first, that pad the batches of an epoch as little as possible.
 
-    Padding is counted on an epoch of batches of `rows` utterances as `Order` makes them, played at speeds of
-    1 ± `speed`, and holds them as they are stored, too. The last shape takes the longest utterance at the lowest
-    speed and the longest label, so that every batch finds one.
+    Padding is counted over an epoch of `Order`'s batches of `rows` utterances, played at speeds of 1 ± `speed`; a shape
+    also holds them as stored. The last shape fits the longest utterance at the lowest speed and the longest label, so
+    every batch has one.
     """
     frames_N, labels_N = np.asarray(frames_N), np.asarray(labels_N)
     rng = np.random.default_rng(0)
@@ -83,7 +83,7 @@ def make_buckets(
     longest = round(frames_N.max() / (1 - speed))
     sizes = [_round_up(round(stretched_N[batch].max()), _FRAME_STEP) for batch in batches]
     edges = _least_padding([*sizes, _round_up(longest, _FRAME_STEP)], count)
-    # An edge may lie below every utterance at its own speed: its labels are then those of the shortest ones.
+    # If an edge is below every utterance at its own speed, its labels are those of the shortest ones.
     return tuple(
         Bucket(edge, _round_up(int(labels_N[frames_N <= max(edge, frames_N.min())].max()), _LABEL_STEP))
         for edge in edges
@@ -91,7 +91,7 @@ def make_buckets(
 
 
 def _least_padding(sizes: Sequence[int], count: int) -> list[int]:
-    """At most `count` of `sizes`, the largest among them, with the least sum of size → next larger chosen one."""
+    """At most `count` of `sizes`, with the largest, that minimise the total padding of each size to the next one."""
     edges, weights = np.unique(sizes, return_counts=True)
     below = np.concatenate([[0], np.cumsum(weights)])
     # cost[i, j]: all sizes from edge i to edge j padded to edge j.
@@ -116,7 +116,7 @@ def bucket_for(buckets: Sequence[Bucket], frames: int, labels: int) -> Bucket:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A dataset with its labels in one alphabet and the shapes its batches take."""
+    """A dataset with encoded labels and the padded shapes of its batches."""
 
     dataset: Dataset
     labels: tuple[np.ndarray, ...]
@@ -124,9 +124,9 @@ class Source:
 
     @staticmethod
     def create(dataset: Dataset, alphabet: Alphabet, buckets: int, rows: int = 1, speed: float = 0.0) -> "Source":
-        """Encodes every transcript; raises UserError naming the first utterance `alphabet` cannot write.
+        """Encodes every transcript; raises UserError naming the first utterance outside `alphabet`.
 
-        `buckets`, `rows` (of a batch) and `speed` decide the padded shapes: `make_buckets`.
+        `buckets`, `rows` (of a batch) and `speed` determine the padded shapes (`make_buckets`).
         """
         labels = []
         for entry in dataset.entries:
@@ -144,24 +144,24 @@ class Source:
 
     @property
     def bytes(self) -> int:
-        """The size of what is stored of all utterances."""
+        """The size of all stored arrays."""
         return sum(map(self.dataset.record.bytes, self.frames_N.tolist()))
 
     @functools.cached_property
     def first_row_N(self) -> np.ndarray:
-        """Where what is stored of each utterance would begin if all were one array."""
+        """Each utterance's first row if all stored arrays were concatenated."""
         rows_N = self.dataset.record.rows(self.frames_N)
         return (np.cumsum(rows_N, dtype=np.int64) - rows_N).astype(np.int32)
 
     def shape(self, indices: Sequence[int], frames: Iterable[int]) -> Bucket:
-        """The padded shape of a batch of the utterances `indices`, of which these are the `frames`."""
+        """The padded shape of a batch of the utterances `indices` with these `frames`."""
         return bucket_for(self.buckets, int(max(frames)), max(len(self.labels[i]) for i in indices))
 
     def batch(self, indices: Sequence[int], rows: int, shape: Bucket | None = None, features: bool = True) -> Batch:
-        """Pads the utterances `indices` to a Batch of `rows` rows (NumPy; in the precision they are stored in).
+        """Pads the utterances `indices` to a Batch of `rows` rows (NumPy, in the stored precision).
 
-        The padded shape is that of these utterances, or, where they are a part of a larger batch, its `shape`. Without
-        `features` nothing is read, and there are None.
+        The padded shape is that of these utterances or, for a part of a larger batch, its `shape`. Without `features`
+        nothing is read, and they are None.
         """
         frames, record = self.frames_N[indices], self.dataset.record
         shape = shape or self.shape(indices, frames)
@@ -213,9 +213,9 @@ class _Memory:
 
 
 def prefetch(items: Iterable[Any], work: Callable[[Any], Made], depth: int = AHEAD) -> Iterator[Made]:
-    """Yields `work(item)` of every item in order; threads do it up to `depth` items ahead, so that steps never wait.
+    """Yields `work(item)` of every item in order; threads work up to `depth` items ahead, so that steps never wait.
 
-    An exception in `work` is raised where its result would be; closing the iterator ends the threads.
+    An exception in `work` is raised in place of its result; closing the iterator ends the threads.
     """
     pool = concurrent.futures.ThreadPoolExecutor(_READERS, thread_name_prefix="prefetch")
     ahead: collections.deque[concurrent.futures.Future] = collections.deque()

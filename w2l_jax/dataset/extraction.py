@@ -22,12 +22,12 @@ from w2l_jax.files import file_digest
 from w2l_jax.workers import WorkerDiedError, WorkerPool, usable_cores
 
 Task = tuple[Path, str, float, float | None]
-"""A recording, its transcript, and where the piece of it begins and ends, in seconds (None: with the file)."""
+"""A recording, its transcript, and start and end of the piece in seconds (None: the end of the file)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extracted:
-    """What a usable recording contributes."""
+    """The features and facts of a usable recording."""
 
     features_TxM: np.ndarray
     """float16."""
@@ -49,11 +49,11 @@ def extract(
     end: float | None = None,
     truncated: audio.Truncated = "error",
 ) -> Extracted | Exclusion:
-    """Reads a recording, or a piece of one, and computes its features, or says why `transcript` cannot go with it."""
+    """Reads a recording, or a piece of one, and computes its features; returns an exclusion if it cannot be used."""
     try:
         promised = (audio.seconds(path) if end is None else end) - start
         if promised > 10 * max_seconds:
-            # Not decoded, hours of audio would need gigabytes; headers may be inexact, hence the wide margin.
+            # Before decoding, since hours need gigabytes; headers may be inexact, hence the wide margin.
             return _too_long(path, promised, max_seconds)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -61,7 +61,7 @@ def extract(
             for block_N in audio.blocks(path, start, end, truncated):
                 blocks.append(block_N)
                 samples += len(block_N)
-                if samples > 10 * max_seconds * audio.SAMPLE_RATE:  # its header did not say
+                if samples > 10 * max_seconds * audio.SAMPLE_RATE:  # its header does not say
                     return _too_long(path, samples / audio.SAMPLE_RATE, max_seconds)
             waveform_N = np.concatenate(blocks)
         sha256 = _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
@@ -82,7 +82,7 @@ def extract(
 
 @functools.lru_cache(maxsize=4)
 def _sha256(path: Path, size: int, changed: int) -> str:
-    """Of the whole file; remembered for the pieces of one recording, as long as its size and time are the same."""
+    """The SHA-256 of the whole file; cached for the pieces of one recording while its size and time are the same."""
     return file_digest(path)
 
 
@@ -90,7 +90,7 @@ def _too_long(path: Path, seconds: float, max_seconds: float) -> Exclusion:
     return Exclusion(filters.TOO_LONG, f"{path}: {seconds:.1f} s, the limit is {max_seconds:g} s")
 
 
-# Enough work to hide the hand-over, little enough to keep two cores busy on a small corpus (8 · 350 kB).
+# Enough work per chunk to hide the transfer, little enough to keep two cores busy on a small corpus (8 · 350 kB).
 _CHUNK = 8
 
 
@@ -101,7 +101,7 @@ def extract_all(
     workers: int | None = 0,
     truncated: audio.Truncated = "error",
 ) -> Iterator[Extracted | Exclusion]:
-    """Yields `extract` of each task in order, computed by `workers` processes (0: one a core).
+    """Yields `extract` of each task in order, computed by `workers` processes (0: one per core).
 
     One worker means this process. Raises UserError if a worker dies.
     """
@@ -110,7 +110,7 @@ def extract_all(
     work = functools.partial(_extract, max_seconds=max_seconds, config=config, truncated=truncated)
     workers = workers or usable_cores()
     if workers < 0:
-        raise UserError(f"the number of workers must not be negative, as {workers} is")
+        raise UserError(f"the number of workers must not be negative, but it is {workers}")
     if workers == 1:
         for chunk in chunks:
             yield from work(chunk)
@@ -120,8 +120,8 @@ def extract_all(
             yield from itertools.chain.from_iterable(pool.in_order(chunks))
         except WorkerDiedError:
             raise UserError(
-                "a worker process died, perhaps for lack of memory; what is finished is kept: run the same command "
-                "again, with fewer workers"
+                "a worker process died, perhaps for lack of memory; finished work is kept: run the same command "
+                "again with fewer workers"
             ) from None
 
 
@@ -163,7 +163,7 @@ def _kept_row(utterance: Utterance, transcript: str, extracted: Extracted) -> Ro
 
 
 def excluded_row(utterance: Utterance, exclusion: Exclusion) -> Row:
-    """The row of an utterance that is left out: id, audio, source, reason, message."""
+    """The row of an excluded utterance: id, audio, source, reason, message."""
     return {
         "id": utterance.id,
         "audio": str(utterance.audio),
@@ -174,7 +174,7 @@ def excluded_row(utterance: Utterance, exclusion: Exclusion) -> Row:
 
 
 def skipped_row(skipped: Skipped, source: str = "") -> Row:
-    """The row of what gave no utterance, as `excluded_row`."""
+    """The row of an item that gave no utterance, as `excluded_row`."""
     return {
         "id": skipped.id,
         "audio": str(skipped.path),

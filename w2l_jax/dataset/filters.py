@@ -1,6 +1,6 @@
-"""Why an utterance is left out of a prepared dataset; every exclusion is counted by its reason.
+"""Why an utterance is excluded from a prepared dataset; every exclusion is counted by reason.
 
-First the texts, all of them and before any audio is touched; then one recording at a time.
+All texts are checked before any audio is read; then one recording at a time.
 """
 
 import dataclasses
@@ -27,28 +27,27 @@ OnUnknown = Literal["error", "drop_utterance"]
 
 @dataclasses.dataclass(frozen=True)
 class Exclusion:
-    """An utterance that is left out: the short reason it is counted under, and a sentence that says more."""
+    """An excluded utterance: the short reason it is counted under, and a sentence of detail."""
 
     reason: str
     message: str
 
 
 def needed_frames(transcript: str) -> int:
-    """The fewest output frames CTC can emit `transcript` in: one a character, and a blank within each pair."""
+    """The fewest output frames in which CTC can emit `transcript`: one per character, and a blank within each pair."""
     return len(transcript) + sum(a == b for a, b in zip(transcript, transcript[1:], strict=False))
 
 
 def check_languages(utterances: Iterable[Utterance], language: str) -> None:
-    """Raises UserError if an utterance says that it is in another of the languages known here than `language`.
+    """Raises UserError if an utterance is marked with another known language than `language`.
 
-    It would seldom be noticed otherwise: German ä becomes a in the English alphabet.
+    Nothing else would notice: German ä becomes a in the English alphabet.
     """
     for utterance in utterances:
         other = language_name(utterance.language)
         if other != language and other in NAMES.values():
             raise UserError(
-                f"{utterance.id}: its language is {utterance.language!r}, and {language} was asked for; "
-                f"choose the language {other}"
+                f"{utterance.id}: its language is {utterance.language!r}, not {language}; choose the language {other}"
             )
 
 
@@ -62,10 +61,10 @@ def check_texts(
     tags: Tags = "drop",
     max_skipped: float = MAX_SKIPPED,
 ) -> tuple[dict[str, str], dict[str, Exclusion]]:
-    """Returns id → transcript (`text.clean`) of those whose text can be used, and id → exclusion of the others.
+    """Returns id → transcript (`text.clean`) of the usable texts, and id → exclusion of the others.
 
-    Raises UserError with the most frequent characters outside the alphabet if more texts than the share `max_skipped`
-    hold such, unless they are to be dropped.
+    Raises UserError, listing the most frequent characters outside the alphabet, if more texts than the share
+    `max_skipped` hold any, unless they are to be dropped.
     """
     transcripts, excluded = {}, {}
     unknown: Counter[str] = Counter()
@@ -96,7 +95,7 @@ def check_texts(
                     *rows,
                     *more,
                     f"alphabet: {alphabet.characters!r}",
-                    "correct the texts, choose their language, take the characters into the alphabet "
+                    "correct the texts, choose their language, add the characters to the alphabet "
                     "(alphabet_from_data), write numbers in words (spell_numbers), or skip these utterances "
                     "(unknown_characters=drop_utterance)",
                 ]
@@ -112,11 +111,11 @@ def label_too_long(frames: int, transcript: str) -> Exclusion | None:
     return Exclusion(
         LABEL_TOO_LONG,
         f"{len(transcript)} characters need {needed_frames(transcript)} output frames, the audio has "
-        f"{features.output_frames(frames)}: probably text and audio do not belong together",
+        f"{features.output_frames(frames)}: probably the text is not that of the audio",
     )
 
 
 def table(counts: dict[str, int]) -> str:
-    """Returns reasons and their counts as aligned lines, the most frequent first."""
+    """Returns reasons and counts as aligned lines, most frequent first."""
     rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return "\n".join(f"  {count:>8,}  {reason}" for reason, count in rows)

@@ -1,4 +1,4 @@
-"""A folder of shards while it is written: who may write, what goes, a disk that is full."""
+"""A folder of shards during writing: locks, clearing, full disks."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_of(out: Path, inputs: str) -> bool:
-    """Whether `out` is finished and was made of the input with the key `inputs`."""
+    """Whether `out` is finished and was made from the input with the key `inputs`."""
     try:
         return (out / PREPARED).exists() and (out / INPUTS).read_text() == inputs
     except OSError:
@@ -28,7 +28,7 @@ def is_of(out: Path, inputs: str) -> bool:
 
 
 def is_from(out: Path, source: str, config: PrepareConfig) -> bool:
-    """Whether the finished folder `out` was made of `source`, whatever was in it then, with this `config`."""
+    """Whether the finished folder `out` was made from `source`, whatever its content then, with this `config`."""
     meta = read_meta(out)
     return meta.get("source") == source and meta["config"] == config.as_dict
 
@@ -37,10 +37,10 @@ def is_from(out: Path, source: str, config: PrepareConfig) -> bool:
 def writing(
     out: Path, shards: Sequence[Shard], mine: Sequence[Shard], option: str = "out", size: str = "115 MB"
 ) -> Iterator[None]:
-    """Makes the folder and waits until nobody else writes the shards `mine`; nobody else may then, on any machine.
+    """Makes the folder and locks the shards `mine` against other processes on any machine, waiting if necessary.
 
-    Turns a full disk into advice (UserError); another UserError where the folder holds other things or cannot be
-    written: `option` is what chooses it, `size` what an hour of speech takes.
+    Turns a full disk into a UserError with advice; raises UserError if the folder holds other files or cannot be
+    written. `option` chooses the folder; `size` is that of an hour of speech.
     """
     # In this order: the lock is the first file of whoever writes here.
     if out.is_dir() and any(out.iterdir()) and not (out / _LOCK).exists():
@@ -55,7 +55,7 @@ def writing(
         try:
             yield
         except (OSError, RuntimeError) as error:
-            # ArrayRecord's writer knows RuntimeError only.
+            # ArrayRecord's writer raises only RuntimeError.
             full = isinstance(error, OSError) and error.errno in _FULL
             if not full and not any(os.strerror(number) in str(error) for number in _FULL):
                 raise
@@ -63,22 +63,22 @@ def writing(
 
 
 def _wait_for(out: Path, mine: Sequence[Shard], every: bool) -> Iterator[TextIO]:
-    """Who writes every shard is alone; parts share the folder, but those that begin with the same shard take turns."""
+    """Writing all shards excludes others; parts share the folder, except parts with the same first shard."""
     yield lock(out / _LOCK, shared=not every)
     if mine and not every:
         yield lock(out / f"{_LOCK}-{mine[0].number:05d}")
     if every:
-        for path in [*out.glob(f"{_LOCK}-*"), *out.glob(".*.tmp")]:  # whose processes have ended
+        for path in [*out.glob(f"{_LOCK}-*"), *out.glob(".*.tmp")]:  # of processes that have ended
             path.unlink()
 
 
 def clear_away(out: Path, shards: Sequence[Shard], mine: Sequence[Shard], replace: bool) -> None:
-    """Removes what an earlier preparation left in `out`, but for finished shards and those not `mine`."""
+    """Removes what an earlier preparation left in `out`, except finished shards and those not `mine`."""
     finished = {shard.name for shard in shards if shard.finished(out)}
     if not finished and not replace and any(out.glob("shard-*.jsonl")):
         raise other_input(out)
     others = {shard.name for shard in shards} - {shard.name for shard in mine}
-    # First of all what says that the folder is complete.
+    # First the file that marks the folder as complete.
     for path in [out / PREPARED, out / INPUTS, *out.glob("shard-*")]:
         if path.name.removesuffix(".jsonl") not in finished | others:
             path.unlink(missing_ok=True)
@@ -91,18 +91,18 @@ def _disk_full(out: Path, shards: Sequence[Shard], size: str) -> str:
         written = sum((out / shard.name).stat().st_size for shard in finished)
         items = sum(len(shard.items) for shard in finished)
         total = written / items * sum(len(shard.items) for shard in shards)
-        need = f"about {(total - written) / 1e6:,.0f} MB more are needed ({total / 1e6:,.0f} MB in all)"
+        need = f"about {(total - written) / 1e6:,.0f} MB more are needed (of {total / 1e6:,.0f} MB)"
     else:
         need = f"an hour of speech takes about {size}"
     return (
-        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free there. Make room and run the same "
-        f"command again (it goes on: {len(finished)} of {len(shards)} shards are finished and kept), or write to "
+        f"{out}: no space left on the device; {need}, {free:,.0f} MB are free. Make room and run the same "
+        f"command again (it resumes: {len(finished)} of {len(shards)} shards are finished), or write to "
         "another disk"
     )
 
 
 def other_input(out: Path) -> UserError:
-    """The error of a folder that holds something else than what is to be prepared."""
+    """The error of a folder that holds another preparation."""
     return UserError(
         f"{out}: holds a preparation of other input or options (or texts or audio files have changed since); "
         "delete the folder, or choose another folder"

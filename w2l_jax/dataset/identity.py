@@ -1,6 +1,6 @@
-"""What a prepared dataset is made of, as keys: the same input opens or resumes a folder, other input is refused.
+"""Keys of a prepared dataset's inputs: the same input opens or resumes a folder, other input is refused.
 
-Whatever was added since the first folders were written enters a key only where it is in use, so that those stay valid.
+Options added since the first folders were written enter a key only if used, so that those folders stay valid.
 """
 
 import dataclasses
@@ -18,26 +18,29 @@ from w2l_jax.features import FeatureConfig
 from w2l_jax.languages import language_name
 from w2l_jax.text import Tags, alphabet_from_data, spoken
 
-_CLEANING = 2  # of `text.clean`: goes up when it gives other transcripts, so that what is cached is made again
+_CLEANING = 2  # of `text.clean`: increase it when transcripts change, so that caches are rebuilt
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What decides the content of a prepared dataset, beside the utterances."""
+    """The options that, with the utterances, determine the content of a prepared dataset."""
 
     language: str = "english"
     """Language of the transcripts (english, german, … or en, de, …): alphabet and normalisation."""
     max_seconds: float = 35.0
     """Longer recordings are skipped."""
     unknown_characters: filters.OnUnknown = "error"
-    """What to do about texts with characters outside the alphabet: skip up to 5 % (more is an error), or any number."""
+    """Texts with characters outside the alphabet: skip up to 5 % (more is an error), or any number.
+    """
     features: FeatureConfig = FeatureConfig()
     alphabet: str = ""
     """Characters of the alphabet in order (default: the preset of the language; one without a preset needs this)."""
     spell_numbers: bool = False
-    """Write numbers as words of the language (needs num2words); utterances where that cannot be done are skipped."""
+    """Write numbers as words of the language (needs num2words); skip utterances where that fails.
+    """
     tags: Tags = "drop"
-    """What to do about `[noise]`, `(laughs)`, `<unk>` and their like: nothing is heard, the words are, or skip them."""
+    """`[noise]`, `(laughs)`, `<unk>` and the like: remove them, keep their words, or skip the utterance.
+    """
 
     truncated: Literal["skip", "read"] = "skip"
     """What to do about recordings that are cut or damaged: skip them, or read them to their end."""
@@ -64,7 +67,7 @@ class PrepareConfig:
 
     @property
     def as_dict(self) -> dict[str, Any]:
-        """The options as nested dictionaries, in the form in which they are stored and enter the keys."""
+        """The options as nested dictionaries, as they are stored and hashed."""
         values = dataclasses.asdict(self)
         unused = {"alphabet": "", "spell_numbers": False, "tags": "drop", "truncated": "skip"}
         return {name: value for name, value in values.items() if name not in unused or value != unused[name]}
@@ -76,7 +79,7 @@ def custom_characters(alphabet: Alphabet, language: str) -> str:
 
 
 def stamp(utterance: Utterance) -> list[Any]:
-    """What would make an utterance's row another one, as far as it can be told without reading its audio."""
+    """Everything that determines an utterance's row and can be known without reading its audio."""
     try:
         stat = utterance.audio.stat()
         size, changed = stat.st_size, stat.st_mtime_ns
@@ -92,7 +95,7 @@ def piece(utterance: Utterance) -> list[float | None]:
 
 
 def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
-    """A key of the options and of what `content` yields (stamps, names), which is never held as one text."""
+    """A key of the options and of the items of `content` (stamps, names), hashed one at a time."""
     out = hashlib.sha256(f"[{FORMAT}.{_CLEANING}, {json.dumps(config.as_dict, sort_keys=True)}, [".encode())
     for number, item in enumerate(content):
         out.update(((", " if number else "") + json.dumps(item)).encode())
@@ -101,13 +104,13 @@ def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
 
 
 class Fingerprint:
-    """Of the options and rows that a dataset holds, whatever its shards; rows are added in the order of their ids."""
+    """A hash of a dataset's options and rows, whatever its shards; add rows in the order of their ids."""
 
     def __init__(self, config: PrepareConfig):
         self._digest = hashlib.sha256(json.dumps([FORMAT, config.as_dict], sort_keys=True).encode())
 
     def add(self, row: dict[str, Any]) -> None:
-        """Adds the row of a kept utterance."""
+        """Adds the row of a stored utterance."""
         content = [row[name] for name in ("id", "sha256", "text", "transcript", "speaker")]
         content += [row[name] for name in ("start", "end") if name in row]
         self._digest.update(json.dumps(content).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What stands beside the shards of a prepared dataset: the index, the list of what was skipped, `prepared.json`."""
+"""The files beside the shards of a prepared dataset: the index, the list of skipped utterances, `prepared.json`."""
 
 import dataclasses
 import heapq
@@ -38,11 +38,11 @@ def finish(
     max_skipped: float = MAX_SKIPPED,
     source: str = "",
 ) -> None:
-    """Completes `out`, in which all `shards` are finished; rows pass through one at a time, `prepared.json` is last.
+    """Completes `out` after all `shards`; rows are processed one at a time, `prepared.json` is written last.
 
-    `excluded` are the rows, by id, of utterances that never came to a shard; `inputs` is the key of everything,
-    `source` what it was read from. Warns if some recordings are below 16 kHz or cut. Raises UserError if nothing is
-    left, or if more recordings than the share `max_skipped` are unusable; what is finished stays then.
+    `excluded` are the rows, by id, of utterances excluded before any shard; `inputs` is the key of all input, `source`
+    where it was read from. Warns if some recordings are below 16 kHz or cut. Raises UserError if nothing is left, or if
+    more recordings than the share `max_skipped` are unusable; finished shards stay.
     """
     totals = _Totals(Fingerprint(config))
     write_lines(out / EXCLUDED, _excluded(out, shards, excluded, totals))
@@ -86,7 +86,7 @@ def finish(
     if totals.low:
         warnings.warn(
             f"{out}: {totals.low:,} of {totals.utterances:,} recordings are sampled below 16 kHz, so the upper bands "
-            "of their features are empty; do not mix them with others unknowingly",
+            "of their features are empty; beware of mixing them with others",
             stacklevel=3,
         )
 
@@ -111,8 +111,8 @@ def _kept(out: Path, shards: Sequence[Shard], totals: _Totals) -> Iterator[Row]:
 
 
 def nothing_left(counts: Counter[str], first: Row, where: str = "") -> UserError:
-    """The error of a preparation that leaves out every utterance; `first` is the row of one."""
+    """The error of a preparation that excludes every utterance; `first` is the row of one."""
     return UserError(
-        f"nothing is left to prepare, all {counts.total()} utterances were left out:\n{filters.table(counts)}\n"
+        f"nothing is left to prepare, all {counts.total()} utterances were excluded:\n{filters.table(counts)}\n"
         f"the first: {first['id']}: {first['message']}{where}"
     )

@@ -13,7 +13,7 @@ from w2l_jax.errors import UserError
 CHUNK = 16
 
 
-@functools.lru_cache(maxsize=4)  # what a step may need: two epochs of each of two languages
+@functools.lru_cache(maxsize=4)  # enough for any step: two epochs of each of two languages
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     order = np.random.default_rng((seed, 0, epoch)).permutation(size)
     order.flags.writeable = False
@@ -22,11 +22,11 @@ def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Which utterances make up the batch of each step: a pure function, so that any step can be resumed at.
+    """Which utterances make up the batch of each step: a pure function, so that training can resume at any step.
 
-    Epochs are independent permutations laid end to end and cut into batches; within 16 batches utterances are
-    sorted by length, then the batches shuffled. Each utterance comes once an epoch, and every batch is full, the
-    one across two epochs included. `sorted_first` takes the first epoch in order of length.
+    Epochs are independent permutations, concatenated and cut into batches; within 16 batches utterances are sorted by
+    length, then the batches shuffled. Each utterance occurs once per epoch, and every batch is full, even across two
+    epochs. `sorted_first` sorts the first epoch by length.
     """
 
     lengths: tuple[int, ...]
@@ -90,9 +90,9 @@ class Order:
 class MixedOrder:
     """The order of `new` with a `share` of every batch, in [0, 1], taken from `old`; both of one seed and batch size.
 
-    Indices of `old` follow those of `new`, as in `Dataset.followed_by`. Of the first n batches' utterances the whole
-    part of share · n · batch_size are old ones: what is rounded off in one batch is made up for in the next ones.
-    Both are sorted by length and shuffled together, so that a batch has short utterances of both or long ones.
+    Indices of `old` follow those of `new`, as in `Dataset.followed_by`. The first n batches hold floor(share · n ·
+    batch_size) old utterances, so rounding evens out. Both are sorted by length and shuffled together: a batch holds
+    short utterances of both, or long ones.
     """
 
     new: Order

@@ -1,7 +1,7 @@
-"""Utterances to a prepared dataset: checked texts, features in shards, an index, a list of what was skipped.
+"""Turns utterances into a prepared dataset: checked texts, features in shards, an index, a list of skipped utterances.
 
-Shards are written one after the other, each whole or not at all, so that preparation killed at any moment goes on
-with the first one that is missing. `store` describes the folder and reads it.
+Shards are written one by one, each whole or not at all, so preparation resumes at the first missing one. `store`
+describes and reads the folder.
 """
 
 import dataclasses
@@ -41,11 +41,11 @@ def prepare(
 ) -> Dataset:
     """Writes a prepared dataset of `utterances` into the folder `out` and opens it.
 
-    A finished folder made from the same input is opened as it is, an interrupted one resumes; one of other input is
-    an error unless it may be replaced. Neither the utterances' order and paths nor `workers` (processes; 0 or None:
-    one a core) change the content. `skipped` are rows that gave no utterance, to be listed too. Warns once about
-    recordings below 16 kHz. Raises UserError for duplicate ids, a full disk, and if more than the share `max_skipped`
-    of the texts or recordings cannot be used, or none of them.
+    A finished folder of the same input is opened, an interrupted one resumed; one of other input is an error unless
+    `replace` is set. Neither the order and paths of the utterances nor `workers` (processes; 0 or None: one per core)
+    change the content. `skipped` are rows without an utterance, to be listed too. Warns once about recordings below 16
+    kHz. Raises UserError for duplicate ids, a full disk, and if more than the share `max_skipped` of the texts or
+    recordings, or all of them, cannot be used.
     """
     dataset = prepare_part(
         utterances,
@@ -58,7 +58,7 @@ def prepare(
         skipped=skipped,
         max_skipped=max_skipped,
     )
-    assert dataset is not None  # the only part is the last
+    assert dataset is not None  # a single part finishes the folder
     return dataset
 
 
@@ -76,11 +76,11 @@ def prepare_part(
     max_skipped: float = MAX_SKIPPED,
     source: str = "",
 ) -> Dataset | None:
-    """As `prepare`, but writes only every n-th shard, from the i-th, of `part` (i, n) with i from 0.
+    """As `prepare`, but for `part` (i, n) writes only every n-th shard from the i-th (i from 0).
 
-    All parts are given the same utterances and one folder, at once or one after the other, on any machines; whoever
-    finds the shards of all finished writes the index and returns the dataset, the others return None. A folder that was
-    prepared of the same `source`, such as a manifest that was edited since, with the same `config` is replaced.
+    All parts take the same utterances and folder, at the same time or not, on any machines. The one that finishes last
+    writes the index and returns the dataset; the others return None. A folder prepared with the same `config` from the
+    same `source`, such as a manifest edited since, is replaced.
     """
     out, given = Path(out), sorted(utterances, key=lambda utterance: utterance.id)
     _check_ids(given)
@@ -118,7 +118,7 @@ def prepare_part(
             if mine == shards:
                 finish(out, shards, excluded, config, inputs, max_skipped, source)
     if mine != shards:
-        # In this order: shards cease to be called finished only once the folder is complete.
+        # In this order: shards stop being marked as finished only once the folder is complete.
         if not all(shard.finished(out) for shard in shards) and not is_of(out, inputs):
             return None
         with writing(out, shards, shards):
@@ -135,10 +135,10 @@ def prepare_cached(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Prepares a manifest into a folder of `cache` that is named after its content, place and options.
+    """Prepares a manifest into a folder of `cache` named by a hash of its content, path and options.
 
-    It is opened without work where it is complete and no audio file's size or time of change differs from what they
-    were; else it is prepared again. Raises UserError as `manifest.read` and `prepare`.
+    A complete folder is opened as it is unless an audio file's size or modification time changed; else it is prepared
+    again. Raises UserError as `manifest.read` and `prepare` do.
     """
     path = Path(path)
     read = manifest.reading(path).check(path)
@@ -165,9 +165,9 @@ def open_or_prepare(
     progress: Progress | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    """Opens a prepared folder, or a manifest (JSON lines, CSV, TSV) by way of `prepare_cached`.
+    """Opens a prepared folder, or a manifest (JSON lines, CSV, TSV) with `prepare_cached`.
 
-    Of data marked with splits only those for `split` are taken (`of_split`); `report` is told so, and what was
+    Of data marked with splits only those for `split` are taken (`of_split`), which `report` tells, with what was
     skipped. Raises UserError for anything else, and for a folder whose language or features differ from `config`'s.
     """
     path = Path(path)
@@ -185,7 +185,7 @@ def open_or_prepare(
 
 
 def repeated(dataset: Dataset, weight: float, seed: int = 0) -> Dataset:
-    """Returns `dataset` so often that each epoch has it `weight` times; of a fraction a random subset of its hours."""
+    """Repeats `dataset` so that each epoch has it `weight` times; a fraction gives a random subset of its hours."""
     if weight == 1:
         return dataset
     whole, rest = int(weight), weight - int(weight)
@@ -194,11 +194,10 @@ def repeated(dataset: Dataset, weight: float, seed: int = 0) -> Dataset:
 
 
 def of_split(dataset: Dataset, split: str) -> tuple[Dataset, str]:
-    """Returns what is for `split`, and a note on what is not ("" if nothing is marked otherwise).
+    """Returns the part for `split`, and a note on the rest ("" if nothing is marked otherwise).
 
-    For training, that is what is marked `train` or not at all. For dev and test it is what is marked so; else what is
-    not marked `train`, and all of it where there is nothing else. "" is all. Raises UserError if there is nothing to
-    train on.
+    For training it is the utterances marked `train` or not at all. For dev and test it is those marked so, else those
+    not marked `train`, else all. "" takes all. Raises UserError if there is nothing to train on.
     """
     marked = Counter(entry.split for entry in dataset.entries)
     if split == "train":
@@ -211,7 +210,7 @@ def of_split(dataset: Dataset, split: str) -> tuple[Dataset, str]:
     if not split or not others:
         return dataset, ""
     if not wanted:
-        raise UserError(f"{dataset.folder}: {others}, so nothing is for training; prepare it as train (as_split)")
+        raise UserError(f"{dataset.folder}: {others}, so nothing is left for training; prepare it as train (as_split)")
     kept = dataset.select(i for i, entry in enumerate(dataset.entries) if entry.split in wanted)
     return kept, f"{others}, so they are not taken as {split} data"
 
@@ -219,7 +218,7 @@ def of_split(dataset: Dataset, split: str) -> tuple[Dataset, str]:
 def _open_folder(path: Path, config: PrepareConfig) -> Dataset:
     if not path.is_dir():
         what = "no such file or folder" if not path.exists() else "neither a manifest nor a prepared folder"
-        raise UserError(f"{path}: {what}; data are manifests ({', '.join(manifest.ENDINGS)}) or prepared folders")
+        raise UserError(f"{path}: {what}; give manifests ({', '.join(manifest.ENDINGS)}) or prepared folders")
     dataset = open_dataset(path)
     pairs = [("language", language_name(dataset.language), config.language)]
     for field in dataclasses.fields(FeatureConfig):
@@ -227,7 +226,7 @@ def _open_folder(path: Path, config: PrepareConfig) -> Dataset:
     for name, found, wanted in pairs:
         if found != wanted:
             raise UserError(
-                f"{path}: prepared with {name}={found}, but here it is to be {wanted}; "
+                f"{path}: prepared with {name}={found}, but {wanted} is needed here; "
                 f"prepare it again with {name}={wanted}, or change {name} here"
             )
     return dataset
@@ -239,6 +238,6 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
     for first, second in zip(utterances, utterances[1:], strict=False):
         if first.id == second.id:
             raise UserError(
-                f"two utterances have the id {first.id!r}: {first.audio} and {second.audio}; rename one, "
+                f"two utterances have the id {first.id!r}: {first.audio} and {second.audio}; rename one, since "
                 "results are reported by id"
             )

@@ -21,7 +21,7 @@ _OPEN_SHARDS = 128
 
 Row = dict[str, Any]
 Result = tuple[np.ndarray | None, Row]
-"""What becomes of an item: the array to store, None where it is left out, and the row about it."""
+"""The result of an item: the array to store (None if excluded) and its row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shard:
     key: str
 
     def finished(self, folder: Path) -> bool:
-        """Whether it lies in `folder`, whole and of this content."""
+        """Whether it is in `folder`, complete and with this content."""
         try:
             with self._rows(folder).open("rb") as file:
                 head = json.loads(file.readline())
@@ -43,18 +43,18 @@ class Shard:
             return False
 
     def rows(self, folder: Path) -> Iterator[Row]:
-        """Yields the rows of its items, stored and left out, once it is finished."""
+        """Yields the rows of its items, stored and excluded, once it is finished."""
         with self._rows(folder).open("rb") as file:
             next(file)
             yield from map(json.loads, file)
 
     def write(self, folder: Path, results: Iterator[Result]) -> Iterator[None]:
-        """Writes it into `folder`, taking what its items give from `results`; yields after each."""
+        """Writes it into `folder` from the `results` of its items; yields after each."""
         from array_record.python import array_record_module
 
         rows: list[Row] = []
         with replacing(folder / self.name) as temporary:
-            # One record a group, so that a random read decodes nothing else; noise-like numbers do not compress (8 %).
+            # One record per group, so that a random read decodes nothing else; features hardly compress (8 %).
             writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
             for _ in self.items:
                 array, row = next(results)
@@ -71,7 +71,7 @@ class Shard:
 
 
 def plan(items: Sequence[Any], size: int, key: Callable[[Sequence[Any]], str]) -> list[Shard]:
-    """Returns the shards of `items`, `size` in each; `key` of a shard's items is of all that decides its content."""
+    """Returns the shards of `items`, `size` in each; `key` hashes the inputs of a shard's items."""
     parts = [items[start : start + size] for start in range(0, len(items), size)]
     return [
         Shard(number, f"shard-{number:05d}-of-{len(parts):05d}.array_record", part, key(part))
@@ -86,9 +86,9 @@ def write_shards(
     progress: Progress,
     what: str = "features",
 ) -> None:
-    """Writes those of `shards` that are not finished in `out`, one after the other.
+    """Writes the unfinished `shards` into `out`, one by one.
 
-    `work` yields the result of each of the items it is given; `what` they are is for `progress`.
+    `work` yields the result of each given item; `what` names them for `progress`.
     """
     todo = [shard for shard in shards if not shard.finished(out)]
     total = sum(len(shard.items) for shard in shards)
@@ -103,7 +103,7 @@ def write_shards(
 
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Writes rows as JSON lines, atomically and one at a time."""
-    # A file name need not be UTF-8: what is not is written as JSON's \udc80 … \udcff, and read back as the same name.
+    # A file name need not be UTF-8: other bytes are written as JSON's \udc80 … \udcff and read back unchanged.
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -111,7 +111,7 @@ def write_lines(path: Path, rows: Iterable[Row]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is stored of an utterance of T frames: an array [ceil(T / stride), channels]."""
+    """Describes the stored array of an utterance of T frames: [ceil(T / stride), channels]."""
 
     channels: int
     dtype: np.dtype = np.dtype(np.float16)
@@ -119,7 +119,7 @@ class Record:
     layer: int = 0
     """The network's layer whose output it is; 0 for features."""
     repair: str = AGAIN
-    """What to do where it is damaged."""
+    """What to do if it is damaged."""
 
     def rows(self, frames: int) -> int:
         """The array's length for `frames` input frames."""
@@ -156,7 +156,7 @@ class ShardReader:
         return [np.frombuffer(record, self.record.dtype).reshape(-1, self.record.channels) for record in records]
 
     def followed_by(self, other: "ShardReader") -> "ShardReader":
-        """The files of both, `other`'s numbered after these."""
+        """The files of both, those of `other` numbered last."""
         names = [str((shards._folder / name).absolute()) for shards in (self, other) for name in shards._names]
         return ShardReader(self._folder, names, self.record)
 
@@ -165,7 +165,7 @@ class ShardReader:
             if shard not in self._open:
                 from array_record.python import array_record_module
 
-                # Random access: read-ahead and the reader's own threads would only cost.
+                # Random access: read-ahead and the reader's own threads would only slow it down.
                 options = "readahead_buffer_size:0,max_parallelism:0"
                 self._open[shard] = array_record_module.ArrayRecordReader(
                     str(path), options, file_reader_buffer_size=32768

@@ -8,7 +8,7 @@ The folder's layout (written by `prepare`):
     excluded.jsonl                     id, audio, reason, message of what was skipped
     shard-00000-of-00007.array_record  one record per utterance: float16 [T, M]
 
-Needs NumPy and array_record only, so that a training machine gets by without audio libraries.
+Needs NumPy and array_record only, so that a training machine needs no audio libraries.
 """
 
 import collections
@@ -60,7 +60,7 @@ class Dataset:
     fingerprint: str
     """A hash of everything that determines the content; a selection has its own."""
     excluded: dict[str, int]
-    """Reason → number of utterances that were skipped in preparation."""
+    """Reason → number of utterances skipped in preparation."""
     _places: tuple[tuple[int, int], ...] = dataclasses.field(repr=False)
     _shards: ShardReader = dataclasses.field(repr=False)
 
@@ -79,13 +79,13 @@ class Dataset:
 
     @property
     def record(self) -> Record:
-        """What is stored of each utterance."""
+        """The stored array of each utterance."""
         return self._shards.record
 
     def features_of(self, indices: Iterable[int]) -> list[np.ndarray]:
-        """Returns what is stored of `indices` (features: float16 [T, M] each), read-only, in the order asked for.
+        """Returns the stored arrays of `indices` (features: float16 [T, M] each), read-only, in that order.
 
-        Raises UserError naming the file where a shard is damaged. May be called from several threads.
+        Raises UserError naming the file of a damaged shard. Thread-safe.
         """
         indices = [int(index) for index in indices]
         by_shard = collections.defaultdict(list)
@@ -121,7 +121,7 @@ class Dataset:
         )
 
     def followed_by(self, other: "Dataset") -> "Dataset":
-        """Returns both as one dataset, `other`'s utterances (of the same features) after these; it shares the files."""
+        """Returns both as one dataset, the utterances of `other` (with the same features) last; it shares the files."""
         offset = len(self._shards)
         return dataclasses.replace(
             self,
@@ -134,8 +134,8 @@ class Dataset:
     def subset(self, hours: float, seed: int = 0) -> "Dataset":
         """Returns a random selection of at most `hours` (at least one utterance), in the dataset's order.
 
-        Utterances are ranked by a hash of (seed, id), so that 20 h lie within 100 h of the same seed, and additions
-        to the corpus displace few. All of it where it has no more. Raises UserError unless `hours` is positive.
+        Utterances are ranked by a hash of (seed, id), so that 20 h are a subset of 100 h with the same seed, and
+        additions to the corpus displace few. Raises UserError unless `hours` is positive.
         """
         if not hours > 0:
             raise UserError(f"a subset needs a positive number of hours, not {hours}")
@@ -169,7 +169,7 @@ def open_dataset(folder: str | Path) -> Dataset:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Returns the content of `prepared.json`; raises UserError unless it is there, whole and of this format."""
+    """Returns the content of `prepared.json`; raises UserError if it is missing, damaged or of another format."""
     path = folder / PREPARED
     try:
         meta = json.loads(path.read_text("utf-8"))
@@ -186,7 +186,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
     found = _required(meta, "format", int, folder)
     if found != FORMAT:
-        raise UserError(f"{path}: written in format {found}, this program reads {FORMAT}; {AGAIN}")
+        raise UserError(f"{path}: written in format {found}, but this version reads {FORMAT}; {AGAIN}")
     return meta
 
 
@@ -201,9 +201,9 @@ def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tu
     entries, places = [], []
     try:
         if file_digest(path) != meta.get("index_sha256"):
-            raise UserError(f"{path}: was changed or cut short after it was written; {AGAIN}")
+            raise UserError(f"{path}: was changed or truncated after it was written; {AGAIN}")
         with path.open("rb") as file:
-            for line in file:  # never all of it at once: it has 100 MB for LibriSpeech
+            for line in file:  # line by line: it has 100 MB for LibriSpeech
                 row = json.loads(line)
                 entries.append(Entry(**{name: row[name] for name in names}))
                 places.append((row["shard"], row["position"]))
@@ -224,9 +224,9 @@ def check_speakers(train: Dataset, dev: Dataset, allow_overlap: bool) -> tuple[s
 
 
 def overlap_error(speakers: Sequence[str], where: str) -> UserError:
-    """The error of speakers who are trained on and tested with; `where` names the sides."""
+    """The error of speakers in both training and test data; `where` names the sides."""
     named = ", ".join(speakers[:5]) + (f" and {len(speakers) - 5} more" if len(speakers) > 5 else "")
     return UserError(
-        f"{len(speakers)} speaker(s) in {where}: {named}; rates measured on voices that were trained on look too good. "
-        "Take them out of one side, or set allow_speaker_overlap"
+        f"{len(speakers)} speaker(s) in {where}: {named}; error rates on training speakers are too low. "
+        "Remove them from one side, or set allow_speaker_overlap"
     )

@@ -1,1 +1,1 @@
-"""Logits to text: greedy, or a beam search with a language model, and building that model."""
+"""Logits to text: greedy, or a beam search with a language model."""

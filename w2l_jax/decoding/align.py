@@ -12,11 +12,11 @@ from w2l_jax.features import OUTPUT_SECONDS
 
 _LATE = 5  # frames from the beginning of a word to its first letter
 _BLANK, _CHARACTER = range(2)
-_STAYED = 0  # what a state follows: itself, or one of the other kind or place, its kind + 1
+_STAYED = 0  # the predecessor of a state: itself, or one of the other kind or position, encoded as its kind + 1
 
 
 class WordSpan(NamedTuple):
-    """A word and when it was said, in seconds from the start of the logits, on the grid of their frames (16 ms)."""
+    """A word and its times, in seconds from the start of the logits, on the grid of their frames (16 ms)."""
 
     word: str
     start: float
@@ -24,15 +24,15 @@ class WordSpan(NamedTuple):
 
 
 def align(logits_SxV: np.ndarray, text: str, alphabet: Alphabet) -> list[WordSpan]:
-    """Returns when each word of `text` was said: until the last frame of its last letter, from 80 ms before its first.
+    """Returns the times of each word of `text`: from 80 ms before its first letter to the last frame of its last.
 
-    That is how long after the beginning of a word networks emit its first letter (70 to 110 ms, median, of words whose
-    beginnings are known); no word begins before the one before it has ended.
+    Networks emit the first letter that long after the beginning of a word (median 70 to 110 ms on words with known
+    beginnings). No word begins before the previous one has ended.
 
-    The logits [S, V] may be normalised or not. Exact: no alignment of the text has a higher probability (of ASG's score
-    the transitions are left out). Takes time proportional to S · L and memory to √S · L for L characters: an hour of
-    speech against its whole transcript about three minutes and 300 MB. Raises UserError for characters outside the
-    alphabet, for logits that are not finite and for a text that has no place in so few frames.
+    The logits [S, V] may be normalised or not. Exact: no alignment of the text has a higher probability (ASG's
+    transitions are ignored). For L characters it takes time proportional to S · L and memory to √S · L: about three
+    minutes and 300 MB for an hour of speech and its transcript. Raises UserError for characters outside the alphabet,
+    for logits that are not finite and for a text too long for the frames.
     """
     labels_L = alphabet.encode(clean(text))
     first_L, last_L = _frames(np.asarray(logits_SxV), labels_L, not alphabet.repetitions)
@@ -58,8 +58,8 @@ def _frames(logits_SxV: np.ndarray, labels_L: np.ndarray, blank: bool) -> tuple[
     if needed > len(logits_SxV):
         seconds, least = len(logits_SxV) * OUTPUT_SECONDS, needed * OUTPUT_SECONDS
         raise UserError(
-            f"a transcript of {len(labels_L)} letters needs {least:g} s, and cannot have been said in {seconds:g} s: "
-            "is it that of this recording?"
+            f"a transcript of {len(labels_L)} letters needs at least {least:g} s, but the recording has {seconds:g} s: "
+            "is it the right transcript?"
         )
     if not np.isfinite(logits_SxV).all():
         raise UserError("the logits are not finite; the network diverged or its input is damaged")
@@ -74,13 +74,13 @@ def _frames(logits_SxV: np.ndarray, labels_L: np.ndarray, blank: bool) -> tuple[
 def best_path(scores_SxV: np.ndarray, labels_L: np.ndarray, blank: bool = True) -> np.ndarray:
     """Returns for each frame the position in `labels_L` of the label it emits, or −1 for the blank; int [S].
 
-    The sum of the frames' scores is the highest of all paths that read as the labels. The labels must fit: as many
-    frames as labels, and one more for each that equals the one before it. Without `blank` there is none, and no two
-    neighbours may be equal.
+    The path has the highest score among all that read as the labels. The labels must fit: one frame per label, and one
+    more for each that equals the one before it. With `blank` false there is no blank, and no two neighbours may be
+    equal.
     """
     frames, states = len(scores_SxV), len(labels_L) + 1
-    # Where each state came from is kept of one block at a time, and recomputed for it: memory for √S frames, not S.
-    # It takes an eighth of what the scores take, which are kept between the blocks.
+    # Predecessors are stored for one block at a time and recomputed for the others: memory for √S frames, not S. They
+    # take an eighth of the memory of the scores, which are stored between the blocks.
     block = max(1, math.isqrt(8 * frames))
     starts = range(0, frames, block)
     first_2xP = np.full((2, states), -np.inf)
@@ -112,12 +112,12 @@ def _forward(
     blank: bool,
     came_Sx2xP: np.ndarray | None = None,
 ) -> np.ndarray:
-    """CTC's states after some more frames: the best score of being at the blank behind p characters, or at the p-th.
+    """CTC's states after some more frames: the best score of the blank after p characters, and of the p-th character.
 
-    `came_Sx2xP` is filled with what each state followed in each frame: itself, or a blank, or another character.
+    Fills `came_Sx2xP` with each state's predecessor in each frame: itself, a blank, or another character.
     """
     blank_P, character_P = states_2xP.copy()
-    # Straight from one character to the next leads only between different ones.
+    # A direct step from one character to the next is possible only if they differ.
     skip_L = np.where(np.diff(labels_L, prepend=-1) == 0, -np.inf, 0.0)
     for s, scores_V in enumerate(np.asarray(scores_SxV, np.float64)):
         stay_L, enter_L, skipped_L = character_P[1:], blank_P[:-1], character_P[:-1] + skip_L

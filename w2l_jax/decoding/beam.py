@@ -5,10 +5,10 @@ The score of a sequence of words (paper §3.4), in natural logarithms:
     log P(words | audio) + lm_weight · log P_KenLM(<s> words </s>) + word_bonus · (words in the model's vocabulary)
         + the boosts of hot words, one an occurrence
 
-P(words | audio) is CTC's sum over all alignments, of every label string that reads as these words: strings which
-differ only in outer or repeated spaces are one transcript. A word outside the vocabulary costs the model's <unk>
-and earns no bonus; no words at all cost log P(</s> | <s>). While a word is unfinished, the best that it can become
-scores in its place, by unigrams; the word itself replaces it. A limited beam sums over the alignments that survived.
+P(words | audio) is CTC's sum over all alignments, of every label string that reads as these words: strings that differ
+only in outer or repeated spaces count as one transcript. A word outside the vocabulary scores the model's <unk> and no
+bonus; an empty transcript scores log P(</s> | <s>). An unfinished word is scored by its best completion, by unigrams. A
+limited beam sums over the surviving alignments.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ class BeamConfig:
     beam_width: int = 100
     """Hypotheses kept after every frame."""
     lm_weight: float = 0.8
-    """w_lm: what the language model's log-probability is multiplied by; 0 switches it off."""
+    """w_lm: the factor of the language model's log-probability; 0 disables the model."""
     word_bonus: float = 2.3
-    """w_valid_word: added for every word in the language model's vocabulary."""
+    """w_valid_word: the bonus of every word in the language model's vocabulary."""
     beam_margin: float = 10.0
     """Hypotheses worse than the best by more than this (natural log) are dropped."""
     label_margin: float = 5.0
-    """Labels below this negative log-probability are not tried in a frame, its best label excepted."""
+    """Labels below this negative log-probability are not tried in a frame, except its best label."""
 
     def __post_init__(self):
         if self.beam_width < 1:
@@ -48,7 +48,7 @@ class BeamConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """A decoded utterance; `score` is the module's formula, made of the other numbers (natural logarithms)."""
+    """A decoded utterance; `score` is the module's formula of the other numbers (natural logarithms)."""
 
     text: str
     score: float
@@ -62,6 +62,6 @@ class Transcript:
 
 
 def check_searchable(alphabet: Alphabet) -> None:
-    """Refuses an alphabet of ASG (UserError): the search knows CTC's paths only."""
+    """Raises UserError for an ASG alphabet: the search knows CTC's paths only."""
     if alphabet.repetitions:
-        raise UserError("the beam search is for networks trained with CTC; decode this one, of ASG, greedily")
+        raise UserError("the beam search needs a network trained with CTC; decode this ASG network greedily")

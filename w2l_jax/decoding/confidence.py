@@ -1,10 +1,10 @@
-"""How sure a transcript is of each of its words: posteriors over the n-best list, calibrated on dev data.
+"""Confidences of a transcript's words: posteriors over the n-best list, calibrated on dev data.
 
-A hypothesis's posterior is its share of exp(score / temperature) in the list. A word of the best hypothesis has the
-sum of the posteriors of those that hold it at the same place, where a cheapest alignment of the words decides what
-the same place is. A temperature above 1 makes them less sure (Guo et al. 2017, "On Calibration of Modern Neural
-Networks"). It says nothing where all hypotheses err alike, as those of a beam often do; hence the coverage, the
-fraction of the whole posterior that the list is taken to hold. Both are fitted by maximum likelihood.
+A hypothesis's posterior is its share of exp(score / temperature) in the list. A word of the best hypothesis gets the
+summed posteriors of all hypotheses that hold it at the same place of a minimum-cost alignment. A temperature above 1
+lowers confidences (Guo et al. 2017, "On Calibration of Modern Neural Networks"). It cannot help where all hypotheses
+share an error, as in a beam they often do; hence the coverage, the fraction of the whole posterior attributed to the
+list. Both are fitted by maximum likelihood.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ from rapidfuzz.distance import Indel
 from w2l_jax.decoding.beam import Transcript
 
 HYPOTHESES = 100
-"""Length of the n-best lists that confidences are made of: a temperature holds for the length it was fitted with."""
+"""Length of the n-best lists for confidences: a temperature is valid for the length it was fitted with."""
 
 # Steps of 6 % and of 2 %: the likelihood is flat near its maximum.
 _TEMPERATURES = np.geomspace(0.1, 100.0, 121)
 _COVERAGES = np.linspace(0.02, 1.0, 50)
-# A word in which the whole list agrees has the posterior 1; wrong all the same, it must not cost infinitely much.
+# A word on which the whole list agrees has posterior 1; if wrong, its loss must stay finite.
 _SUREST = 1 - 1e-3
 
 
@@ -31,7 +31,7 @@ def confidences(nbest: Sequence[Transcript], temperature: float, coverage: float
 
 
 def right(expected: str, text: str) -> list[bool]:
-    """Whether each word of `text` is in `expected` too, as a longest common subsequence of the words pairs them."""
+    """Whether each word of `text` is in a longest common subsequence with `expected`."""
     words = text.split()
     found = [False] * len(words)
     for step, _, _, start, end in Indel.opcodes(expected.split(), words):
@@ -65,7 +65,7 @@ def _log_loss(confidence_KxW: np.ndarray, correct_W: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """The words whose confidences lie in one tenth of 0 to 1."""
+    """The words with confidences in one bin of 0 to 1."""
 
     words: int
     confidence: float
@@ -75,7 +75,7 @@ class Bin:
 
 
 def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """The words in `bins` equal parts of 0 to 1 by confidence, empty ones left out."""
+    """The words in `bins` equal parts of 0 to 1 by confidence, without empty ones."""
     confidence_W, correct_W = np.asarray(confidence, float), np.asarray(correct, bool)
     part_W = np.minimum((confidence_W * bins).astype(int), bins - 1)
     return [
@@ -85,7 +85,7 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int 
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: the mean over words of |confidence − fraction right| of their bin; NaN without."""
+    """Expected calibration error: the mean over words of their bin's |confidence − fraction right|, or NaN."""
     words = sum(b.words for b in bins)
     return sum(b.words * abs(b.confidence - b.right) for b in bins) / words if words else float("nan")
 

@@ -1,4 +1,4 @@
-"""The beam search with one alphabet, one language model and one set of options (`beam` says what it computes)."""
+"""The beam search with one alphabet, language model and set of options (`beam` defines the score)."""
 
 import math
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class Decoder:
         config: BeamConfig = BeamConfig(),
         hot_words: Mapping[str, float] = MappingProxyType({}),
     ):
-        """Takes a language model or its folder, and words with what each occurrence adds to the score (natural log).
+        """Takes a language model or its folder, and hot words with the boost of each occurrence (natural log).
 
         Raises UserError if the model shares no word with the alphabet, for a hot word that it cannot spell, and for an
         alphabet of ASG.
@@ -47,7 +47,7 @@ class Decoder:
         self._lexicon = self._make_lexicon()
 
     def _make_lexicon(self) -> tuple[np.ndarray, ...]:
-        """What `search` knows of words: the model's, then "" for all others, then hot words among these."""
+        """The words of `search`: the model's, then "" for all others, then hot words outside the model."""
         names = self.lm.words if self.lm else ()
         context_free_W = self.config.lm_weight * self.lm.unigrams_W if self.lm else np.zeros(1)
         added = tuple(sorted(set(self.hot_words).difference(names)))
@@ -61,26 +61,23 @@ class Decoder:
     def decode(self, logits_SxV: np.ndarray) -> Transcript:
         """Returns the best transcript of the logits [S, V] of one utterance, S its real frames.
 
-        The logits may be of any float type, normalised or not. The same logits give the same transcript in every
-        process: equal scores are decided by the text. Raises UserError on NaN or a wrong shape.
+        The logits may be of any float type, normalised or not. Deterministic: ties are broken by the text. Raises
+        UserError for NaN or a wrong shape.
         """
         return self.nbest(logits_SxV, 1)[0]
 
     def nbest(self, logits_SxV: np.ndarray, count: int) -> list[Transcript]:
-        """Returns up to `count` different transcripts, the best first, of those that the search ended with.
-
-        As `decode` otherwise, which returns the first of them.
-        """
+        """Returns up to `count` different transcripts, best first, of the final beam. Otherwise as `decode`."""
         return self.finish(self.extend(self.begin(), logits_SxV), count)
 
     def begin(self) -> search.Front:
-        """Returns what a search knows before the first frame. One at a time: an earlier search cannot be resumed."""
+        """Returns the search's state before the first frame. An earlier search cannot be resumed then."""
         if self.lm:
             self.lm.forget(_REMEMBERED)
         return search.begin(self._space)
 
     def extend(self, front: search.Front, logits_SxV: np.ndarray) -> search.Front:
-        """Returns what the search knows after more frames [S, V], checked as `decode` does; `front` is used up."""
+        """Returns the search's state after more frames [S, V], checked as in `decode`; consumes `front`."""
         log_probs_SxV = self._log_probs(logits_SxV)
         frame, wanted = 0, None
         limits = self._space, self.config.beam_width, float(self.config.beam_margin)
@@ -90,13 +87,13 @@ class Decoder:
         return front
 
     def text(self, front: search.Front) -> str:
-        """Returns the best text so far; what follows may still change any of it."""
+        """Returns the best text so far; later frames may change all of it."""
         beams, nodes, _ = front
         best = (beams["acoustic"] + beams["words"] + beams["ahead"]).argmax()
         return clean(self.alphabet.decode(search.spell(nodes, beams["node"][best])))
 
     def finish(self, front: search.Front, count: int) -> list[Transcript]:
-        """Returns what `nbest` does of all frames that led to `front`, which can be extended all the same."""
+        """Returns the n-best list of all frames up to `front`, which can still be extended."""
         if count < 1:
             raise UserError(f"{count} transcripts asked for; there must be at least 1")
         beams, nodes = self._ended(front)
@@ -141,7 +138,7 @@ class Decoder:
             beams["end_state"][which] = answers[:, 1]
 
     def _log_probs(self, logits_SxV: np.ndarray) -> np.ndarray:
-        """Returns log-probabilities, -inf where they are under the margin and not the frame's best."""
+        """Returns log-probabilities, -inf below the margin except for the frame's best."""
         logits_SxV = np.asarray(logits_SxV, np.float64, order="C")  # compiled for this layout
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
             raise UserError(
@@ -162,8 +159,8 @@ def _check(hot_words: Mapping[str, float], alphabet: Alphabet) -> None:
     for word, boost in hot_words.items():
         if not word or " " in word or alphabet.unknown(word):
             raise UserError(
-                f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; give single words, and in "
-                "a script without spaces single characters"
+                f"hot word {word!r} is not one word in the letters {alphabet.characters!r}; give single words (single "
+                "characters in a script without spaces)"
             )
         if not math.isfinite(boost):
             raise UserError(f"hot word {word!r} adds {boost} to the score; give a finite number")

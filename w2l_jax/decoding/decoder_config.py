@@ -18,7 +18,7 @@ _SEAL = b"# sha256 "
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """What decodes a run: a language model's folder (empty: none) and the search's options."""
+    """How a run is decoded: a language model's folder (empty: none) and the options of the search."""
 
     lm: str = ""
     lm_sha256: str = ""
@@ -31,7 +31,7 @@ class DecoderConfig:
     coverage: float = 1.0
     """Of the words' confidences."""
     tuned: str = ""
-    """What the other values were tuned on; empty: nothing."""
+    """The data that the other values were tuned on; empty if not tuned."""
 
     @property
     def beam(self) -> BeamConfig:
@@ -40,14 +40,14 @@ class DecoderConfig:
 
     @property
     def calibration(self) -> tuple[float, float]:
-        """What `confidence.confidences` takes beside the hypotheses."""
+        """The arguments of `confidence.confidences` after the hypotheses."""
         return self.temperature, self.coverage
 
 
 def load(run: Run, lm: str = "") -> DecoderConfig | None:
-    """Reads a run's `decoder.toml`, None if there is none yet; `lm` is taken in place of its language model.
+    """Reads a run's `decoder.toml`, None if there is none; `lm` replaces its language model.
 
-    Raises UserError if it is damaged, or if its own language model is to be used and is not what it was.
+    Raises UserError if it is damaged, or if its own language model is needed and was changed.
     """
     path = run.folder / FILE
     if not path.is_file():
@@ -56,7 +56,7 @@ def load(run: Run, lm: str = "") -> DecoderConfig | None:
     first, _, rest = content.partition(b"\n")
     is_empty = all(line.startswith(b"#") for line in content.split(b"\n") if line.strip())
     if is_empty or (first.startswith(_SEAL) and first != _sealed(rest)):
-        raise UserError(f"{path}: is not what was written; if you changed it, delete its first line, else all of it")
+        raise UserError(f"{path}: was changed; if by you, delete its first line, else the whole file")
     try:
         decoder = config.load(DecoderConfig, path)
     except UserError as error:
@@ -69,8 +69,8 @@ def load(run: Run, lm: str = "") -> DecoderConfig | None:
             raise UserError(f"{path}: its language model {model} is gone; name another one, or delete {path}")
         if decoder.lm_sha256 and sha256(model) != decoder.lm_sha256:
             raise UserError(
-                f"{path}: its language model {model} is not the one it was written for; name it to use it all "
-                "the same, tune its weights again, or delete the file"
+                f"{path}: its language model {model} was changed since; name it to use it "
+                "anyway, tune its weights again, or delete the file"
             )
         decoder = dataclasses.replace(decoder, lm=str(model))
     return decoder
@@ -90,35 +90,35 @@ def save(run: Run, decoder: DecoderConfig) -> None:
 
 
 def _sealed(content: bytes) -> bytes:
-    """The first line of the file, by which a change of the others shows."""
+    """The first line of the file: a digest of the others."""
     return _SEAL + text_digest(content).encode() + b" (delete this line where you change another)"
 
 
 def of_file(decoder: DecoderConfig, lm: str) -> DecoderConfig:
-    """The options of a network that is a file: greedy, unless `lm` names a language model's folder."""
+    """The options of a network that is a file: greedy unless `lm` names a language model's folder."""
     return greedy_without_lm(decoder if lm in ("", "none") else with_lm(decoder, Path(lm)))
 
 
 def without_building(run: Run, lm: str) -> DecoderConfig:
-    """The options of a run as they are, with `lm` in place of its language model (`none`: greedy)."""
+    """A run's stored options, with `lm` instead of its language model (`none`: greedy)."""
     if lm == "none" or run.alphabet.repetitions:
         return DecoderConfig(beam_width=0)
     return greedy_without_lm(load(run, lm) or (with_lm(DecoderConfig(), Path(lm)) if lm else DecoderConfig()))
 
 
 def greedy_without_lm(decoder: DecoderConfig) -> DecoderConfig:
-    """Without a language model there is no search."""
+    """Disables the search if there is no language model."""
     return decoder if decoder.lm else dataclasses.replace(decoder, beam_width=0)
 
 
 def override(decoder: DecoderConfig, given: dict[str, Any]) -> DecoderConfig:
-    """Returns the options with the `given` values that are not None, which were not tuned."""
+    """Returns the options with the `given` values that are not None, marked as not tuned."""
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(decoder, **changes, tuned="" if changes else decoder.tuned)
 
 
 def with_lm(decoder: DecoderConfig, lm: Path) -> DecoderConfig:
-    """Returns the options with another language model: what was tuned with the old one says nothing about it."""
+    """Returns the options with another language model; values tuned with the old one are discarded."""
     decoder = dataclasses.replace(decoder, beam_width=decoder.beam_width or DecoderConfig.beam_width)
     if decoder.tuned and not (decoder.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == decoder.lm_sha256):
         decoder = DecoderConfig()
@@ -136,7 +136,7 @@ def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
         except ValueError:
             word = ""
         if not word:
-            raise UserError(f"hot words are written word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
+            raise UserError(f"write hot words as word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
     return found
 
 
@@ -145,7 +145,7 @@ def _folder(run: Run, lm: str) -> Path:
 
 
 def sha256(model: Path) -> str:
-    """Of a language model's binary; `model` is its folder. Raises UserError where there is none."""
+    """The SHA-256 of the binary in a language model's folder `model`; raises UserError if there is none."""
     if not (model / "lm.bin").is_file():
-        raise UserError(f"{model} is no language model: lm.bin missing; build one")
+        raise UserError(f"{model} is not a language model (lm.bin is missing); build one")
     return file_digest(model / "lm.bin")

@@ -1,4 +1,4 @@
-"""What was said in a recording, as text, JSON, subtitles or a table."""
+"""Transcripts as text, JSON, subtitles or a table."""
 
 import html
 import itertools
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from w2l_jax.decoding.recordings import Segment, Word
 from w2l_jax.text import characters, join_unspaced, unspaced
 
-_LINE, _LINES = 42, 2  # what subtitles may hold, as broadcasters have it
+_LINE, _LINES = 42, 2  # broadcasters' limits for subtitles
 _LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays
 
 
 class Cue(NamedTuple):
-    """A subtitle: text of at most two lines and the seconds at which it comes and goes."""
+    """A subtitle: at most two lines of text, with start and end in seconds."""
 
     start: float
     end: float
@@ -23,7 +23,7 @@ class Cue(NamedTuple):
 
 
 def txt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
-    """Yields the text, a line a segment, behind the recording's name unless that is empty; a line where nothing is."""
+    """Yields one line of text per segment (at least one), after the recording's name unless that is empty."""
     start = f"{name}: " if name else ""
     lines = (f"{start}{segment.text}\n" for segment in segments)
     first = next(lines, f"{start}\n")
@@ -32,7 +32,7 @@ def txt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 
 
 def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
-    """Yields a line a segment: start and end in seconds and the text between tabs, which are Audacity's labels."""
+    """Yields one line per segment: start and end in seconds and text, separated by tabs (Audacity's labels)."""
     for segment in segments:
         yield f"{segment.start:.3f}\t{segment.end:.3f}\t{segment.text}\n"
 
@@ -45,14 +45,14 @@ def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 
 
 def manifest(name: str, segments: Iterable[Segment]) -> Iterator[str]:
-    """Yields a line a segment as manifests have it: the recording, which piece of it, and what is said there."""
+    """Yields one manifest line per segment: the recording, the piece, and its text."""
     for segment in segments:
         seconds = {"offset": round(segment.start, 3), "duration": round(segment.end - segment.start, 3)}
         yield json.dumps({"audio_filepath": name, **seconds, "text": segment.text}, ensure_ascii=False) + "\n"
 
 
 def record(segment: Segment) -> dict[str, Any]:
-    """A segment as JSON has it: its times, text, words with times and confidences, and scores."""
+    """A segment for JSON: times, text, words with times and confidences, and scores."""
     content = {"start": segment.start, "end": segment.end, "text": segment.text}
     if found := segment.transcript:
         scores = {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
@@ -66,7 +66,7 @@ def record(segment: Segment) -> dict[str, Any]:
 
 
 def srt(name: str, segments: Iterable[Segment]) -> Iterator[str]:
-    """Yields SubRip subtitles of at most two lines of 42 columns, which stay one to seven seconds."""
+    """Yields SubRip subtitles of at most two lines of 42 columns, shown for one to seven seconds."""
     for number, cue in enumerate(cues(segments), start=1):
         yield f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{cue.text}\n\n"
 
@@ -90,16 +90,16 @@ FORMATS: dict[str, Callable[[str, Iterable[Segment]], Iterator[str]]] = {
 
 
 def cues(segments: Iterable[Segment]) -> Iterator[Cue]:
-    """Yields the segments as subtitles, divided at their longest pauses until each is short enough to read."""
+    """Yields the segments as subtitles, divided at their longest pauses until each is short enough."""
     found = (cue for segment in segments for cue in _divided(_units(segment.words)))
     for cue, following in itertools.pairwise(itertools.chain(found, [None])):
-        # A word alone would be gone before it is read.
+        # A single word would disappear before it can be read.
         latest = cue.start + _SHORTEST if following is None else min(cue.start + _SHORTEST, following.start)
         yield cue._replace(end=max(cue.end, latest))
 
 
 class _Unit(NamedTuple):
-    """What stays together on a line: a word, or a character of a script without spaces; `space` stands before it."""
+    """A unit of a line: a word, or a character of a script without spaces; `space` precedes it."""
 
     text: str
     start: float
@@ -108,7 +108,7 @@ class _Unit(NamedTuple):
 
 
 def _units(words: Iterable[Word]) -> list[_Unit]:
-    """The words, those of several characters of a script without spaces cut into these, of equal lengths."""
+    """The words; those of a script without spaces are divided into characters of equal duration."""
     units: list[_Unit] = []
     for word in words:
         chars = characters(word.word)
@@ -127,7 +127,7 @@ def _divided(units: Sequence[_Unit]) -> Iterator[Cue]:
     if len(units) == 1 or (len(lines) <= _LINES and end - start <= _LONGEST):
         yield Cue(start, end, "\n".join(lines))
         return
-    # At a pause in the middle half, so that no word stands alone for want of one; without a pause in the middle.
+    # At a pause in the middle half, so that no single word is split off; without a pause in the middle.
     quarter = len(units) // 4
     stops = range(max(1, quarter), max(2, len(units) - quarter))
     stop = max(stops, key=lambda i: (round(units[i].start - units[i - 1].end, 3), -abs(2 * i - len(units))))
@@ -147,7 +147,7 @@ def _lines(units: Sequence[_Unit]) -> list[str]:
 
 
 def _columns(text: str) -> int:
-    """The width of a text: wide characters, as those of Chinese, take two columns, and marks none."""
+    """The width of a text: wide (Chinese) characters take two columns, combining marks none."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 

@@ -6,7 +6,7 @@ from w2l_jax.alphabet import BLANK, Alphabet
 
 
 def greedy(frames: np.ndarray, alphabet: Alphabet) -> str:
-    """Returns the best path's transcript, words joined by single spaces as references are.
+    """Returns the best path's transcript, words separated by single spaces, as in references.
 
     Args:
       frames: logits or log-probabilities [S, V] of CTC, or the best path's labels [S] (integers), all of real frames.
@@ -22,5 +22,5 @@ def greedy(frames: np.ndarray, alphabet: Alphabet) -> str:
 
 
 def clean(text: str) -> str:
-    """Returns `text` without outer and repeated spaces: the words that were heard, as the references spell them."""
+    """Returns `text` without outer and repeated spaces: the form of the references."""
     return " ".join(text.split())

@@ -17,8 +17,8 @@ from w2l_jax.workers import WorkerDiedError, WorkerPool
 class DecoderPool:
     """A context manager with `workers` decoding processes; with one worker it decodes in this process.
 
-    Each process maps the language model's file, of which the machine's memory then holds one copy. The transcripts
-    are the same for any number of workers.
+    The processes map the language model's file, so that memory holds one copy. Transcripts do not depend on the number
+    of workers.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class DecoderPool:
         workers: int = 1,
         hot_words: Mapping[str, float] = MappingProxyType({}),
     ):
-        """Loads the language model and compiles the search here first: a bad option is a UserError at once."""
+        """Loads the language model and compiles the search here first, so that a bad option raises at once."""
         if workers < 1:
             raise UserError(f"{workers} decoding workers; there must be at least 1")
         self.config = config
@@ -47,27 +47,27 @@ class DecoderPool:
     def decode(self, logits: Iterable[np.ndarray], config: BeamConfig | None = None) -> Iterator[Transcript]:
         """Yields the transcript of each utterance's logits [S, V], in order, reading a few utterances ahead.
 
-        `config` replaces the pool's options for this call (tuning tries many). Raises what `Decoder.decode` raises.
+        `config` overrides the pool's options for this call. Raises as `Decoder.decode` does.
         """
         return (found[0] for found in self.nbest(logits, 1, config))
 
     def nbest(
         self, logits: Iterable[np.ndarray], count: int, config: BeamConfig | None = None
     ) -> Iterator[list[Transcript]]:
-        """Yields up to `count` transcripts of each utterance as `Decoder.nbest` does, and otherwise as `decode`."""
-        # float32, because a worker without JAX's own types could not unpack bfloat16.
+        """Yields up to `count` transcripts of each utterance (`Decoder.nbest`), otherwise as `decode`."""
+        # float32: a worker without JAX cannot unpack bfloat16.
         tasks = ((np.asarray(logits_SxV, np.float32), config or self.config, count) for logits_SxV in logits)
         try:
             yield from self._pool.in_order(tasks) if self._pool else map(self._work, tasks)
         except WorkerDiedError:
             raise UserError(
-                "a decoding process was killed, most likely for want of memory; use fewer workers or a smaller "
+                "a decoding process was killed, most likely for lack of memory; use fewer workers or a smaller "
                 "language model"
             ) from None
 
 
 class _Work:
-    """One process's language model, read at its first task, and its decoder for the options last used."""
+    """A worker's language model, read at its first task, and its decoder for the latest options."""
 
     def __init__(self, alphabet: Alphabet, lm_folder: Path | str | None, hot_words: dict[str, float]):
         self._alphabet, self._lm_folder, self._hot_words = alphabet, lm_folder, hot_words

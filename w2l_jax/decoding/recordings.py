@@ -21,12 +21,12 @@ from w2l_jax.text import join_unspaced
 if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
 
-_PAUSE = 0.5  # seconds around a cut in which nothing should be said
-_MARGIN = 0.5  # seconds of a pause that stay with the words before or behind it
+_PAUSE = 0.5  # seconds of silence wanted around a cut
+_MARGIN = 0.5  # seconds of a pause that stay with the words before or after it
 
 
 class Word(NamedTuple):
-    """A word of the best transcript: seconds from the start of the recording, and how sure it is, 0 to 1."""
+    """A word of the best transcript: times in seconds from the start of the recording, and confidence, 0 to 1."""
 
     word: str
     start: float
@@ -34,32 +34,32 @@ class Word(NamedTuple):
     confidence: float | None = None
     """Calibrated; None without a beam search."""
     posterior: float | None = None
-    """As it was before calibration; None where nobody asks."""
+    """Before calibration; None if not requested."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Some seconds of a recording, from `start` to `end`: what was said and when; at least a word."""
+    """Some seconds of a recording, from `start` to `end`, with at least one word."""
 
     start: float
     end: float
     words: tuple[Word, ...]
     transcript: Transcript | None = None
-    """The beam search's, with its scores."""
+    """The beam search's transcript, with its scores."""
 
     @property
     def text(self) -> str:
-        """The words with single spaces between them, but none between characters of scripts without spaces."""
+        """The words separated by single spaces, with none between characters of scripts without spaces."""
         return text_of(self.words)
 
 
 def text_of(words: Iterable[Word]) -> str:
-    """Returns the text that words are, as `Segment.text` has it."""
+    """Returns the text of words, in the form of `Segment.text`."""
     return join_unspaced(" ".join(word.word for word in words))
 
 
 class SearchResult(NamedTuple):
-    """What a search found in some seconds: the text and, of a beam search, its scores and the words' confidences."""
+    """The result of a search: the text and, from a beam search, its scores and the words' confidences."""
 
     text: str
     transcript: Transcript | None = None
@@ -70,7 +70,7 @@ Search = Callable[[Iterable[np.ndarray]], Iterator[SearchResult]]
 
 
 def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabet) -> Iterator[SearchResult]:
-    """Yields what the best path of each part's logits [S, V] says."""
+    """Yields the best path's text of each part's logits [S, V]."""
     for part_SxV in parts:
         yield SearchResult(greedy(inference.best_path(params, part_SxV), alphabet))
 
@@ -78,15 +78,15 @@ def greedy_search(parts: Iterable[np.ndarray], params: Params, alphabet: Alphabe
 def beam_search(
     parts: Iterable[np.ndarray], pool: "DecoderPool", calibration: tuple[float, float]
 ) -> Iterator[SearchResult]:
-    """Yields what the pool finds in each part's logits [S, V]; confidences are of `calibration` (`confidence`)."""
+    """Yields the pool's result for each part's logits [S, V]; `calibration` is for the confidences."""
     for nbest in pool.nbest(parts, HYPOTHESES):
         yield SearchResult(nbest[0].text, nbest[0], confidences(nbest, *calibration))
 
 
 def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search) -> Iterator[Segment]:
-    """Yields what is said in a recording whose logits [S, V] come in pieces.
+    """Yields the segments of a recording whose logits [S, V] arrive in pieces.
 
-    A recording of more than 35 s is searched in parts of 17 to 35 s, cut where the network hears least.
+    A recording of more than 35 s is searched in parts of 17 to 35 s, cut where speech is least probable.
     """
     waiting: collections.deque[tuple[int, np.ndarray]] = collections.deque()
 
@@ -104,7 +104,7 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
 
 
 def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
-    """Returns what a search found in logits [S, V] as a segment, None without words; `first` is their first frame."""
+    """Returns the search result of logits [S, V] as a segment, None without words; `first` is their first frame."""
     if not found.text:
         return None
     words = timed(align(logits_SxV, found.text, alphabet), found.confidences, first * OUTPUT_SECONDS)
@@ -112,10 +112,10 @@ def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: A
 
 
 def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
-    """When each of some lines was said in a recording that says all of them in order; raises what `align` does.
+    """Aligns consecutive lines with a recording that contains all of them in order; raises as `align` does.
 
-    A line's segment reaches from the middle of a pause to the middle of the next, at most half a second beyond its
-    words: where to cut the recording.
+    A line's segment extends from the middle of a pause to the middle of the next, at most half a second beyond its
+    words, for cutting the recording.
     """
     spans = iter(align(logits_SxV, " ".join(lines), alphabet))
     words = [timed(list(itertools.islice(spans, len(line.split())))) for line in lines]
@@ -132,7 +132,7 @@ def _frames(seconds: float) -> int:
 
 
 def speech(alphabet: Alphabet) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns how probable it is that each frame of logits emits anything but a blank or a space [S]."""
+    """Returns the probability [S] that a frame of logits emits neither a blank nor a space."""
     silent = [alphabet.ids[" "]] if " " in alphabet.ids else []
     silent += [] if alphabet.repetitions else [BLANK]
 
@@ -144,7 +144,7 @@ def speech(alphabet: Alphabet) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def timed(spans: Sequence[WordSpan], sure: Sequence[float] | None = None, offset: float = 0.0) -> tuple[Word, ...]:
-    """Returns the words of spans that begin `offset` seconds from the start, with confidences where there are any."""
+    """Returns the words of spans that begin `offset` seconds from the start, with confidences if there are any."""
     return tuple(
         Word(span.word, round(float(span.start + offset), 3), round(float(span.end + offset), 3), confidence)
         for span, confidence in zip(spans, sure or [None] * len(spans), strict=True)

@@ -1,4 +1,4 @@
-"""Searches that take the frames of a segment as they come."""
+"""Searches that take the frames of a segment as they arrive."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Resumable(Protocol):
-    """A search that resumes from where it stood."""
+    """A search that can be continued with more frames."""
 
     def extend(self, piece_SxV: np.ndarray) -> None:
         """Takes more frames."""
@@ -29,13 +29,13 @@ class Resumable(Protocol):
         """Returns the best text so far."""
 
     def result(self) -> SearchResult:
-        """Returns what is found if no frames follow."""
+        """Returns the result if no frames follow."""
 
 
 def searches(
     params: Params, alphabet: Alphabet, decoder: DecoderConfig, hot_words: Mapping[str, float]
 ) -> Callable[[], Resumable]:
-    """Returns what begins a search; one at a time, because its language model remembers one search only."""
+    """Returns a function that begins a search; one at a time, because the language model caches one search only."""
     if not (decoder.beam_width or hot_words):
         return functools.partial(_Greedy, params, alphabet)
     from w2l_jax.decoding.decoder import Decoder

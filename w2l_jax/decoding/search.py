@@ -1,8 +1,8 @@
-"""CTC prefix beam search in compiled loops: which texts survive a frame, and what their alignments sum up to.
+"""CTC prefix beam search in compiled loops: the surviving texts, and the sums over their alignments.
 
-A text is a node in a tree of labels, of which outer and repeated spaces are no part. Everything happens in an order
-that the logits alone decide, so that equal input gives equal output. (All in one module, because a compiled function
-that is kept does not notice a change of what it calls elsewhere.)
+A text is a node in a tree of labels without outer and repeated spaces. The order of all operations depends only on the
+logits, so equal input gives equal output. (All in one module: a cached compiled function does not notice changes in
+functions it calls from other modules.)
 """
 
 import math
@@ -14,13 +14,13 @@ from w2l_jax.lm.compiled import compiled
 from w2l_jax.lm.lexicon import OUTSIDE, ROOT
 
 # A beam: `node` is its text, `last` the text's last label (at the start the space, -1 without one), `prefix` its
-# unfinished word in the lexicon (ROOT between words), `state` the language model's behind the finished words, `words`
-# their score; `blank` and `label` are log P of the alignments that end in a blank and in `last`, `acoustic` of both;
-# `ahead` is the best that the unfinished word can score (0 between words), `end_score` and `end_state` belong to the
-# case that it ends here (state -1: not known yet).
+# unfinished word in the lexicon (ROOT between words), `state` the language model's state after the finished words,
+# `words` their score; `blank` and `label` are log P of the alignments that end in a blank and in `last`, `acoustic` of
+# both; `ahead` is the best score of the unfinished word (0 between words), `end_score` and `end_state` are those if it
+# ends here (state -1: unknown).
 _LABELS = [(name, "i4") for name in ("node", "last", "prefix", "state", "end_state")]
 BEAM = np.dtype([*_LABELS, *((name, "f8") for name in ("blank", "label", "acoustic", "words", "ahead", "end_score"))])
-# `child` and `sibling` link the nodes one label longer, `beam` is the beam that stands here; -1 is none.
+# `child` and `sibling` link the nodes one label longer, `beam` is the beam at this node; -1 is none.
 _NODE = np.dtype([(name, "i4") for name in ("parent", "label", "child", "sibling", "beam")])
 _GROWN = np.dtype([("beam", "i4"), ("label", "i4"), ("prefix", "i4"), ("acoustic", "f8"), ("ahead", "f8")])
 
@@ -40,16 +40,16 @@ def begin(space: int) -> Front:
 def advance(
     log_probs_SxV: np.ndarray, frame: int, front: Front, lexicon: tuple[np.ndarray, ...], limits: tuple[int, int, float]
 ) -> tuple[int, Front, np.ndarray]:
-    """Searches from `frame` on, until it has to know what words score that end there.
+    """Searches from `frame` until it needs the scores of words that end there.
 
     Args:
-      log_probs_SxV: log-probabilities, -inf where a label is not to be tried.
+      log_probs_SxV: log-probabilities, -inf for labels not to try.
       frame, front: as the last call returned them, or 0 and what `begin` returned.
-      lexicon: a Tree's arrays, `bounds` of them, and the most that each word can score when it ends [W].
-      limits: the space's label; at most so many beams, none worse than the best by more than so much.
+      lexicon: a Tree's arrays, its `bounds`, and the score of each finished word [W] without context.
+      limits: the space's label, the maximum number of beams, and their largest distance from the best.
 
     Returns:
-      The frame and the front reached; which beams' `end_state` and `end_score` are wanted, none at the end.
+      The frame and the front reached; the beams whose `end_state` and `end_score` are needed, none at the end.
     """
     beams, nodes, used = front
     space, width, margin = limits
@@ -77,9 +77,9 @@ def advance(
 
 @compiled
 def _stay(beams, nodes, probs_V, space, scores):
-    """The beams after a frame that leaves their texts as they are or, from a shorter beam, makes them.
+    """The beams after a frame that keeps their texts or extends a shorter beam's text to theirs.
 
-    Fills in their scores, and returns for which beams and labels it is they that these make [B, V].
+    Fills in their scores; returns [B, V] which beams and labels lead to one of them.
     """
     stays, taken_BxV = beams.copy(), np.zeros((len(beams), len(probs_V)), np.bool_)
     for i in range(len(beams)):
@@ -99,20 +99,20 @@ def _stay(beams, nodes, probs_V, space, scores):
 
 @compiled
 def _before(beam, label):
-    """Log P of the alignments that `label` makes longer: between two equal labels there must be a blank."""
+    """Log P of the alignments that `label` extends: between two equal labels there must be a blank."""
     return beam["blank"] if label == beam["last"] else beam["acoustic"]
 
 
 @compiled
 def _wanted(beams, taken_B, prob, word_N, most_W, cut):
-    """The beams whose word, were it to end in this frame, might reach `cut`, but scores nobody knows what."""
+    """The beams whose word might reach `cut` if it ended in this frame, but has no score yet."""
     most_B = beams["acoustic"] + prob + beams["words"] + most_W[word_N[beams["prefix"]]]
     return np.flatnonzero((beams["end_state"] < 0) & ~taken_B & (most_B >= cut))
 
 
 @compiled
 def _grow(beams, taken_BxV, probs_V, labels, space, first_N, label_N, bound_N, cut, grown, scores):
-    """Adds to `grown` and `scores` the new texts that reach `cut`; returns the number of scores, old ones included."""
+    """Adds the new texts that reach `cut` to `grown` and `scores`; returns the number of all scores."""
     count = len(beams)
     for i in range(len(beams)):
         beam = beams[i]
@@ -141,14 +141,14 @@ def _grow(beams, taken_BxV, probs_V, labels, space, first_N, label_N, bound_N, c
 
 @compiled
 def _child(first_N, label_N, node, label):
-    """The prefix that `label` makes of the lexicon's `node`."""
+    """The prefix that extends the lexicon's `node` by `label`."""
     at = np.searchsorted(label_N[first_N[node] : first_N[node + 1]], label) + first_N[node]
     return at if at < first_N[node + 1] and label_N[at] == label else OUTSIDE
 
 
 @compiled
 def _best(scores, width, margin):
-    """Indices of the `width` best scores within `margin` of the best, in order; of equal ones the first."""
+    """Indices of the `width` best scores within `margin` of the best, in order; ties go to the first."""
     keep = np.flatnonzero((scores >= scores.max() - margin) & (scores > -np.inf))
     if len(keep) <= width:
         return keep
@@ -164,7 +164,7 @@ def _best(scores, width, margin):
 
 @compiled
 def _ranked(values, rank):
-    """The value of this rank, 1 for the largest; leaves `values` in another order."""
+    """The value of this rank, 1 for the largest; reorders `values`."""
     low, high = 0, len(values) - 1
     while low < high:
         pivot, i, j = values[(low + high) // 2], low, high
@@ -184,7 +184,7 @@ def _ranked(values, rank):
 
 @compiled
 def _survivors(beams, stays, grown, keep, nodes, used, space):
-    """The beams that `keep` names, with nodes for their texts; and how many nodes are used then."""
+    """The beams in `keep`, with nodes for their texts; and the number of nodes used."""
     out = np.empty(len(keep), BEAM)
     for i in range(len(beams)):
         nodes[beams[i]["node"]]["beam"] = -1
@@ -207,7 +207,7 @@ def _survivors(beams, stays, grown, keep, nodes, used, space):
 
 @compiled
 def _node(nodes, used, parent, label):
-    """The node that `label` makes of `parent`, a new one where there is none; and how many nodes are used then."""
+    """The node that extends `parent` by `label`, new if necessary; and the number of nodes used."""
     node = nodes[parent]["child"]
     while node >= 0 and nodes[node]["label"] != label:
         node = nodes[node]["sibling"]
@@ -222,7 +222,7 @@ def _node(nodes, used, parent, label):
 
 @compiled
 def _without_dead_ends(nodes, used, beams, room):
-    """The nodes on the way to a beam, under new numbers, with `room` for more; renumbers those of `beams` too."""
+    """The nodes on the paths to the beams, renumbered, with `room` for more; renumbers `beams` too."""
     new_N = np.full(used, -1)
     for i in range(len(beams)):
         node = beams[i]["node"]

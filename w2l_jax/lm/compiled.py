@@ -1,4 +1,4 @@
-"""Loops as machine code, kept between processes."""
+"""Compiled loops, cached between processes."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,10 @@ import numba
 
 
 def compiled(function: Callable) -> Callable:
-    """Compiles `function` at its first call, without the interpreter's lock; the next process finds the code.
-
-    It lies beside the source, or in the user's cache where that folder cannot be written to.
+    """Compiles `function` at its first call, without the interpreter's lock, and caches the code beside the source, or
+    in the user's cache if that folder is not writable.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither can be written to: each process compiles for itself
+    except RuntimeError:  # neither is writable: each process compiles
         return numba.njit(nogil=True)(function)

@@ -1,4 +1,4 @@
-"""A KenLM model as the search asks it: what a word scores behind others, and which words there are."""
+"""A KenLM model for the search: scores of words in context, and the vocabulary."""
 
 import functools
 import json
@@ -26,12 +26,12 @@ class LanguageModel:
         files = [self.folder / name for name in ("lm.bin", "unigrams.txt", "card.json")]
         missing = [path.name for path in files if not path.is_file()]
         if missing:
-            raise UserError(f"{self.folder} is no language model: {', '.join(missing)} missing")
+            raise UserError(f"{self.folder} is not a language model: {', '.join(missing)} missing")
         try:
             self.card = json.loads(files[2].read_text(encoding="utf-8"))
             for path, name in zip(files, DIGESTS, strict=False):
                 if name in self.card and file_digest(path) != self.card[name]:
-                    raise ValueError(f"{path.name} is not what was built")
+                    raise ValueError(f"{path.name} was changed since it was built")
             self.model = kenlm.Model(str(files[0]))
             self.words = sorted(set(files[1].read_text(encoding="utf-8").split("\n")[:-1]))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
@@ -40,11 +40,11 @@ class LanguageModel:
             ) from None
         unknown = [word for word in self.words if word not in self.model]
         if unknown or not self.words:
-            found = f"names {unknown[0]!r}, which lm.bin does not know" if unknown else "is empty"
+            found = f"names {unknown[0]!r}, which lm.bin lacks" if unknown else "is empty"
             raise UserError(f"{files[1]} {found}; delete the folder and build it again")
         self.unigrams_W = _LOG_10 * np.array([self._unigram(word) for word in [*self.words, "<unk>"]])
         """Natural log P without context of each of `words`, and of <unk>."""
-        # Asked for again: trees while the search's options are tuned, words by one hypothesis after the other.
+        # Cached: trees while options are tuned, word scores between hypotheses.
         self.tree = functools.lru_cache(maxsize=2)(self._tree)
         self.follow = functools.lru_cache(maxsize=None)(self._follow)
         self.forget(limit=-1)
@@ -64,7 +64,7 @@ class LanguageModel:
         return log_10 * _LOG_10, sum(word in self.model for word in text.split())
 
     def _follow(self, state: int, word: int) -> tuple[float, int]:
-        """Returns natural log P(word | state) and the number of the state behind it.
+        """Returns natural log P(word | state) and the number of the next state.
 
         State 0 is the beginning of a sentence; words are positions in `words`, END, and anything beyond <unk>.
         """
@@ -77,7 +77,7 @@ class LanguageModel:
         return score, number
 
     def forget(self, limit: int) -> None:
-        """Forgets what `follow` answered, and all states but the first, if there are more than `limit` answers."""
+        """Clears the cache of `follow`, and all states but the first, if it has more than `limit` entries."""
         if self.follow.cache_info().currsize > limit:
             self.follow.cache_clear()
             start = kenlm.State()

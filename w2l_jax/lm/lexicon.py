@@ -1,4 +1,4 @@
-"""The words that the beam search knows, as a tree of prefixes, and what the best word under each prefix can score."""
+"""The vocabulary of the beam search as a prefix tree, with the best word score under each prefix."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,24 +8,24 @@ import numpy as np
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.lm.compiled import compiled
 
-OUTSIDE, ROOT = 0, 1  # no word begins like this; no letter yet
+OUTSIDE, ROOT = 0, 1  # not a prefix of any word; the empty prefix
 
 
 class Tree(NamedTuple):
-    """N prefixes, breadth first: node n's children are `first_N[n]` to `first_N[n + 1]`, in the order of labels."""
+    """N prefixes, breadth first: node n's children are `first_N[n]` to `first_N[n + 1]`, ordered by label."""
 
     first_N: np.ndarray
-    """One entry more than there are nodes."""
+    """One entry more than nodes."""
     label_N: np.ndarray
     """The prefix's last label."""
     word_N: np.ndarray
-    """The number of the word that the prefix is, or of all words outside."""
+    """The number of the word that equals the prefix, else that of all words outside."""
 
 
 def tree(words: Sequence[str], outside: int, alphabet: Alphabet) -> Tree:
-    """The prefixes of those words, numbered as they come, that the alphabet can spell.
+    """The prefixes of the words (numbered in order) that the alphabet can spell.
 
-    `words[outside]` is "" and stands for all words that are not here.
+    `words[outside]` is "" and stands for all other words.
     """
     table = {ord(char): chr(i + 1) for i, char in enumerate(alphabet.characters)}
     known = set(alphabet.characters)

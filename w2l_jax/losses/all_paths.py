@@ -1,8 +1,8 @@
 """The sum over all paths through frames and labels, with a score for every transition: ASG's denominator.
 
-Forward and backward recursion run side by side in one loop over the frames, as in a chain's one pass; a loop of its own
-for each would not be faster on CPUs. Weights are float32 probabilities. What underflows weighs e^-88 or less beside
-another label of the same frame and could matter only if transitions made up for that: they are bounded.
+Forward and backward recursion share one loop over the frames, as in `chain_in_one_pass`; separate loops would not be
+faster on CPUs. Weights are float32 probabilities. A weight that underflows is e^-88 or less of another label's in the
+same frame; only transitions could make up for that, and they are bounded.
 """
 
 import functools
@@ -19,13 +19,13 @@ LOWEST_TRANSITION = -70.0
 
 def all_paths_score(scores_BxSxV: jax.Array, transitions_VxV: jax.Array, frames_B: jax.Array) -> jax.Array:
     """log Σ exp(score) [B] over all paths of `frames` labels; transitions lie in LOWEST_TRANSITION … 0."""
-    # Derivatives are taken by these, one matrix an utterance; made of the batch, so that shard_map knows they differ.
+    # Differentiate by one matrix per utterance, computed from the batch, so that shard_map knows they differ.
     by_utterance_BxVxV = jnp.where(frames_B[:, None, None] >= 0, transitions_VxV, 0.0)
     return _all_paths(scores_BxSxV, by_utterance_BxVxV, frames_B, lax.stop_gradient(transitions_VxV))
 
 
 def _score(multiply, scores_BxSxV, _, frames_B, transitions_VxV):
-    # The recursions meet in the middle, after half of the trips; in a shorter utterance, in its last frame.
+    # The recursions meet in the middle, after half of the frames; in a shorter utterance, in its last frame.
     half = scores_BxSxV.shape[1] // 2
     scores_BxSxV = jnp.pad(scores_BxSxV, ((0, 0), (0, 1 - scores_BxSxV.shape[1] % 2), (0, 0)))
     start_2xBxV, frame, inputs = _recurrence(multiply, scores_BxSxV.swapaxes(0, 1), transitions_VxV, frames_B)
@@ -44,7 +44,7 @@ def _counts(multiply, scores_BxSxV, _, frames_B, transitions_VxV):
     joint_SxBxV = left_SxBxV + jnp.log(back_SxBxV)
     valid_SxBx1 = valid(scores_SxBxV, frames_B)
     occupancy_SxBxV = jnp.where(valid_SxBx1, jax.nn.softmax(joint_SxBxV), 0.0)
-    # What each arrival at a label is worth, shared out among where it came from.
+    # The weight of each arrival at a label, divided among its predecessors.
     right_SxBxV = jax.nn.softmax(jnp.log(back_SxBxV) + scores_SxBxV)
     each_SxBxV = right_SxBxV / (forth_SxBxV * right_SxBxV).sum(axis=2, keepdims=True)
     each_SxBxV = jnp.where(valid_SxBx1, each_SxBxV, 0.0)
@@ -54,7 +54,7 @@ def _counts(multiply, scores_BxSxV, _, frames_B, transitions_VxV):
 
 
 def _recurrence(multiply, scores_SxBxV, transitions_VxV, frames_B):
-    """Where both recursions begin, one frame of them, and the inputs [S, …] of all frames."""
+    """The start of both recursions, one frame of them, and the inputs [S, …] of all frames."""
     weights_VxV = jnp.exp(transitions_VxV)
     weights_2xVxV = jnp.stack([weights_VxV, weights_VxV.T])
 

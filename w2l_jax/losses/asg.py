@@ -1,7 +1,7 @@
 """The ASG criterion (Collobert et al. 2016, "Wav2Letter") per utterance, and the most likely path under it.
 
-No blank: a letter lasts until the next one begins, and a doubled letter is written with a label for the repetition.
-Emissions are not normalised per frame; a matrix of transition scores is learned with them.
+There is no blank: a letter lasts until the next one begins, and a doubled letter uses a repetition label. Emissions are
+not normalised per frame; a matrix of transition scores is learned with them.
 """
 
 import jax
@@ -24,9 +24,9 @@ def asg_loss(
 
     A path has one label per valid frame and scores the sum of its emissions and of `transitions[i, j]` for each step
     from label i to label j; it is the target's if it equals the target when equal neighbours are merged. Frames and
-    labels beyond `frames_B` and `label_lengths_B` have no influence. A target without a path gives loss 0 and
-    gradient 0: count those with `asg_feasible`. Scores of −∞ are allowed; among all paths, a transition that lies
-    more than 70 nats below the highest counts as 70 below. Errors and derivatives are those of `ctc_loss`.
+    labels beyond `frames_B` and `label_lengths_B` have no influence. A target without a path gives loss 0 and gradient
+    0: count these with `asg_feasible`. Scores of −∞ are allowed; in the sum over all paths, a transition more than 70
+    nats below the highest counts as 70 below. Errors and derivatives are as in `ctc_loss`.
     """
     check(emissions_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=0)
     if not emissions_BxSxV.size:
@@ -78,7 +78,7 @@ def asg_viterbi(
 
 
 def _target_paths(scores_BxSxV, transitions_VxV, frames_B, labels_BxL, lengths_B):
-    # A state to begin in, which no frame is spent in, and one state for each label.
+    # An initial state without frames, and one state per label.
     inside_BxL = jnp.arange(labels_BxL.shape[1]) < lengths_B[:, None]
     states_BxN = jnp.pad(jnp.where(inside_BxL, labels_BxL, 0), ((0, 0), (1, 0)))
     place_N = jnp.arange(states_BxN.shape[1])

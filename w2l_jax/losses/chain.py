@@ -1,4 +1,4 @@
-"""The sum over all paths through a left-to-right chain of states: what CTC and ASG have in common."""
+"""The sum over all paths through a left-to-right chain of states: the common part of CTC and ASG."""
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,10 @@ def chain_score(
 ) -> jax.Array:
     """log Σ exp(score) [B] over all paths through a chain of N states, one state per frame.
 
-    A path's score is the sum of `emissions[b, s, states[b, n]]` of its states n and of `moves[b, d, n]` for coming
-    into state n from state n − d (float32, −∞ rules a move out). Before the first frame a path is in state 0, without
-    emission; it must be in one of `ends` after frame `frames` − 1. Differentiable by emissions and moves: the
-    gradients are the expected counts (Graves et al. 2006, eq. 14 to 16).
+    A path's score is the sum of `emissions[b, s, states[b, n]]` over its states n and of `moves[b, d, n]` over its
+    moves from state n − d to n (float32; −∞ forbids a move). Before the first frame a path is in state 0, without
+    emission; after frame `frames` − 1 it must be in one of `ends`. Differentiable by emissions and moves: the gradients
+    are the expected counts (Graves et al. 2006, eq. 14 to 16).
     """
     return _chain_score(emissions_BxSxV, moves_BxDxN, frames_B, states_BxN, ends_BxN)
 

@@ -1,4 +1,4 @@
-"""A chain's sum for CPUs: weights are stored once in √S frames and computed again between, so memory is √S · N."""
+"""A chain's sum for CPUs: weights are stored every √S frames and recomputed between, so memory is √S · N."""
 
 import math
 
@@ -29,8 +29,8 @@ def _counts(emissions_BxSxV, moves_BxDxN, frames_B, states_BxN, ends_BxN):
         occupancy_BxN, counts_DxBxN = carry
         before_BxN, valid_Bx1 = x
         terms, total = arrivals(before_BxN, moves_DxBxN)
-        # Where a path was, given where it is: shares of what came in. They need no second recursion over weights,
-        # and what underflows here has no probability.
+        # The probability of each predecessor, given the state: its share of the arrivals. This needs no second
+        # recursion over weights, and only impossible paths underflow.
         each_BxN = jnp.where(valid_Bx1, occupancy_BxN, 0.0) / total.mantissa
         flows = [each_BxN * term_BxN for term_BxN in terms]
         came_from_BxN = sum(shift(flow_BxN, -d) for d, flow_BxN in enumerate(flows))
@@ -42,7 +42,7 @@ def _counts(emissions_BxSxV, moves_BxDxN, frames_B, states_BxN, ends_BxN):
         start_BxN, emissions_KxBxV, valid_KxBx1 = x
         _, alpha_KxBxN = lax.scan(forth, start_BxN, (Wide.exp(emissions_KxBxV), valid_KxBx1))
         carry, occupancy_KxBxN = lax.scan(back, carry, (alpha_KxBxN, valid_KxBx1), reverse=True)
-        # Batch first: as one product of matrices an utterance it takes half the time.
+        # Batch first: one matrix product per utterance takes half the time.
         occupancy_BxKxN = occupancy_KxBxN.swapaxes(0, 1)
         return carry, jnp.einsum("bkn,bnv->bkv", occupancy_BxKxN, one_hot_BxNxV, precision="highest")
 
@@ -57,8 +57,8 @@ def _in_halves(compute):
     """One frame is too little work for two cores, but XLA's CPU backend runs two independent loops side by side."""
 
     def halves(*arguments):
-        # They take longer to compile, which few utterances do not earn back; devices that share the batch already
-        # must not exchange it.
+        # Two loops take longer to compile, which few utterances do not repay; and devices that share the batch must not
+        # exchange it.
         rows = len(arguments[0])
         if rows < _HALVED or jax.device_count() > 1:
             return compute(*arguments)

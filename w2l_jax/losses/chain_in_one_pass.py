@@ -1,8 +1,8 @@
 """A chain's sum for accelerators: forward and backward recursion side by side in one loop over the frames.
 
-The backward recursion is the forward one with frames and states reversed, so both are one recurrence on an axis of two.
-A weight c[s, n] excludes state n's emission in frame s: it is that of the paths which arrive there, or of those which
-lead from there to an end. The loop holds elementwise arithmetic and shifts only, of which XLA makes a kernel or two.
+The backward recursion is the forward one with frames and states reversed, so both are one recurrence on an axis of size
+two. A weight c[s, n] excludes state n's emission in frame s: it sums the paths that arrive there, or those from there
+to an end. The loop has only elementwise arithmetic and shifts, which XLA fuses into a kernel or two.
 """
 
 import jax
@@ -14,7 +14,7 @@ from w2l_jax.losses.wide import Wide, arrivals, choose, shift
 
 
 def _score(emissions_BxSxV, moves_BxDxN, frames_B, states_BxN, ends_BxN):
-    # The recursions meet in the middle, after half of the trips; in a shorter utterance, in its last frame.
+    # The recursions meet in the middle, after half of the frames; in a shorter utterance, in its last frame.
     half = emissions_BxSxV.shape[1] // 2
     emissions_BxSxV = jnp.pad(emissions_BxSxV, ((0, 0), (0, 1 - emissions_BxSxV.shape[1] % 2), (0, 0)))
     emissions_SxBxN = _of_states(emissions_BxSxV, states_BxN)
@@ -37,7 +37,7 @@ def _counts(emissions_BxSxV, moves_BxDxN, frames_B, states_BxN, ends_BxN):
     occupancy_SxBxN = jnp.where(valid_SxBx1, occupancy_SxBxN, 0.0)
     one_hot_BxNxV = jax.nn.one_hot(states_BxN, emissions_BxSxV.shape[2], dtype=jnp.float32)
     emission_counts = jnp.einsum("sbn,bnv->bsv", occupancy_SxBxN, one_hot_BxNxV, precision="highest")
-    # What is in a state came from those before in proportion to what each sent.
+    # A state's weight comes from its predecessors in proportion to their contributions.
     moves_DxBxN = Wide.exp(moves_BxDxN.swapaxes(0, 1))
     terms, total = arrivals(Wide(*(x[:-1] for x in left_SxBxN)), Wide(*(x[:, None] for x in moves_DxBxN)))
     counts_DxBxN = jnp.stack([(occupancy_SxBxN[1:] * term / total.mantissa).sum(axis=0) for term in terms])
@@ -53,24 +53,24 @@ def _of_states(emissions_BxSxV, states_BxN):
 
 
 def valid(x_SxBxN: jax.Array, frames_B: jax.Array) -> jax.Array:
-    """Whether [S, B, 1] a frame is the utterance's."""
+    """Whether [S, B, 1] a frame is within its utterance."""
     return (jnp.arange(len(x_SxBxN))[:, None] < frames_B)[:, :, None]
 
 
 def moving(x_SxBxN: jax.Array, frames_B: jax.Array) -> jax.Array:
-    """Whether [S, 2, B, 1] there is a next frame in either direction; in reverse the utterance's come last."""
+    """Whether [S, 2, B, 1] there is a next frame in either direction; in reverse the utterance comes last."""
     valid_SxBx1 = valid(x_SxBxN, frames_B)
     return jnp.stack([jnp.roll(valid_SxBx1.at[0].set(False), -1, axis=0), valid_SxBx1[::-1]], axis=1)
 
 
 def _firsts(moves_DxBxN, value, otherwise):
-    """`value` [D, B, N] where a move comes from state 0, in which every path is before the first frame."""
+    """`value` [D, B, N] for moves from state 0, where every path starts."""
     D, _, N = moves_DxBxN.shape
     return jnp.where((jnp.arange(D)[:, None] == jnp.arange(N))[:, None], value, otherwise)
 
 
 def _recurrence(emissions_SxBxN, moves_BxDxN, frames_B, ends_BxN):
-    """Where both recursions begin, one frame of them, and the inputs [S, …] of all frames."""
+    """The start of both recursions, one frame of them, and the inputs [S, …] of all frames."""
     moves_DxBxN = moves_BxDxN.swapaxes(0, 1)
     away_DxBxN = jnp.stack([shift(move_BxN, -d, -jnp.inf) for d, move_BxN in enumerate(moves_DxBxN)])
     moves_Dx2xBxN = Wide.exp(jnp.stack([moves_DxBxN, away_DxBxN[..., ::-1]], axis=1))

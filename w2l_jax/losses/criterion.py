@@ -1,4 +1,4 @@
-"""A network's criterion as a value: its functions, with those parameters of the network that are the criterion's."""
+"""A network's criterion as a value: its functions, bound to the network's own criterion parameters."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,31 +13,30 @@ TRANSITIONS = "transitions"
 
 
 class Criterion(NamedTuple):
-    """What training and decoding ask of a criterion; a target is `(frames_B, labels_BxL, label_lengths_B)`."""
+    """The functions of a criterion; a target is `(frames_B, labels_BxL, label_lengths_B)`."""
 
     loss: Callable[..., jax.Array]
     """`(logits_BxSxV, *target)` → nats [B], 0 where the target has no path."""
     feasible: Callable[..., jax.Array]
-    """`(logits_BxSxV, *target)` → whether [B] it has one."""
+    """`(logits_BxSxV, *target)` → whether [B] the target has a path."""
     best_path: Callable[[jax.Array, jax.Array], jax.Array]
-    """`(logits_BxSxV, frames_B)` → the most likely label of every frame [B, S]; those beyond the end mean nothing."""
+    """`(logits_BxSxV, frames_B)` → the most likely label of every frame [B, S]; values beyond the end are undefined."""
 
 
 def own_parameters(alphabet: Alphabet) -> dict[str, Any]:
-    """What a fresh tree holds beside the layers: for an alphabet of ASG transition scores, else nothing.
+    """Parameters that a fresh tree holds besides the layers: transition scores for an ASG alphabet, else none.
 
-    At first a label is three times as likely to stay as to change, so that it lasts four frames, as letters do.
+    Initially a label is three times as likely to stay as to change, so that it lasts four frames, as letters do.
     """
     if not alphabet.repetitions:
         return {}
-    # With equal transitions training soon finds one letter that fills most of an utterance, all others squeezed beside
-    # it, and hardly leaves that again.
+    # With equal transitions training soon fills most of an utterance with one letter, and hardly leaves that minimum.
     stay = jnp.log(3.0 * (alphabet.size - 1))
     return {TRANSITIONS: {"scores": stay * jnp.eye(alphabet.size)}}
 
 
 def criterion_of(params: dict[str, Any]) -> Criterion:
-    """The criterion that a network's parameters are trained with: ASG where there are transition scores, else CTC."""
+    """The criterion of a network's parameters: ASG if they hold transition scores, else CTC."""
     if TRANSITIONS not in params:
         return Criterion(ctc_loss, feasible, lambda logits_BxSxV, frames_B: logits_BxSxV.argmax(axis=-1))
     from w2l_jax.losses import asg

@@ -13,17 +13,17 @@ def ctc_loss(
 ) -> jax.Array:
     """−log P(labels | logits) in nats [B], float32; blank is id 0.
 
-    `frames_B` counts valid *output* frames, `label_lengths_B` valid labels; what lies beyond has no influence. A
-    target that does not fit gives loss 0 and gradient 0: count those with `feasible`. Logits of −∞ are allowed.
-    Raises ValueError for wrong shapes, and for labels, lengths and frames out of range; where their values are not
-    known, under `jax.jit`, such a target counts as one that does not fit. The gradient is analytic (eq. 16); second
-    derivatives are right and slow.
+    `frames_B` counts valid *output* frames, `label_lengths_B` valid labels; values beyond have no influence. An
+    infeasible target gives loss 0 and gradient 0: count these with `feasible`. Logits of −∞ are allowed. Raises
+    ValueError for wrong shapes, and for labels, lengths and frames out of range; under `jax.jit`, where values are
+    unknown, such a target counts as infeasible. The gradient is analytic (eq. 16); second derivatives are correct but
+    slow.
     """
     check(logits_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=BLANK + 1)
     if not logits_BxSxV.size:
         return jnp.zeros_like(frames_B, jnp.float32)
-    # An impossible target is swapped for the empty one before the loss: masking its loss afterwards would leave
-    # its gradient.
+    # Replace an infeasible target by the empty one before the loss: masking the loss afterwards would leave its
+    # gradient.
     possible_B = feasible(logits_BxSxV, frames_B, labels_BxL, label_lengths_B)
     lengths_B = jnp.where(possible_B, label_lengths_B, 0)
     scores_BxSxV = shifted(logits_BxSxV, frames_B)
@@ -46,13 +46,13 @@ def ctc_loss(
 def feasible(
     logits_BxSxV: jax.Array, frames_B: jax.Array, labels_BxL: jax.Array, label_lengths_B: jax.Array
 ) -> jax.Array:
-    """Whether [B] each target has a loss: labels of the alphabet that fit into its output frames."""
+    """Whether [B] each target is feasible: labels of the alphabet that fit into its output frames."""
     fits_B = required_frames(labels_BxL, label_lengths_B) <= frames_B
     return fits_B & proper(logits_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=BLANK + 1)
 
 
 def required_frames(labels_BxL: jax.Array, label_lengths_B: jax.Array) -> jax.Array:
-    """Output frames [B] a target needs: its labels and one blank between each two equal neighbours."""
+    """Output frames [B] a target needs: one per label, and one blank between equal neighbours."""
     inside_BxL = jnp.arange(labels_BxL.shape[1]) < label_lengths_B[:, None]
     repeats_BxL = (labels_BxL[:, 1:] == labels_BxL[:, :-1]) & inside_BxL[:, 1:]
     return label_lengths_B + repeats_BxL.sum(axis=1)

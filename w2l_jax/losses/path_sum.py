@@ -1,4 +1,4 @@
-"""Derivatives of a sum over paths, and which form of it runs on which platform."""
+"""Derivatives of a sum over paths, and which form runs on which platform."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jax import lax
 
 Function = Callable[..., Any]
 
-# XLA's CPU backend is fast with little memory and products of matrices. On other platforms each trip of a loop costs a
+# XLA's CPU backend is fast with little memory and matrix products. On other platforms each loop iteration costs a
 # kernel or two, however small: there both recursions share one loop over the frames.
 CHUNKED_PLATFORMS = ("cpu",)
 
@@ -20,18 +20,18 @@ class Form(NamedTuple):
     score: Function
     """log Σ exp(score) over all paths [B]."""
     counts: Function
-    """The same, and its derivatives by the first two arguments: expected counts [B, …]."""
+    """The same, and its derivatives with respect to the first two arguments: expected counts [B, …]."""
 
 
 def path_sum(plain: Function, in_chunks: Form, in_one_pass: Form) -> Function:
     """Returns `f(a_BxIxJ, b_BxKxL, *rest)` → log Σ exp(score) [B], differentiable any number of times by `a` and `b`.
 
     The forms are fast and exact, but JAX cannot differentiate them: bit-casts have no derivative. `plain` is the same
-    sum in operations that it can, slower and less exact; it gives the second derivatives.
+    sum in differentiable operations, slower and less exact; it gives the second derivatives.
     """
 
     def by_platform(chunked, other):
-        # Decided when the program is lowered, so that it holds under jit, in shard_map and in an export.
+        # Decided at lowering, so that it works under jit, in shard_map and in an export.
         return jax.custom_jvp(
             lambda *arguments: lax.platform_dependent(
                 *arguments, default=other, **dict.fromkeys(CHUNKED_PLATFORMS, chunked)

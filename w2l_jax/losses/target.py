@@ -1,4 +1,4 @@
-"""What the criteria ask of their arguments, and the scores that they compute with."""
+"""Checks of the criteria's arguments, and their scaled scores."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from jax import lax
 
 from w2l_jax.arguments import check_array, check_range, is_known
 
-# Stands for −∞: small enough to rule a path out, large enough that no difference of two becomes NaN.
+# Stands for −∞: low enough to exclude a path, high enough that no difference of two becomes NaN.
 IMPOSSIBLE = -1e5
 
 
 def check(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, label_lengths_B: Any, lowest: int) -> None:
-    """Raises ValueError naming an argument of wrong shape or, where its values are known, out of range."""
+    """Raises ValueError naming an argument of wrong shape or, if its values are known, out of range."""
     check_array("logits_BxSxV", logits_BxSxV, jnp.floating)
     rows, frames, outputs = logits_BxSxV.shape
     check_array("frames_B", frames_B, jnp.integer, B=rows)
@@ -22,7 +22,7 @@ def check(logits_BxSxV: Any, frames_B: Any, labels_BxL: Any, label_lengths_B: An
     check_array("label_lengths_B", label_lengths_B, jnp.integer, B=rows)
     longest = labels_BxL.shape[1]
     check_range("frames_B", frames_B, 0, frames, "it counts output frames, see `output_frames`")
-    check_range("label_lengths_B", label_lengths_B, 0, longest, "labels_BxL has no more")
+    check_range("label_lengths_B", label_lengths_B, 0, longest, "the size of labels_BxL")
     if is_known(labels_BxL) and is_known(label_lengths_B):
         inside_BxL = np.arange(longest) < np.asarray(label_lengths_B)[:, None]
         check_range("labels_BxL", np.asarray(labels_BxL)[inside_BxL], lowest, outputs - 1, "the labels of logits_BxSxV")
@@ -40,7 +40,7 @@ def proper(
 
 
 def shifted(logits_BxSxV: jax.Array, frames_B: jax.Array) -> jax.Array:
-    """Float32 scores with every frame's highest at 0 and invalid frames all 0: differences keep their digits."""
+    """Float32 scores, shifted so that every frame's highest is 0 (invalid frames all 0), which preserves precision."""
     scores_BxSxV = jnp.maximum(logits_BxSxV.astype(jnp.float32), IMPOSSIBLE)
     highest_BxSx1 = lax.stop_gradient(scores_BxSxV.max(axis=-1, keepdims=True))
     valid_BxS = jnp.arange(scores_BxSxV.shape[1]) < frames_B[:, None]

@@ -1,8 +1,8 @@
-"""Positive float32 numbers of any size, and one step of a left-to-right chain of states in them.
+"""Positive numbers with float32 precision and any exponent, and one step of a left-to-right chain in them.
 
-A path's weight is a product of thousands of probabilities: far below what float32 can hold, and its logarithm is too
-large to keep the digits that tell two paths apart. So a weight is a float32 mantissa and an int32 exponent: full
-relative precision at any size, and no logarithm inside a recursion. Bit-casts have no derivative: `derivatives` has.
+A path's weight is a product of thousands of probabilities: it underflows float32, and its logarithm is too large to
+keep the digits that separate two paths. So a weight is a float32 mantissa and an int32 exponent: full relative
+precision at any size, and no logarithm inside a recursion. Bit-casts have no derivative; `path_sum` defines it.
 """
 
 import functools
@@ -40,7 +40,7 @@ class Wide(NamedTuple):
         return Wide(mantissa, jnp.maximum(self.exponent + other.exponent + (bits >> 23) - 127, NEVER))
 
     def shares(self) -> tuple[jax.Array, jax.Array]:
-        """The logarithm [...] of the sum over the last axis, and each number's share [..., N] of it."""
+        """The logarithm [...] of the sum over the last axis, and each number's share of it [..., N]."""
         top = self.exponent.max(axis=-1, keepdims=True)
         terms = self.mantissa * _power_of_two(self.exponent - top)
         total = terms.sum(axis=-1, keepdims=True)
@@ -61,7 +61,7 @@ def shift(x: jax.Array, by: int, fill: float = 0) -> jax.Array:
 
 
 def arrivals(before: Wide, moves: Wide) -> tuple[list[jax.Array], Wide]:
-    """What comes into each state [..., N] by each move [D, ..., N], in units of 2^(the sum's exponent), and the sum.
+    """The weights arriving in each state [..., N] by each move [D, ..., N], scaled by 2^−(the sum's exponent); the sum.
 
     Move d comes from d states before.
     """

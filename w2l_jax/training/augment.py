@@ -14,12 +14,12 @@ from w2l_jax.features import FRAME_SECONDS
 from w2l_jax.training.options import AugmentOptions
 
 DECIBELS = 18.0
-"""What a step of 1 in normalised features is, about: the levels of recorded speech vary by 14 to 24 dB (one σ)."""
+"""Approximate dB per unit of normalised features: levels of recorded speech vary by 14 to 24 dB (one σ)."""
 _KNOTS = 6  # of a microphone's curve
 
 
 def in_step(rng: jax.Array, batch: Batch, options: AugmentOptions) -> jax.Array:
-    """The features [B, T, M] of a batch, changed: its speeds, then another place of recording, then masks."""
+    """The features [B, T, M] of a batch, augmented: speeds, then rooms, noise and microphones, then masks."""
     features_BxTxM, frames_B = batch.features_BxTxM, batch.frames_B
     if batch.speed_B is not None:
         features_BxTxM = change_speed(features_BxTxM, batch.recorded_B, frames_B, batch.speed_B)
@@ -30,8 +30,8 @@ def in_step(rng: jax.Array, batch: Batch, options: AugmentOptions) -> jax.Array:
 def simulate_room(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
     """The features [B, T, M] as if recorded in another room, in noise, and by another microphone, normalised again.
 
-    Computed on the power that the features stand for, `DECIBELS` a step; float32, and 0 beyond `frames_B`. Utterances
-    that nothing happens to stay as they are.
+    Computed on power, at `DECIBELS` per unit of the features; float32, and 0 beyond `frames_B`. Utterances that draw no
+    change stay bit-identical.
     """
     if not (options.room or options.noise or options.microphone):
         return features_BxTxM
@@ -64,11 +64,10 @@ _BLOCK = 32
 
 
 def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array) -> jax.Array:
-    """Power [B, T, M] and its echo, which has lost 60 dB after `seconds_B`, of an energy `ratio_B` dB below its own.
+    """Power [B, T, M] plus its echo, which decays by 60 dB in `seconds_B` and has an energy `ratio_B` dB lower.
 
-    Every frame keeps the same share of the echo before it. This is computed in K blocks of N frames, as products with
-    matrices of such shares: within each block, and from the ends of blocks to later ones. A loop over frames is slow
-    on a GPU.
+    Every frame keeps the same share of the echo before it. Computed in K blocks of N frames as matrix products of these
+    shares, within blocks and from the ends of blocks to later ones, since a loop over frames is slow on a GPU.
     """
     rows, frames, mels = power_BxTxM.shape
     product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
@@ -86,7 +85,7 @@ def reverberate(power_BxTxM: jax.Array, seconds_B: jax.Array, ratio_B: jax.Array
 
 
 def _decay(keep_B: jax.Array, size: int) -> jax.Array:
-    """What is kept of each in the later ones [B, size, size]: 1 in the next one, then ever less, 0 elsewhere."""
+    """The share of each frame kept in later ones [B, size, size]: 1 in the next, then decaying; 0 in earlier ones."""
     steps = jnp.arange(size)[:, None] - jnp.arange(size) - 1
     return jnp.where(steps >= 0, _rows(keep_B) ** jnp.maximum(steps, 0), 0)
 
@@ -96,14 +95,14 @@ def noise(
 ) -> jax.Array:
     """The power [B, T, M] of steady noise, `ratio_B` dB below that of the speech.
 
-    It falls with frequency to the power of `tilt_B`: 0 is white and 2 brown. Levels ripple by 3 dB (σ), as those of
-    noise in filters this narrow do.
+    It falls with frequency to the power of `tilt_B`: 0 is white and 2 brown. Levels vary by 3 dB (σ), as noise does in
+    filters this narrow.
     """
     mels = power_BxTxM.shape[2]
     spectrum_BxM = jnp.asarray(_centres(mels) / 1000, jnp.float32) ** -tilt_B[:, None]
     spectrum_BxM /= spectrum_BxM.mean(axis=1, keepdims=True)
     speech_B = power_BxTxM.sum((1, 2)) / jnp.maximum(frames_B * mels, 1)
-    # A byte of randomness for each level: random numbers cost a CPU more than all else here.
+    # One random byte per level: random numbers are the largest cost here on a CPU.
     words_BxTxW = jax.random.bits(rng, (*power_BxTxM.shape[:2], -(-mels // 4)))
     bytes_BxTxM = lax.bitcast_convert_type(words_BxTxW, jnp.uint8).reshape(*words_BxTxW.shape[:2], -1)[:, :, :mels]
     ripple_BxTxM = _power_of_ten((bytes_BxTxM - 127.5) * (0.3 * math.sqrt(12) / 256))
@@ -111,7 +110,7 @@ def noise(
 
 
 def _power_of_ten(x: jax.Array) -> jax.Array:
-    """10^x; a power takes a CPU five times as long."""
+    """10^x; a power takes five times as long on a CPU."""
     return jnp.exp(math.log(10) * x)
 
 
@@ -136,7 +135,7 @@ def _rows(values_B: jax.Array) -> jax.Array:
 
 
 def spec_augment(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array, options: AugmentOptions) -> jax.Array:
-    """Sets random bands of channels and stretches of frames to 0, each utterance's mean (Park et al. 2019).
+    """Sets random bands of channels and spans of frames to 0, each utterance's mean (Park et al. 2019).
 
     Widths are uniform in 0…`frequency_width` channels and 0…min(`time_width`, a fifth of the utterance) frames.
     """
@@ -165,13 +164,13 @@ def _band(size: int, start_B: jax.Array, width_B: jax.Array) -> jax.Array:
     return (index >= start_B[:, None]) & (index < (start_B + width_B)[:, None])
 
 
-# Slaney's mel scale, which the filters use: linear to 1 kHz, logarithmic above.
+# Slaney's mel scale: linear to 1 kHz, logarithmic above.
 _MELS_A_HZ, _MELS_A_FACTOR_E = 3 / 200, 27 / math.log(6.4)
 _EDGE = 15 + math.log(8) * _MELS_A_FACTOR_E  # 8 kHz
 
 
 def _centres(mels: int) -> np.ndarray:
-    """Where the filters lie [M] in Hz: evenly on the mel scale between 0 and 8 kHz."""
+    """Centres of the filters [M] in Hz: evenly spaced on the mel scale between 0 and 8 kHz."""
     mel = np.arange(1, mels + 1) * _EDGE / (mels + 1)
     return np.where(mel < 15, mel / _MELS_A_HZ, 1000 * np.exp((mel - 15) / _MELS_A_FACTOR_E))
 
@@ -179,13 +178,12 @@ def _centres(mels: int) -> np.ndarray:
 def change_speed(features_BxTxM: jax.Array, recorded_B: jax.Array, frames_B: jax.Array, speed_B: jax.Array):
     """The features [B, T, M] of utterances of `recorded_B` frames played 1 + `speed_B` times as fast: `frames_B`.
 
-    As with a tape, time is divided and every frequency multiplied by the factor: both axes of the spectrogram are
-    resampled linearly (bands that would come from above 8 kHz repeat the highest). 0 beyond `frames_B`; computed in
-    float32.
+    As with a tape, time is divided and frequency multiplied by the factor: both axes of the spectrogram are resampled
+    linearly (bands from above 8 kHz repeat the highest). 0 beyond `frames_B`; computed in float32.
     """
     _, frames, mels = features_BxTxM.shape
     time = jnp.arange(frames)
-    # Not time · (1 + speed): its rounding would move the last frames of a long utterance.
+    # Not time · (1 + speed), whose rounding would move the last frames of a long utterance.
     ahead_BxT = speed_B[:, None] * time
     low_BxT = time + jnp.floor(ahead_BxT).astype(int)
     weight_BxTx1 = (ahead_BxT - jnp.floor(ahead_BxT))[:, :, None]

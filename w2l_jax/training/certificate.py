@@ -1,4 +1,4 @@
-"""What an update costs, read from the compiled step itself and set beside what the layer table predicts."""
+"""The cost of an update, read from the compiled step and compared with the layer table's prediction."""
 
 import dataclasses
 import json
@@ -32,9 +32,9 @@ def predicted_flops(
 ) -> float:
     """FLOPs of the convolutions of one update on a batch [rows, frames] that enters at layer `first`.
 
-    All layers from there run forward; each trained layer needs its weight gradient; each layer above the lowest
-    trained one passes a gradient down; with `remat` the wide layers above the frozen ones run forward twice. Each of
-    these is 2 · S · kernel · C_in · C_out per utterance. Without `loops` the loop of `remat` counts as if it ran once.
+    All layers from there run forward; each trained layer needs its weight gradient; each layer above the lowest trained
+    one passes a gradient down; with `remat` the wide layers above the frozen ones run forward twice. Each of these is 2
+    · S · kernel · C_in · C_out per utterance. Without `loops` the body of `remat`'s loop counts once.
     """
     lowest = freezing.frozen_prefix(frozen) + 1
     total = 0.0
@@ -48,7 +48,7 @@ def predicted_flops(
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """The cost of one update on the largest batch shape. Bytes are the compiler's own figures, for each device."""
+    """The cost of one update on the largest batch shape. Bytes are the compiler's figures per device."""
 
     rows: int
     frames: int
@@ -63,11 +63,11 @@ class Certificate:
     frozen_parameters: int
     trained_parameters: int
     first_layer: int = 1
-    """Layers below it are not run: the batch holds what they give."""
+    """Layers below it are not run: the batch holds their output."""
     devices: int = 1
 
     def to_json(self, earlier: str = "") -> str:
-        """The content of a run's `certificate.json`; `earlier` content, while layers were frozen, is kept within."""
+        """The content of a run's `certificate.json`; includes `earlier` content from before layers were unfrozen."""
         before = json.loads(earlier or "{}")
         before = before.get("before_unfreezing", before)
         values = dataclasses.asdict(self)
@@ -86,8 +86,9 @@ class Certificate:
             f"one update of {self.rows} utterances of up to {self.frames} frames: {self.flops / 1e9:,.1f} GFLOP, "
             f"{self.flops_share_of_k0:.1%} of training every layer\n"
             f"memory{where}: {self.temporary_bytes / mib:,.0f} MiB temporary, {self.argument_bytes / mib:,.0f} MiB "
-            f"arguments, of which {self.reused_bytes / mib:,.0f} MiB are reused "
-            f"(optimizer {self.optimizer_bytes / mib:,.0f} MiB)"
+            f"arguments, of which {self.reused_bytes / mib:,.0f} MiB are donated "
+            f"(optimizer "
+            f"{self.optimizer_bytes / mib:,.0f} MiB)"
         )
 
 
@@ -96,10 +97,10 @@ def certify(
 ) -> Certificate:
     """Reads the certificate of the step that `config` describes, compiled for a batch of `shape` (rows, frames).
 
-    The compiler counts the body of a loop once: what microbatches and `remat` repeat is added from the layer table.
-    The share compares the FLOPs with those the layer table predicts for the same update without freezing or `remat`;
-    what is not a convolution (the loss, Adam) is taken to cost the same there. Muon's work on frozen kernels, saved
-    too, is not counted as such: with it the share is too high.
+    The compiler counts the body of a loop once: the repetitions of microbatches and `remat` are added from the layer
+    table. The share compares the FLOPs with the layer table's for the same update without freezing or `remat`, where
+    everything but convolutions (loss, Adam) is assumed to cost the same. Muon's saved work on frozen kernels is not
+    counted, so with Muon the share is too high.
     """
     frozen, (rows, frames) = config.frozen, shape
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
@@ -139,8 +140,8 @@ def compile_step(
 ) -> tuple[Any, Certificate]:
     """Compiles an update for `rows` utterances padded to `bucket`; allocates and runs nothing.
 
-    `alphabet` decides the outputs and the criterion; where the batch enters above layer 1 it holds float16 activations.
-    Returns the executable `(state, batch) → (state, metrics)` and its certificate.
+    `alphabet` determines outputs and criterion; a batch that enters above layer 1 holds float16 activations. Returns
+    the executable `(state, batch) → (state, metrics)` and its certificate.
     """
     params = jax.eval_shape(lambda: transfer.init(jax.random.key(0), config.model, alphabet, mels))
     state = jax.eval_shape(lambda p: init_state(p, optimizer, config.frozen, config.average_decay > 0), params)
@@ -158,7 +159,7 @@ def _shape(batch: Batch) -> tuple[tuple[int, ...], ...]:
 
 
 class CompiledStep:
-    """A jitted step compiled ahead once per batch shape; what runs is what was certified."""
+    """A jitted step compiled ahead of time, once per batch shape; the certified executable is the one that runs."""
 
     def __init__(self, step: Any):
         self._step = step
@@ -168,14 +169,14 @@ class CompiledStep:
     def prepare(self, state: TrainState, batches: Sequence[Batch], report: Report) -> Iterator[Any]:
         """Compiles for the shapes of all `batches` at once; yields the executables in their order.
 
-        `report` hears that it begins and, with several shapes, of each one that is done.
+        `report` is told of the start and, with several shapes, of each finished one.
         """
         count, started = len(batches), time.perf_counter()
-        what = "the update" if count == 1 else f"the update for {count} padded shapes, the longest first"
-        report(f"compiling {what}: up to minutes the first time, then it is read from a cache")
+        what = "the update" if count == 1 else f"the update for {count} padded shapes, longest first"
+        report(f"compiling {what}: minutes the first time, later read from a cache")
         threads = ThreadPoolExecutor(min(count, usable_cores()), "compile")
         try:
-            # Tracing keeps Python to itself, so it is done here, one shape at a time; XLA's work is not Python's.
+            # Tracing holds Python's lock, so it is done here, one shape at a time; XLA compiles in threads.
             running = [threads.submit(self._step.lower(state, batch).compile) for batch in batches]
             for done, (batch, compiling) in enumerate(zip(batches, running, strict=True), start=1):
                 self._by_shape[_shape(batch)] = compiling.result()

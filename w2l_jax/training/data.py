@@ -1,4 +1,4 @@
-"""From options to the data of a training job: sources of batches in one alphabet, and the order to train on them."""
+"""The data of a training job: sources of batches in one alphabet, and the order of training."""
 
 import dataclasses
 import functools
@@ -26,9 +26,9 @@ from w2l_jax.training.options import DataOptions, TrainOptions
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a job trains on and is measured by. `train` holds the old language's utterances after the new one's.
+    """The data of a job. `train` holds the old language's utterances after the new language's.
 
-    `fingerprints` are of all data used, by option; `overlap` names speakers in both training and dev data.
+    `fingerprints` of all data, by option; `overlap`: speakers in both training and dev data.
     """
 
     alphabet: Alphabet
@@ -41,7 +41,7 @@ class Data:
 
 
 def open_data(options: TrainOptions, report: Report, progress: Progress | None) -> Data:
-    """Opens all data, manifests prepared first; raises UserError for what does not fit together."""
+    """Opens all data and prepares manifests; raises UserError if they do not fit together."""
     olds = (options.data.old_train, options.data.old_dev)
     for path in filter(None, (options.data.dev, *olds)):
         if not Path(path).exists():
@@ -86,7 +86,7 @@ def language_of(data: DataOptions) -> str:
         found |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
     names = {language_name(language) for language in found}
     if len(names) != 1 or not all(names):
-        raise UserError(f"{data.train}: the language is not clear from its `lang` fields; give data.language")
+        raise UserError(f"{data.train}: its `lang` fields do not determine the language; give data.language")
     return names.pop()
 
 
@@ -129,7 +129,7 @@ def _open(
 def _open_old(
     path: str, split: str, options: TrainOptions, report: Report, progress: Progress | None, alphabet: Alphabet
 ) -> Dataset:
-    """Data of another language than the training data's, as far as `alphabet`, the training data's, can write it."""
+    """Data of another language, as far as the training data's `alphabet` can represent them."""
     data = dataclasses.replace(options.data, language=language_of(DataOptions(train=path)))
     dataset = _open(path, split, dataclasses.replace(options, data=data), report, progress, alphabet)
     return representable(dataset, alphabet, options.data.unknown_characters == "drop_utterance", report)

@@ -1,8 +1,8 @@
-"""The devices that share every update: each takes some rows of the batch, all hold the parameters.
+"""Data parallelism: each device takes some rows of every batch, all hold the parameters.
 
-The step itself knows nothing of it. It is compiled for arrays placed here, whereby its sums over the batch become sums
-over all devices, and those of other processes, too. Such processes run the same program on the same folders, each with
-its own devices; the first one alone writes and speaks.
+The step itself is unaware of this. It is compiled for arrays placed here, so that its sums over the batch become sums
+over all devices of all processes. Processes run the same program on the same folders, each with its own devices; only
+the first one writes and prints.
 """
 
 import atexit
@@ -30,37 +30,37 @@ _LONGEST = 256  # bytes of a text that processes exchange
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Devices in the order of the rows they take, equally many of every process."""
+    """Devices in the order of their rows, equally many of every process."""
 
     mesh: Mesh
 
     @staticmethod
     def choose(wanted: int, batch_size: int, report: Callable[[str], None] = print) -> "Devices":
-        """`wanted` devices of every process, or (0) as many as can share `batch_size` rows evenly.
+        """`wanted` devices of every process, or (0) as many as divide `batch_size` rows evenly.
 
-        Raises UserError where there are fewer, or the rows do not come out even.
+        Raises UserError if there are fewer, or the rows do not divide evenly.
         """
         by_process = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
         available, processes = min(map(len, by_process)), len(by_process)
         each = " in each process" if processes > 1 else ""
         if wanted > available:
             kind = jax.devices()[0].device_kind
-            raise UserError(f"devices.count={wanted}: there are {available}{each} ({kind}); 0 takes all there are")
+            raise UserError(f"devices.count={wanted}: there are {available}{each} ({kind}); 0 uses all")
         divisors = [n for n in range(1, available + 1) if batch_size % (processes * n) == 0]
         if wanted and wanted not in divisors:
             raise UserError(
                 f"batch_size={batch_size} is not a multiple of the {processes * wanted} devices that devices.count="
-                f"{wanted} makes{each and ' of all processes'}; choose another of the two"
+                f"{wanted} makes{each and ' of all processes'}; change one of the two"
             )
         if not divisors:
-            raise UserError(f"batch_size={batch_size} is not a multiple of the {processes} processes; choose one")
+            raise UserError(f"batch_size={batch_size} is not a multiple of the {processes} processes; change it")
         if not wanted and divisors[-1] < available:
             report(f"note: {divisors[-1]} of {available} devices{each} are used: {batch_size} utterances divide evenly")
         return Devices(Mesh(np.array([own[: wanted or divisors[-1]] for own in by_process]).ravel(), (_ROWS,)))
 
     @property
     def count(self) -> int:
-        """How many they are in all."""
+        """The total number of devices."""
         return self.mesh.size
 
     @property
@@ -75,25 +75,25 @@ class Devices:
 
     @property
     def replicated(self) -> NamedSharding:
-        """Of an array that every device has."""
+        """The sharding of an array that every device holds."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def own(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """Those of a batch's `rows` that this process's devices take."""
+        """The rows of a batch for this process's devices."""
         size = len(rows) // jax.process_count()
         return rows[jax.process_index() * size :][:size]
 
     def place(self, batch: Any) -> Any:
-        """The batch of whose arrays (NumPy) this process has its `own` rows, spread over all devices."""
+        """The batch spread over all devices, given this process's `own` rows (NumPy)."""
         rows = NamedSharding(self.mesh, PartitionSpec(_ROWS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(rows, x), batch)
 
     def on_every_device(self, array: np.ndarray) -> jax.Array:
-        """The array, which every process has, on every device."""
+        """An array that every process holds, on every device."""
         return jax.make_array_from_process_local_data(self.replicated, array)
 
     def by_rows(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """`function(shared, batch)` of which every device computes its own rows; `shared` is on all of them."""
+        """`function(shared, batch)`, computed by every device on its own rows; `shared` is on all of them."""
         rows = PartitionSpec(_ROWS)
         return jax.shard_map(function, mesh=self.mesh, in_specs=(PartitionSpec(), rows), out_specs=rows)
 
@@ -104,12 +104,12 @@ class Devices:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.replicated, _of_first(x)), tree)
 
     def local(self, tree: Any) -> tuple["Devices", Any]:
-        """This process's devices by themselves, and what `replicate` made, on them."""
+        """This process's devices only, and a tree made by `replicate`, on them."""
         own = Devices(Mesh(np.array(self.mesh.local_devices), (_ROWS,)))
         return own, jax.device_put(jax.tree.map(lambda x: x.addressable_data(0), tree), own.replicated)
 
     def consensus(self, text: str = "") -> str:
-        """The first text that is not empty among those of all processes, which wait for each other here."""
+        """The first non-empty text among those of all processes, which wait for each other here."""
         if self.is_single_process:
             return text
         mine = np.frombuffer(text.encode()[:_LONGEST].ljust(_LONGEST, b"\0"), np.uint8)
@@ -118,7 +118,7 @@ class Devices:
 
 
 def _of_first(array: Any) -> np.ndarray:
-    """The first process's array, bit by bit: broadcasting adds, which would make 0.0 of -0.0."""
+    """The first process's array, bit by bit: broadcasting adds, which would turn -0.0 into 0.0."""
     array = np.asarray(array)
     bits = multihost_utils.broadcast_one_to_all(array.view(f"u{array.itemsize}"))
     return np.asarray(bits).view(array.dtype)
@@ -126,12 +126,12 @@ def _of_first(array: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def distributed(text: str) -> Iterator[None]:
-    """Within, this process is one of several, before which nothing may have used JAX.
+    """Makes this process one of several within the block; nothing may have used JAX before.
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
-    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). What
-    others than the first print to standard output is dropped. Raises UserError for any other text, and where the
-    processes do not find each other.
+    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). Drops
+    standard output of all but the first. Raises UserError for any other text, and if the processes do not find each
+    other.
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if not manual and text != "auto":
@@ -150,27 +150,27 @@ def distributed(text: str) -> Iterator[None]:
         jax.distributed.initialize(**options)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"devices.distributed={text}: the processes do not come together ({error}); where nothing but you knows "
-            "of the others, give each i/n@host:port, i from 0 to n-1 and the rest the same"
+            f"devices.distributed={text}: the processes did not find each other ({error}); if no scheduler tells them, "
+            "start each with i/n@host:port, i from 0 to n-1 and the rest the same"
         ) from None
-    # JAX has put SIGTERM to a use of its own, after which the process would not end by it.
+    # JAX handles SIGTERM itself, and the process would then not end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.ExitStack() as stack:
-        with _silenced():  # the processes meet here, and Gloo says so
+        with _silenced():  # Gloo prints when the processes connect
             first = jax.process_index() == 0
         if not first:
             stack.enter_context(_silenced())
         try:
             yield
         except BaseException:
-            # JAX would wait at the end for the others, which wait for this one.
+            # At exit JAX would wait for the others, which wait for this one.
             atexit.register(_leave)
             raise
 
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Within, standard output is dropped, that of libraries which are not Python, too."""
+    """Drops standard output within the block, including that of C libraries."""
     sys.stdout.flush()
     ours = os.dup(1)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):

@@ -1,4 +1,4 @@
-"""Greedy evaluation of a network on a dataset, as training does it beside the accelerator."""
+"""Greedy evaluation of a network on a dataset."""
 
 import dataclasses
 import math
@@ -39,7 +39,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates `params` on `source`; the samples are the same utterances each time, spread over its lengths.
 
-    `place` brings each batch to where `params` are.
+    `place` moves each batch to the devices of `params`.
     """
     texts: dict[int, str] = {}
     losses, errors = [], []

@@ -1,6 +1,6 @@
-"""The batches of a training job on its devices: what the host reads for a step, and what the devices make of it.
+"""The batches of a training job on its devices: what the host sends for a step, and how devices complete it.
 
-Features that fit are put on the devices once; from then on the host sends where in them each utterance begins.
+Features that fit are copied to the devices once; then the host sends only where each utterance begins.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ _THIRD = 3
 
 
 def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
-    """The batches of the steps from `first` (from 0) to the last: a function of the seed and the step alone.
+    """The batches of all steps from `first` (from 0): a function of seed and step only.
 
-    They are the same bits with and without resident features.
+    They are bit-identical with and without resident features.
     """
     store_RxC = load(job.train, job.devices, report) if is_resident(job) else None
 
@@ -40,7 +40,7 @@ def stream(job: Job, first: int, report: Report = print) -> Iterator[Batch]:
 
 
 def shapes(job: Job) -> list[Batch]:
-    """The shapes that the batches of `stream` may take, and where their rows lie; the largest first."""
+    """The possible shapes and shardings of the batches of `stream`, largest first."""
     rows, record = len(job.devices.own(range(job.options.batch_size))), job.train.dataset.record
     speeds = job.options.augment.speed > 0
 
@@ -52,16 +52,16 @@ def shapes(job: Job) -> list[Batch]:
 
 
 class Sent(NamedTuple):
-    """What the host sends for a step."""
+    """The data that the host sends for a step."""
 
     batch: Batch
-    """As the step sees it, but without features where they are resident."""
+    """The batch, without features if they are resident."""
     first_B: Any
-    """The row of the resident features at which each utterance begins, or None."""
+    """Each utterance's first row in the resident features, or None."""
 
 
 def sent(job: Job, step: int, features: bool = True) -> tuple[int, Sent]:
-    """The padded frames of `step` (from 0), and what this process sends for it: the rows of its own devices."""
+    """The padded frames of `step` (from 0), and the data this process sends for it, the rows of its own devices."""
     options, source, own = job.options, job.train, job.devices.own
     indices = job.order.batch(step)
     recorded_B = frames_B = source.frames_N[indices]
@@ -70,27 +70,27 @@ def sent(job: Job, step: int, features: bool = True) -> tuple[int, Sent]:
         speed_B = augment.speeds(options.augment, options.seed, step, indices)
         frames_B = augment.changed_frames(recorded_B, speed_B)
         played = {"speed_B": own(speed_B.astype(np.float32)), "recorded_B": own(recorded_B)}
-    # As they were recorded they must fit, too.
+    # The recorded frames must fit, too.
     shape, mine = source.shape(indices, np.maximum(recorded_B, frames_B)), own(indices)
     batch = source.batch(mine, len(mine), shape, features)._replace(frames_B=own(frames_B), **played)
     return shape.frames, Sent(batch, None if features else source.first_row_N[mine])
 
 
 def is_resident(job: Job) -> bool:
-    """Whether the training data's features are put on the devices: as the options say, else where they fit well."""
+    """Whether to keep the training features on the devices: as the options say, else if they fit well."""
     wanted = job.options.memory.resident
     if wanted != "auto":
         return wanted == "on"
-    memory = job.devices.mesh.local_devices[0].memory_stats() or {}  # a CPU's says nothing: it has them in files
+    memory = job.devices.mesh.local_devices[0].memory_stats() or {}  # not on CPUs, which read files
     free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
-    # All processes decide alike.
+    # All processes must agree.
     return not job.devices.consensus("" if _THIRD * job.train.bytes <= free else "no")
 
 
 def load(source: Source, devices: Devices, report: Report = print) -> jax.Array:
-    """What is stored of all utterances, one after another [R, C], on every device."""
+    """The stored arrays of all utterances, concatenated [R, C], on every device."""
     count, record = len(source.dataset), source.dataset.record
-    report(f"resident: {source.bytes / 1e9:.3g} GB of {count} utterances are put on each device")
+    report(f"resident: {source.bytes / 1e9:.3g} GB of {count} utterances are kept on each device")
     store_RxC = np.empty((source.bytes // record.bytes(record.stride), record.channels), record.dtype)
 
     def read(indices: np.ndarray) -> None:

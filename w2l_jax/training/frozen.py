@@ -1,4 +1,4 @@
-"""Proof on the arrays themselves that frozen layers are, byte for byte, what training began with."""
+"""Verifies that frozen layers are, byte for byte, as training began."""
 
 import json
 from pathlib import Path
@@ -24,14 +24,14 @@ def digests(params: Params, frozen: frozenset[int]) -> dict[str, str]:
 
 
 def remember(folder: Path, params: Params, frozen: frozenset[int]) -> None:
-    """Writes the digests of what a run begins with into its folder."""
+    """Stores the digests of a run's initial frozen layers in its folder."""
     write_atomically(folder / FROZEN_FILE, json.dumps(digests(params, frozen), indent=1))
 
 
 def verify(folder: Path, params: Params, frozen: frozenset[int]) -> int:
-    """Compares the frozen layers with what the run in `folder` began with; returns the number of arrays.
+    """Compares the frozen layers with those the run in `folder` began with; returns the number of arrays.
 
-    Raises UserError naming those that differ, in however little.
+    Raises UserError naming those that differ in any bit.
     """
     path = folder / FROZEN_FILE
     try:
@@ -42,7 +42,7 @@ def verify(folder: Path, params: Params, frozen: frozenset[int]) -> int:
     changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if changed:
         raise UserError(
-            f"{folder}: frozen, but not what training began with: {', '.join(changed)}; nothing of this was saved. If "
-            "resume, which starts from the last checkpoint, ends here again, that one is damaged: start a new run"
+            f"{folder}: frozen arrays changed since training began: {', '.join(changed)}; nothing was saved. "
+            "Resume from the last checkpoint; if this happens again, that one is damaged: start a new run"
         )
     return len(found)

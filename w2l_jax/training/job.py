@@ -1,4 +1,4 @@
-"""From options to everything a training loop needs: data, alphabet, network, optimizer and a run folder."""
+"""Builds a training job from options: data, alphabet, network, optimizer and run folder."""
 
 import contextlib
 import dataclasses
@@ -36,8 +36,8 @@ from w2l_jax.training.step import StepConfig, TrainState, init_state, microbatch
 class Job:
     """A training job ready to run. `meta` is the position to start at (empty for a new run).
 
-    `frozen` are the layers that do not train now, `late` those that did not until `unfreeze_after`. `lock`, held by
-    the first process, keeps others from the run folder; `train` closes it.
+    `frozen` layers do not train now, `late` layers did not until `unfreeze_after`. `lock`, held by the first process,
+    keeps others from the run folder; `train` closes it.
     """
 
     options: TrainOptions
@@ -58,13 +58,12 @@ class Job:
 
 
 def phase(chosen: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
-    """The frozen and the late layers of the state after `step` updates; that of `unfreeze_after` itself is the last
-    one without moments of the frozen layers."""
+    """The frozen and the late layers after `step` updates; at `unfreeze_after` the late ones still have no moments."""
     return (frozenset(), chosen) if 0 < unfreeze_after < step else (chosen, frozenset())
 
 
 def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
-    """The job and the state of its last frozen update, as they are for the next one, with every layer trained."""
+    """The job and the state after its last frozen update, with every layer trained from now on."""
     frozen, late = frozenset(), job.frozen
     optimizer = make_optimizer(job.options, frozen, late)
     config = dataclasses.replace(job.step_config, frozen=frozen)
@@ -73,10 +72,9 @@ def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
 
 
 def create(options: TrainOptions, report: Report = print, progress: Progress | None = None) -> Job:
-    """Opens the data (manifests are prepared first), the network to adapt, and the run folder, new or to go on with.
+    """Opens the data (preparing manifests), the network to adapt, and the run folder, new or resumed.
 
-    `report` takes lines for the user, `progress(done, total, description)` that of preparation. Raises UserError for
-    anything that does not fit together.
+    `report` takes lines for the user, `progress` that of preparation. Raises UserError for anything that does not fit.
     """
     resolved = resolve(options, report)
     devices = Devices.choose(options.devices.count, options.batch_size, report)
@@ -86,12 +84,12 @@ def create(options: TrainOptions, report: Report = print, progress: Progress | N
 
 
 def _take(lock: contextlib.ExitStack, options: TrainOptions, asked: bool, devices: Devices) -> None:
-    """Takes the run for the first process, before anything in it is written; raises UserError in all of them."""
+    """Locks the run in the first process before writing to it; raises UserError in all processes on failure."""
     refusal = ""
     if devices.first:
         try:
             lock.enter_context(Run(Path(options.run)).locked())
-            # Another process may have begun or trained it since it was looked at.
+            # Another process may have begun or trained it meanwhile.
             if resumes(options.run, asked) != options.resume:
                 refusal = f"{options.run}: another process has just trained this run; start again"
         except UserError as error:
@@ -148,12 +146,12 @@ def make_step_config(options: TrainOptions, frozen: frozenset[int], mesh: Mesh |
 
 
 def _as_stored(options: TrainOptions) -> TrainOptions:
-    """Without what is of one command and not of the run."""
+    """The options without those of one command only."""
     return dataclasses.replace(options, resume=False, log=dataclasses.replace(options.log, profile=""))
 
 
 def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) -> None:
-    (Path(options.run) / "run.json").unlink(missing_ok=True)  # of one that has no checkpoint
+    (Path(options.run) / "run.json").unlink(missing_ok=True)  # of a run without a checkpoint
     run = Run.create(options.run, _as_stored(options), data.alphabet)
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
@@ -161,7 +159,7 @@ def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) 
 
 
 def _initial_params(options: TrainOptions, base: Recognizer | None, alphabet: Alphabet, frozen: frozenset[int]):
-    """Order of initialisation: fresh weights; the base's where there is one; its outputs moved to the alphabet."""
+    """Initial weights: fresh ones, or the base's with its outputs moved to the alphabet."""
     fresh = transfer.init(jax.random.key(options.seed), options.model, alphabet, options.features.mels)
     if base is None:
         return fresh, None
@@ -169,8 +167,8 @@ def _initial_params(options: TrainOptions, base: Recognizer | None, alphabet: Al
     if (remap.new or remap.criterion) and LAYERS in frozen and not options.freeze.unfreeze_after:
         what = repr(remap.new) if remap.new else f"loss={options.loss}"
         raise UserError(
-            f"frozen_layers={options.frozen_layers} freezes the output layer, which has yet to learn {what}: "
-            f"omit layer {LAYERS}, or let it train with freeze.unfreeze_after=<updates>"
+            f"frozen_layers={options.frozen_layers} freezes the output layer, which has to learn {what}: "
+            f"omit layer {LAYERS}, or unfreeze it with freeze.unfreeze_after=<updates>"
         )
     if not options.reinitialize:
         return carried, remap
@@ -185,7 +183,7 @@ def _cached(
     report: Report,
     progress: Progress | None,
 ) -> tuple[Data, StepConfig]:
-    """The data as what the frozen layers of `params` make of them, and the step that begins above these."""
+    """The data as activations of the frozen layers of `params`, and the step that starts above these."""
     k = freezing.frozen_prefix(config.frozen)
     layers = FrozenLayers(params, config.model, k, config.dtype, options.freeze.activation_dtype)
     rows = options.batch_size // config.devices
@@ -209,7 +207,7 @@ def _resumed(
         if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
     if devices.first:
-        # What may change when a run goes on, such as its steps, is what it was trained with in the end.
+        # Store options that may change on resuming, such as the number of steps, with their latest value.
         kept = _as_stored(options)
         write_atomically(run.folder / "config.toml", to_toml(kept))
     params = run.restore_params("last")

@@ -1,4 +1,4 @@
-"""Where a training job's numbers go: metrics.jsonl, TensorBoard and the terminal."""
+"""Training metrics in metrics.jsonl, TensorBoard and the terminal."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from w2l_jax.files import write_atomically
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and TensorBoard; opening it at a step forgets all that came after that step.
+    """Appends to `metrics.jsonl` and TensorBoard; opening it at a step drops all later lines.
 
-    Without a folder nothing is kept: of several processes one writes.
+    Without a folder nothing is written, since of several processes only one writes.
     """
 
     def __init__(self, folder: Path | None, step: int):
@@ -28,7 +28,7 @@ class MetricsLog:
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-        except ImportError:  # beside an accelerator few packages are installed; metrics.jsonl holds the same numbers
+        except ImportError:  # training machines may lack it; metrics.jsonl holds the same numbers
             self._board = None
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class MetricsLog:
                     self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def flush(self) -> None:
-        """Brings everything to disk."""
+        """Flushes everything to disk."""
         self._file.flush()
         if self._board:
             self._board.flush()
@@ -55,7 +55,7 @@ class MetricsLog:
 
 
 def read(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of `metrics.jsonl` in a run folder, NaN for null; one that is still being written does not count."""
+    """The lines of `metrics.jsonl` in a run folder, NaN for null; a line still being written is ignored."""
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     records = (json.loads(line) for line in lines if line.endswith("\n"))
@@ -67,7 +67,7 @@ def _undefined(value: Any) -> bool:
 
 
 def _step_of(line: str) -> float:
-    """A line cut short by a kill counts as after everything."""
+    """A line truncated by a kill counts as last."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):

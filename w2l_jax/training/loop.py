@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations, checkpoints, and an end that loses nothing."""
+"""The training loop: steps, evaluations, checkpoints, and clean stops."""
 
 import dataclasses
 import functools
@@ -30,8 +30,7 @@ from w2l_jax.training.step import make_step, microbatches, to_resume
 
 @dataclasses.dataclass
 class Position:
-    """Where a run stands; stored with every checkpoint. `seconds` is training time without
-    evaluation, checkpoints and compilation."""
+    """The position of a run, stored with every checkpoint; `seconds` exclude evaluation, saving and compilation."""
 
     step: int = 0
     seconds: float = 0.0
@@ -57,19 +56,19 @@ def train(job: Job, report: Report = print, progress: Show | None = None) -> Res
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
     Before the first update there is nothing to store: a signal raises KeyboardInterrupt, whatever still compiles.
-    `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not
-    finite is left out; ten in a row raise UserError, and the checkpoints before that are kept.
+    `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not finite
+    is skipped; ten in a row raise UserError, and earlier checkpoints are kept.
     """
     return _Trainer(job, report, progress or (lambda *_: None)).run()
 
 
 def update_of(job: Job) -> CompiledStep:
-    """The update that a job's training makes, `(state, batch) → (state, metrics)`."""
+    """The update of a job, `(state, batch) → (state, metrics)`."""
     return CompiledStep(make_step(job.optimizer, job.step_config, functools.partial(applied_rate, job.options)))
 
 
 _MOST_SKIPPED = 10
-# Updates that the device may have before it: the one at work and the next.
+# Updates queued on the device: the running one and the next.
 _IN_FLIGHT = 2
 
 
@@ -81,7 +80,7 @@ class _Trainer:
         self.state = job.state
         self.evaluation: dict[str, Any] | None = None
         self.pending: list[tuple[int, int, dict[str, jax.Array]]] = []
-        self.started = 0.0  # since when `position.seconds` have not been counted
+        self.started = 0.0  # start of the time not yet in `position.seconds`
         self.saved = self.position.step
         self.skipped = 0  # updates in a row
 
@@ -114,21 +113,21 @@ class _Trainer:
                 step_of = self._begin_phase()
                 signals.at_once = False
                 self.started = time.perf_counter()
-            if len(self.pending) >= _IN_FLIGHT:  # what is dispatched holds its batch in the device's memory
+            if len(self.pending) >= _IN_FLIGHT:  # a dispatched update holds its batch in device memory
                 jax.block_until_ready(self.pending[-_IN_FLIGHT][-1])
             self.position.step += 1
             self.state, scalars = self.profiler.run(self.position.step, step_of, self.state, batch)
             frames = batch.features_BxTxM.shape[1] * self.job.train.dataset.record.stride
             self.pending.append((self.position.step, frames, scalars))
             logs, evaluates, saves = self._due(self.position.step)
-            # Several processes must stop at the same step: they ask each other where all come by.
+            # Several processes must stop at the same step, so they agree here, where all pass.
             if not (logs or evaluates or saves or (signals.received and self.devices.is_single_process)):
                 continue
             self._catch_up(step_of, behind=1)
             asked, reason = self._reason_to_stop(signals)
             if not (saves or evaluates or reason or self._unfreezes):
                 continue
-            # From here on training waits: this update's weights are looked at. Files are written beside the next ones.
+            # Training waits here for this update's weights; files are written during the next updates.
             self._catch_up(step_of)
             self._verify_frozen()
             if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not asked:
@@ -139,18 +138,18 @@ class _Trainer:
             if reason:
                 return reason
             self.started = time.perf_counter()
-        raise AssertionError("the stream of batches ends with the last step, which is a reason to stop")
+        raise AssertionError("the stream of batches ends with the last step")
 
     def _due(self, step: int) -> tuple[bool, bool, bool]:
         """Whether to log, to evaluate and to save after `step`."""
         options = self.options
         evaluates = step % options.log.eval_every == 0
         saves = step % options.log.checkpoint_every == 0 or step in options.log.kept_steps
-        # Before layers are unfrozen the clock is read, too: compiling for them is no training.
+        # Also log before layers are unfrozen, since compiling for them is not training time.
         return step % options.log.every == 0 or step in (options.steps, options.freeze.unfreeze_after), evaluates, saves
 
     def _reason_to_stop(self, signals: Signals) -> tuple[str, str]:
-        """The signal that asks to stop, and the reason to do so, in whichever process: empty where there is none."""
+        """The signal that asks to stop, and the reason to stop, in any process; empty if none."""
         asked = self.devices.consensus(signals.received)
         return asked, self.devices.consensus(self._own_reason_to_stop(asked))
 
@@ -167,7 +166,7 @@ class _Trainer:
         return ""
 
     def _catch_up(self, step_of: CompiledStep, behind: int = 0) -> None:
-        """Logs the updates made so far but for the last `behind`, on which the device may still be at work."""
+        """Logs the updates so far except the last `behind`, which the device may still be running."""
         self.saver.check()
         due = self.pending[: len(self.pending) - behind]
         del self.pending[: len(due)]
@@ -181,7 +180,7 @@ class _Trainer:
             self.log.write("train", step, {**record, **values, "padded_frames": frames})
             self.skipped = self.skipped + 1 if values["skipped"] else 0
             if self.skipped == 1:
-                self.report(f"step {step}: the gradient is not finite (loss {values['loss']:.3g}), update left out")
+                self.report(f"step {step}: the gradient is not finite (loss {values['loss']:.3g}), update skipped")
             if self.skipped == _MOST_SKIPPED:
                 raise UserError(
                     f"{self.job.run.folder}: {_MOST_SKIPPED} updates in a row, up to step {step}, had a gradient that "
@@ -201,7 +200,7 @@ class _Trainer:
 
     def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
         """Evaluates `params` on `source` and logs it as `kind`."""
-        # What an update may not hold at a time an evaluation may not either.
+        # An evaluation has the same memory limit as an update.
         rows, limit = self.options.batch_size, self.options.memory.max_microbatch_frames
         rows //= microbatches(rows // on.count, source.buckets[-1].frames, limit)
         dtype, network = self.job.step_config.dtype, self.options.model
@@ -212,10 +211,10 @@ class _Trainer:
         return result, values
 
     def _judge(self, params: Params, dev: Source, on: Devices) -> None:
-        """Decides by the dev data whether these weights are the best so far."""
+        """Returns whether these weights are the best so far on the dev data."""
         position = self.position
         result, self.evaluation = self._measure("dev", params, dev, on)
-        found = (result.rates.ler, result.loss)  # the loss decides among equals, such as 100 % at the start
+        found = (result.rates.ler, result.loss)  # the loss breaks ties, such as 100 % at the start
         better = position.best_step is None or found < (position.best_ler, position.best_loss)
         if better:
             position.best_step, (position.best_ler, position.best_loss) = position.step, found
@@ -229,7 +228,7 @@ class _Trainer:
             step, layers = self.position.step, sorted(self.job.frozen)
             arrays = verify(self.job.run.folder, self.state.best_params, self.job.frozen)
             self.log.write("frozen", step, {"layers": layers, "arrays": arrays, "unchanged": True})
-            self.report(f"step {step}: all {arrays} frozen arrays are what training began with, bit for bit")
+            self.report(f"step {step}: all {arrays} frozen arrays are bit-identical to the start of training")
 
     def _save(self, finished: bool) -> None:
         self.log.flush()
@@ -241,23 +240,23 @@ class _Trainer:
 
     @property
     def _unfreezes(self) -> bool:
-        """Whether the next update is the first with every layer trained."""
+        """Whether the next update is the first to train every layer."""
         return bool(self.job.frozen) and 0 < self.options.freeze.unfreeze_after == self.position.step
 
     def _begin_phase(self) -> CompiledStep:
-        """The step of the updates to come, compiled for every bucket and certified for the largest."""
+        """Compiles the step for every bucket and certifies it for the largest."""
         if self._unfreezes:
             self.job, state = unfreeze(self.job, self.state)
             self.state = self.devices.replicate(state)
-            self.report(f"step {self.position.step}: every layer trains from here on")
+            self.report(f"step {self.position.step}: all layers are trained from here")
         step_of = update_of(self.job)
         for done, compiled in enumerate(step_of.prepare(self.state, feed.shapes(self.job), self.report)):
-            if done == 0:  # the largest, where an update costs most
+            if done == 0:  # the largest, the most expensive
                 self._certify(compiled)
         return step_of
 
     def _certify(self, compiled: Any) -> None:
-        """Writes and prints what the update for the largest bucket costs."""
+        """Writes and prints the certificate of the largest bucket."""
         job, shape = self.job, (self.options.batch_size, self.job.train.buckets[-1].frames)
         table = model.layers(self.options.model, job.alphabet.size, self.options.features.mels)
         certificate = certify(compiled, self.state, table, shape, job.step_config)

@@ -18,8 +18,8 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 def transformation(adam: optax.GradientTransformation) -> optax.GradientTransformation:
     """Muon on the kernels of layers 1 to 10, `adam` on the biases and the output layer.
 
-    What momentum (0.95, Nesterov's) has gathered is made orthogonal, so that what the data rarely ask for is learned as
-    fast as the rest, and scaled as Liu et al. (2025) do, to an update about as large as Adam's: one α serves both.
+    The momentum (0.95, Nesterov) is orthogonalised, so that rare directions are learned as fast as common ones, and
+    scaled as by Liu et al. (2025) to about the size of Adam's updates, so that one α serves both.
     """
 
     def orthogonalised(updates: Params, _: Params | None = None) -> Params:
@@ -34,12 +34,12 @@ def transformation(adam: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:
-    """The kernel, as the matrix [K C, D] that it is to a window of its input, with singular values all near 1.
+    """The kernel, as a matrix [K C, D] on windows of its input, with all singular values near 1.
 
-    Five of Jordan's steps x ← a x + b x (xᵀx) + c x (xᵀx)², which bring them between 0.68 and 1.13 unless they are
-    below a hundredth of the norm. Each step multiplies x by a polynomial of xᵀx, so that all of them are taken on the
-    small Gram matrix: within 1e-3 of `optax.contrib.scale_by_muon` in and, for the included network, a quarter of its
-    time on a CPU. Whatever JAX's default precision: rounded to bfloat16 this form would blow small values up.
+    Five of Jordan's steps x ← a x + b x (xᵀx) + c x (xᵀx)² bring singular values above a hundredth of the norm to 0.68
+    to 1.13. Each step multiplies x by a polynomial of xᵀx, so all are taken on the small Gram matrix: within 1e-3 of
+    `optax.contrib.scale_by_muon`, in a quarter of its time for the included network on a CPU. The precision is fixed,
+    because bfloat16 would amplify small values in this form.
     """
     product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     matrix = kernel_KxCxD.reshape(-1, kernel_KxCxD.shape[-1])
@@ -58,7 +58,7 @@ def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:
 
 
 def flops(table: Iterable[Layer], frozen: frozenset[int]) -> float:
-    """FLOPs of `orthogonal` on the trained kernels of the network `table`: an update's, however many utterances."""
+    """FLOPs of `orthogonal` on the trained kernels of the network `table`, per update whatever its batch."""
     total = 0.0
     for number, layer in enumerate(table, 1):
         if number < LAYERS and number not in frozen:

@@ -1,4 +1,4 @@
-"""The optimizer that the options of a training run describe."""
+"""The optimizer of a training run."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def learning_rate_schedule(options: TrainOptions) -> optax.Schedule:
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
     }[options.optimizer.decay]()
-    # The first update already moves: α/(warmup+1), not 0.
+    # The first update uses α/(warmup+1), not 0.
     rise = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
     return optax.join_schedules([rise, tail], [warmup]) if warmup else tail
 
@@ -38,11 +38,10 @@ def applied_rate(options: TrainOptions, opt_state: Any) -> jax.Array:
 def make_optimizer(
     options: TrainOptions, frozen: frozenset[int], late: frozenset[int] = frozenset()
 ) -> optax.GradientTransformation:
-    """The paper's Adam (§3), or Muon, on all but the `frozen` layers, on the `late` ones with a state of their own.
+    """The paper's Adam (§3), or Muon, on all but the `frozen` layers; `late` layers have a separate state.
 
-    Before it comes clipping where asked for, by the norm over all trained layers (the frozen ones' gradient is 0
-    here), after it the learning rate, which is the same for all. Weight decay is AdamW's (Loshchilov and Hutter 2019),
-    on the trained kernels; biases do not decay.
+    Optional clipping comes first, by the norm over all trained layers (frozen gradients are 0 here); the learning rate,
+    the same for all, comes last. Weight decay is AdamW's (Loshchilov and Hutter 2019), on the trained kernels only.
     """
     chosen = options.optimizer
     clip = optax.clip_by_global_norm(chosen.clip_norm) if chosen.clip_norm > 0 else optax.identity()

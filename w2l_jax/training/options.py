@@ -10,12 +10,12 @@ from w2l_jax.transfer import NewCharacters
 
 
 def _free(default: Any) -> Any:
-    """A field that may change when a run is resumed: how long, how often, where, not what is computed."""
+    """A field that may change when a run is resumed: duration, frequency or place, not the computation."""
     return dataclasses.field(default=default, metadata={"resume": True})
 
 
 def _was(name: str, default: Any, **metadata: Any) -> Any:
-    """A field that was called `name` before."""
+    """A field formerly called `name`."""
     return dataclasses.field(default=default, metadata={"was": name, **metadata})
 
 
@@ -30,31 +30,31 @@ class DataOptions:
     """The recordings to learn from: JSON-lines manifests or prepared folders."""
 
     train: str = ""
-    """Training data; several between commas, each with a weight on demand: a.jsonl,data/b=2."""
+    """Training data; separate several by commas, with an optional weight each: a.jsonl,data/b=2."""
     dev: str = ""
-    """Data for evaluation during training; without any, the last checkpoint counts as the best."""
+    """Data for evaluation during training; without them the last checkpoint is the best."""
     old_train: str = _was("keep_old_language", "")
-    """Training data of the language that `init` was trained for, mixed into every batch against forgetting."""
+    """Training data of init's language, mixed into every batch to reduce forgetting."""
     old_share: float = 0.25
     """Its share of every batch."""
     old_dev: str = ""
-    """Data of that language, evaluated beside dev to show what is forgotten."""
+    """Data of init's language, evaluated with dev to measure forgetting."""
     language: str = ""
-    """Language of the transcripts, which decides the alphabet (default: the manifest's `lang`)."""
+    """Language of the transcripts, which determines the alphabet (default: the manifest's `lang`)."""
     train_hours: float = 0.0
     """Use a seeded subset of this many hours; subsets are nested (0: all)."""
     allow_speaker_overlap: bool = False
-    """Accept speakers that are in both training and dev data (every report then says so)."""
+    """Accept speakers in both training and dev data (reports then mention it)."""
     cache: str = _free("data/prepared")
     """Folder in which manifests are prepared before use."""
     max_seconds: float = 35.0
-    """Longer recordings are left out (the paper's limit)."""
+    """Skip longer recordings (the paper's limit)."""
     unknown_characters: Literal["error", "drop_utterance"] = "error"
     """What to do with a transcript that holds characters outside the alphabet."""
     buckets: int = 6
-    """Padded shapes; each costs one compilation."""
+    """Number of padded shapes; each costs one compilation."""
     sorted_first_epoch: bool = False
-    """Take the first epoch in order of length, short utterances first."""
+    """Sort the first epoch by length, short utterances first."""
     workers: int = _free(0)
     """Processes for preparing data (0: one per core)."""
 
@@ -65,7 +65,7 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """The network, as far as it is chosen here: an adapted one has init's architecture."""
+    """The network; an adapted one has init's architecture."""
 
     width: int | None = None
     """Channels of layers 1 to 8 (None: init's, or the paper's 250)."""
@@ -84,7 +84,7 @@ class ModelOptions:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureOptions:
-    """What one column of features is, as far as it is chosen here: an adapted network has init's features."""
+    """The features; an adapted network has init's."""
 
     mels: int | None = None
     """Mel filters (None: init's, or the paper's 128: with 257, 25 of them are empty)."""
@@ -105,17 +105,17 @@ class AugmentOptions:
     frequency_width: int = 27
     """SpecAugment: largest band."""
     time_masks: int = 0
-    """SpecAugment: stretches of frames set to 0 per utterance."""
+    """SpecAugment: spans of frames set to 0 per utterance."""
     time_width: int = 40
-    """SpecAugment: longest stretch in frames, at most a fifth of the utterance."""
+    """SpecAugment: longest span in frames, at most a fifth of the utterance."""
     speed: float = 0.0
-    """Speed perturbation: each utterance is played faster or slower by up to this share (0.1: 0.9 to 1.1)."""
+    """Speed perturbation: play each utterance faster or slower by up to this share (0.1: 0.9 to 1.1)."""
     room: float = 0.0
     """Share of utterances that get the echo of a room, 0.2 to 0.8 s long."""
     noise: float = 0.0
     """Share of utterances that get steady noise of random colour, 5 to 35 dB below the speech."""
     microphone: float = 0.0
-    """Other microphones: a random smooth curve over the frequencies, of up to this many dB up or down (6)."""
+    """Simulate microphones: a random smooth frequency response within ± this many dB (such as 6)."""
 
     def __post_init__(self):
         if not 0 <= self.speed < 0.5:
@@ -128,17 +128,18 @@ class AugmentOptions:
 
     @property
     def on(self) -> bool:
-        """Whether anything is changed at all."""
+        """Whether any augmentation is on."""
         return any((self.frequency_masks, self.time_masks, self.speed, self.room, self.noise, self.microphone))
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """How the trained layers move: the paper's Adam with a constant learning rate, and what else there is."""
+    """The optimizer: the paper's Adam with a constant learning rate, and alternatives."""
 
     name: Literal["adam", "muon"] = _was("optimizer", "adam")
-    """Adam, the paper's, or Muon on the kernels of layers 1 to 10 and Adam on the rest: more from each update from
-    scratch. At the paper's width its own work is that of seven utterances, whatever the batch."""
+    """The paper's Adam, or Muon on the kernels of layers 1 to 10: faster from scratch, for the cost of seven more
+    utterances per update at the paper's width.
+    """
     beta1: float = 0.9
     """Adam's β₁."""
     beta2: float = 0.999
@@ -150,11 +151,11 @@ class OptimizerOptions:
     decay: Literal["none", "linear", "cosine"] = "none"
     """How the learning rate falls to 0 at `steps`."""
     weight_decay: float = 0.0
-    """Share of each trained kernel, times the learning rate, subtracted at every update (AdamW; 0: none)."""
+    """AdamW's weight decay of the trained kernels (0: none)."""
     clip_norm: float = 0.0
-    """Largest norm of the gradient of the trained layers (0: no clipping)."""
+    """Clip the gradient of the trained layers to this norm (0: no clipping)."""
     average_decay: float = 0.0
-    """Evaluate and store a moving average of the trained weights that forgets at this rate (such as 0.999; 0: no)."""
+    """Evaluate and store a moving average of the trained weights with this decay (such as 0.999; 0: no average)."""
 
     def __post_init__(self):
         if not self.epsilon > 0:
@@ -167,22 +168,22 @@ class OptimizerOptions:
 
 @dataclasses.dataclass(frozen=True)
 class FreezeOptions:
-    """How the network of `init` is adapted, beside `frozen_layers`."""
+    """How init's network is adapted, besides `frozen_layers`."""
 
     init_checkpoint: str = "best"
     """Which of init's checkpoints: best, last or a stored step."""
     new_characters: NewCharacters = "zero"
-    """Output weights of characters that `init` lacks: zero (the paper's), or a copy of those of the one it looks like
-    (ä of a, é of e, ß of s)."""
+    """Output weights of characters that init lacks: zero (the paper's), or copied from the one they resemble (ä: a, ß:
+    s).
+    """
     unfreeze_after: int = 0
-    """Train every layer after this many updates with the frozen layers frozen (0: they stay frozen)."""
+    """Unfreeze all layers after this many updates (0: never)."""
     verify: bool = _was("verify_frozen", False)
-    """Check at every evaluation and before every checkpoint that the frozen layers are, byte for byte, what training
-    began with."""
+    """Check at every evaluation and checkpoint that the frozen layers are bit-identical to the start of training."""
     cache_activations: bool = False
-    """Compute what the frozen layers give once, store it below `data.cache`, and train the layers above on that."""
+    """Compute the frozen layers' output once, store it in `data.cache`, and train only the layers above on it."""
     activation_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """Precision of these stored activations; float16 is the most exact for its size but overflows at 65,504."""
+    """Precision of the stored activations; float16 is the most exact for its size but overflows at 65,504."""
 
     def __post_init__(self):
         if self.unfreeze_after < 0:
@@ -201,16 +202,16 @@ class StopOptions:
 
 @dataclasses.dataclass(frozen=True)
 class MemoryOptions:
-    """What is in the devices' memory; the updates stay the same."""
+    """Device memory; none of these changes the updates."""
 
     max_microbatch_frames: int = _free(0)
     """Cut each update into equal microbatches of at most this many padded frames on each device, and evaluations
     likewise (0: no)."""
     remat: bool = _free(False)
-    """Compute the wide layers 9 to 11 a second time instead of storing their activations."""
+    """Recompute the wide layers 9 to 11 in the backward pass instead of storing their activations."""
     unfold: bool = _free(False)
-    """Write the windows of layer 9 out side by side, so that it is one matrix product: faster where convolutions
-    are slow, for 0.8 to 1.6 GB more at 64 × 12 s in bfloat16."""
+    """Compute layer 9 as one matrix product: faster where convolutions are slow; 1 GB more at 64 × 12 s in bfloat16.
+    """
     resident: Literal["auto", "on", "off"] = _free("auto")
     """Put all training features on every device once, so that the host has nothing to read for an update; auto: where
     they take at most a third of an accelerator's memory that is free when training begins."""
@@ -221,9 +222,10 @@ class DeviceOptions:
     """The devices and processes that share every update."""
 
     count: int = _was("devices", 0, resume=True)
-    """Devices of each process (0: all, or as many as share batch_size evenly)."""
+    """Devices per process (0: all, or as many as divide batch_size evenly)."""
     distributed: str = ""
-    """Be one of several processes: `auto` under Slurm or Open MPI, else i/n@host:port with i from 0, 0 on that host."""
+    """Run as process i of n (from 0) with i/n@host:port, where process 0 runs; `auto` under Slurm or Open MPI.
+    """
 
     def __post_init__(self):
         if self.count < 0:
@@ -232,18 +234,19 @@ class DeviceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class LogOptions:
-    """What is measured, written and stored, and how often."""
+    """What is logged and stored, and how often."""
 
     eval_every: int = _free(500)
     """Updates between evaluations on the dev data, each with a checkpoint."""
     checkpoint_every: int = _free(500)
     """Updates between checkpoints."""
     keep_steps: str = _free("")
-    """Checkpoints to store for good, such as 100,1000."""
+    """Steps whose checkpoints are kept forever, such as 100,1000."""
     every: int = _was("log_every", 10, resume=True)
     """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
     profile: str = _free("")
-    """Updates to trace for TensorBoard's profiler and Perfetto, such as 100-104; or how many, soon after the start."""
+    """Updates to trace for TensorBoard's profiler and Perfetto: a range such as 100-104, or a number.
+    """
 
     def __post_init__(self):
         for name in ("eval_every", "checkpoint_every", "every"):
@@ -261,7 +264,7 @@ class LogOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """Trains a network, from scratch or by adapting another one with its lowest layers frozen."""
+    """Options to train a network, from scratch or by adapting another one with frozen layers."""
 
     config: str = _free("")
     """TOML file with options; the command line overrides it."""
@@ -270,11 +273,11 @@ class TrainOptions:
     resume: bool = _free(False)
     """Resume from the run's last checkpoint."""
     init: str = _free("")
-    """Run folder whose network is adapted."""
+    """Network to adapt: a run folder or an included network."""
     frozen_layers: str = "0"
-    """Layers that stay as they are: k freezes the lowest k of eleven, `1-3,9` lists them."""
+    """Layers to freeze: k freezes the lowest k of eleven, `1-3,9` the listed layers."""
     from_scratch: bool = False
-    """Train a fresh network, ignoring the configuration's `init`."""
+    """Train a fresh network, ignoring `init` of the TOML file."""
     reinitialize: bool = False
     """Reinitialise the layers that are not frozen instead of using `init`'s weights."""
     steps: int = _free(100_000)
@@ -282,13 +285,13 @@ class TrainOptions:
     batch_size: int = 64
     """Utterances per update."""
     learning_rate: float = 1e-4
-    """Adam's α; Muon's updates are scaled to the size that Adam's have with the same α."""
+    """Adam's α; Muon's updates are scaled to the size of Adam's with the same α."""
     loss: Literal["ctc", "asg"] = "ctc"
     """Training criterion: CTC, or ASG, which has repetition symbols and learned transitions in place of the blank."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the network's arithmetic; parameters and losses stay float32."""
     seed: int = 0
-    """Decides initial weights, order of data and augmentation."""
+    """Seed of initial weights, data order and augmentation."""
     optimizer: OptimizerOptions = OptimizerOptions()
     freeze: FreezeOptions = FreezeOptions()
     stop: StopOptions = StopOptions()

@@ -10,12 +10,12 @@ import jax
 from w2l_jax.errors import UserError
 from w2l_jax.reporting import Report
 
-# By then the common shapes are compiled, and what was fetched before the first update is used up.
+# By then the common shapes are compiled, and batches fetched before the first update are used up.
 _WARM_UP = 10
 
 
 def traced_updates(text: str, start: int = 0) -> range:
-    """The updates, counted from 1, that `log.profile` asks for where `start` are done already.
+    """The updates, from 1, to trace for `log.profile` after `start` finished ones.
 
     `100-104` names them, `5` means that many after ten more. Raises UserError for anything else.
     """
@@ -23,14 +23,14 @@ def traced_updates(text: str, start: int = 0) -> range:
         return range(0)
     match = re.fullmatch(r"([1-9]\d*)(?:-(\d+))?", text)
     if not match or not int(match[1]) <= int(match[2] or match[1]):
-        raise UserError(f"log.profile={text!r}: give a number of updates, such as 5, or which, such as 100-104")
+        raise UserError(f"log.profile={text!r}: give a number of updates, such as 5, or a range, such as 100-104")
     first = int(match[1]) if match[2] else start + _WARM_UP + 1
     last = int(match[2]) if match[2] else start + _WARM_UP + int(match[1])
     return range(first, last + 1)
 
 
 class Profiler:
-    """Runs updates and writes a trace of those in `updates` into `folder`; `report` is told where it lies."""
+    """Runs updates and writes a trace of those in `updates` into `folder`; `report` is told its path."""
 
     def __init__(self, folder: Path, updates: range, report: Report):
         self._folder, self._updates, self._report = folder, updates, report

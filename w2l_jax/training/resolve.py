@@ -1,4 +1,4 @@
-"""What the options of a training job come to, decided once: nothing is unsaid, and text has become values."""
+"""Completes the options of a training job once: defaults are filled in, text becomes values."""
 
 import dataclasses
 from typing import NamedTuple, TypeVar
@@ -18,18 +18,18 @@ T = TypeVar("T", ModelConfig, FeatureConfig)
 
 
 class Resolved(NamedTuple):
-    """What the rest of a job receives."""
+    """The completed options."""
 
     options: TrainOptions
     """With run folder, language, a ModelConfig and a FeatureConfig."""
     frozen: frozenset[int]
     """The layers of `frozen_layers`."""
     base: Recognizer | None
-    """The network to adapt; None from scratch, and where a run is resumed."""
+    """The network to adapt; None from scratch or when resuming."""
 
 
 def resolve(options: TrainOptions, report: Report) -> Resolved:
-    """Checks the options and looks at the data's language, the run folder and `init`; raises UserError."""
+    """Completes the options from data, run folder and `init`; raises UserError for contradictions."""
     check(options)
     language = language_of(options.data)
     folder = options.run or f"runs/{language}_{'k' + options.frozen_layers if options.init else 'scratch'}"
@@ -45,9 +45,8 @@ def resolve(options: TrainOptions, report: Report) -> Resolved:
 
 
 def complete(options: TrainOptions, base: Recognizer | Run | None) -> TrainOptions:
-    """`options` with architecture and features of `base`, without one the paper's where none are given.
-
-    Raises UserError where they are given and `base` has others: an adapted network keeps them. Dropout is free.
+    """`options` with the architecture and features of `base`; without `base` the paper's are the defaults. Raises
+    UserError if given values differ from `base`'s, which an adapted network keeps; only dropout may differ.
     """
     groups = {"model": ModelConfig, "features": FeatureConfig}
     return dataclasses.replace(options, **{name: _completed(name, options, cls, base) for name, cls in groups.items()})
@@ -62,16 +61,16 @@ def _completed(group: str, options: TrainOptions, cls: type[T], base: Recognizer
         if name != "dropout" and value != getattr(there, name):
             origin = options.run if options.resume else f"init={options.init}"
             raise UserError(
-                f"{group}.{name}={value} contradicts {origin}, where it is {getattr(there, name)}: an adapted network "
+                f"{group}.{name}={value} contradicts {origin}, which has {getattr(there, name)}: an adapted network "
                 "keeps its architecture and features; omit it, or train from_scratch"
             )
     return dataclasses.replace(there, **chosen)
 
 
 def resumes(folder: str, asked: bool) -> bool:
-    """Whether a run that is `asked` to resume has a checkpoint to resume from; raises UserError as `resolve` does."""
+    """Whether the run has a checkpoint to resume; raises UserError as `resolve` does."""
     if Run.exists(folder) and not asked:
-        raise UserError(f"{folder}: a run exists already; resume it, or name another run folder")
+        raise UserError(f"{folder}: a run exists; resume it, or name another run folder")
     if asked and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; start it without resume")
     return asked and bool(Run.open(folder).pointers())

@@ -1,4 +1,4 @@
-"""Checkpoints written by a thread of their own, while training continues."""
+"""Checkpoints written by a thread while training continues."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -10,9 +10,9 @@ from w2l_jax.run import Run
 
 
 class Saver:
-    """Writes the checkpoints of a run one after the other; leaving it waits for the last one.
+    """Writes the checkpoints of a run one by one; leaving the block waits for the last one.
 
-    What `Run.save` raises is raised by the next call here, or on leaving.
+    Errors of `Run.save` are raised by the next call here, or on leaving.
     """
 
     def __init__(self, run: Run):
@@ -29,10 +29,10 @@ class Saver:
             self.check()
 
     def save(self, step: int, params: Params, opt_state: Any, meta: dict[str, Any], **settings: Any) -> None:
-        """Brings the arrays to the host, once the checkpoint before is written, and returns; else as `Run.save`."""
+        """Copies the arrays to the host, after the previous checkpoint is written, and returns; else as `Run.save`."""
         if self._writing:
             self._writing.result()
-        # On a CPU these are views, which the next update leaves alone: arrays that somebody looks at are not donated.
+        # On a CPU these are views; the next update does not reuse them, since referenced arrays are not donated.
         arrays = jax.device_get((params, opt_state))
         self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **settings)
 

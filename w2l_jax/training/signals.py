@@ -1,4 +1,4 @@
-"""Stopping when asked to, at a moment at which nothing is lost."""
+"""Stops on a signal without losing anything."""
 
 import signal
 import threading
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Signals:
-    """Remembers SIGINT and SIGTERM instead of dying of them, so that the loop can save first.
+    """Records SIGINT and SIGTERM instead of ending the process, so that the loop can save first.
 
     Where `at_once` is set, as while nothing has been trained yet, they raise KeyboardInterrupt; so does a second one.
     """

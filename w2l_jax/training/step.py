@@ -30,18 +30,18 @@ class TrainState:
 
     @property
     def best_params(self) -> Params:
-        """The weights to evaluate and to keep: averaged ones where there are such."""
+        """The weights to evaluate and store: the average if there is one."""
         return {**self.params, **(self.average or {})}
 
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What the compiled step depends on besides shapes."""
+    """Everything the compiled step depends on besides shapes."""
 
     model: ModelConfig
     frozen: frozenset[int] = frozenset()
     first_layer: int = 1
-    """Where the batch enters: 1 with features, k + 1 with the activations of layer k, the highest of the prefix."""
+    """The first layer to run: 1 on features, k + 1 on the activations of layer k, the highest of the frozen prefix."""
     dtype: Any = jnp.float32
     seed: int = 0
     max_microbatch_frames: int = 0
@@ -50,11 +50,11 @@ class StepConfig:
     average_decay: float = 0.0
     augment: AugmentOptions = AugmentOptions()
     mesh: Mesh | None = None
-    """The devices that share the rows of a batch (none: the one on which it lies)."""
+    """The devices that share the rows of a batch (None: the batch's own device)."""
 
     @property
     def devices(self) -> int:
-        """How many share them."""
+        """The number of these devices."""
         return self.mesh.size if self.mesh else 1
 
 
@@ -69,7 +69,7 @@ def init_state(
 def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
     """`state` with all layers trained by `optimizer`: existing state is kept; newly trained layers get fresh state.
 
-    Their average begins at their weights, which is what it would be had it been kept from the first update on.
+    Their average starts at their weights, as if it had existed from the first update.
     """
     fresh = init_state(state.params, optimizer, frozenset(), state.average is not None)
     there = dict(jax.tree_util.tree_leaves_with_path(state))
@@ -77,12 +77,12 @@ def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> Trai
 
 
 def to_resume(state: TrainState, frozen: frozenset[int]) -> Any:
-    """What a checkpoint needs beside `best_params`: optimizer state and, where those are averages, the last weights."""
+    """What a checkpoint needs besides `best_params`: optimizer state and, if those are averages, the last weights."""
     return state.opt_state if state.average is None else (state.opt_state, freezing.partition(state.params, frozen)[0])
 
 
 def resumed(best_params: Params, stored: Any, step: int, average: bool, frozen: frozenset[int]) -> TrainState:
-    """The state that a checkpoint's `best_params` and `to_resume` were made of."""
+    """The state from a checkpoint's `best_params` and `to_resume`."""
     if not average:
         return TrainState(best_params, stored, jnp.int32(step))
     opt_state, last = stored
@@ -91,7 +91,7 @@ def resumed(best_params: Params, stored: Any, step: int, average: bool, frozen: 
 
 
 def microbatches(rows: int, frames: int, limit: int) -> int:
-    """Into how many equal parts a batch [rows, frames] is cut so that each has at most `limit` padded frames."""
+    """The number of equal microbatches of a batch [rows, frames] with at most `limit` padded frames each."""
     if limit <= 0:
         return 1
     divisors = [m for m in range(1, rows + 1) if rows % m == 0]
@@ -99,14 +99,14 @@ def microbatches(rows: int, frames: int, limit: int) -> int:
 
 
 def remat_chunks(rows: int) -> int:
-    """Into how many equal parts `remat` cuts `rows`: 8, or as few more as divide them; more would save little."""
+    """The number of equal parts of `rows` for `remat`: 8, or the next divisor; more would save little."""
     return next((m for m in range(8, rows) if rows % m == 0), rows)
 
 
 def split_rows(tree: Any, parts: int, devices: int = 1) -> Any:
-    """Splits arrays [B, …] into [parts, B / parts, …]; `merge_rows` puts them together again.
+    """Splits arrays [B, …] into [parts, B / parts, …]; `merge_rows` undoes it.
 
-    Where the rows lie on `devices`, each part has as many of every device: none moves to another, none has to wait.
+    With several `devices`, each part has equally many rows of every device, so that no row moves and no device waits.
     """
 
     def split(x: jax.Array) -> jax.Array:
@@ -117,15 +117,15 @@ def split_rows(tree: Any, parts: int, devices: int = 1) -> Any:
 
 
 def merge_rows(x: jax.Array, devices: int = 1) -> jax.Array:
-    """The rows [B, …] of which `split_rows` made [parts, B / parts, …]."""
+    """Merges [parts, B / parts, …] of `split_rows` into [B, …]."""
     parts, _, *rest = x.shape
     return x.reshape(parts, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
 
 def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.Array | None = None) -> jax.Array:
-    """Logits [B, S, V]; no gradient flows into the unbroken run of frozen layers at the bottom.
+    """Logits [B, S, V]; no gradient flows into the frozen prefix of layers.
 
-    With `remat` the trained ones of the wide layers run on a few utterances at a time, forward and, again, backward.
+    With `remat` the trained wide layers run on a few utterances at a time, and again in the backward pass.
     """
 
     def run(x, frames_B, first, last):
@@ -140,7 +140,7 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
         return run(x, frames_B, k + 1, LAYERS)
     if k + 1 < WIDE:
         x = run(x, frames_B, k + 1, WIDE - 1)
-    # A loop, because XLA merges a plain second computation with the first on CPU and frees nothing.
+    # A loop, because on CPUs XLA merges a plain recomputation with the first computation and frees nothing.
     wide = jax.checkpoint(lambda part: run(*part, max(k + 1, WIDE), LAYERS), prevent_cse=False)
     chunks = remat_chunks(len(frames_B) // config.devices)
     return merge_rows(lax.map(wide, split_rows((x, frames_B), chunks, config.devices)), config.devices)
@@ -149,13 +149,13 @@ def forward(params: Params, batch: Batch, config: StepConfig, dropout_rng: jax.A
 def make_step(
     optimizer: optax.GradientTransformation, config: StepConfig, rate: Callable[[Any], jax.Array] | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns the jitted update `(state, batch) → (state, metrics)`; the old state's buffers are reused.
+    """Returns the jitted update `(state, batch) → (state, metrics)`; the old state is donated.
 
     Metrics are scalars: `loss` (mean over feasible utterances, nats), `gradient_norm` (trained layers), `infeasible`
-    (utterances without loss), `skipped` (1 where the gradient was not finite: one utterance whose activations
-    overflow must not destroy the network, so nothing but `step` changes then) and, with `rate(optimizer state)`,
-    `learning_rate`. Only the trained layers are differentiated, so neither weight gradients of frozen layers nor
-    anything below the lowest trained one is computed, and frozen arrays pass through untouched.
+    (utterances without loss), `skipped` (1 if the gradient was not finite: then only `step` changes, so that one
+    overflowing utterance cannot destroy the network) and, with `rate(optimizer state)`, `learning_rate`. Only trained
+    layers are differentiated: weight gradients of frozen layers, and any gradient below the lowest trained one, are
+    never computed, and frozen arrays pass through unchanged.
     """
 
     out_shardings = NamedSharding(config.mesh, PartitionSpec()) if config.mesh else None
@@ -193,7 +193,7 @@ def make_step(
         trained, frozen = freezing.partition(state.params, config.frozen)
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         loss, count, grads = gradients(trained, frozen, batch, rng)
-        # The optimizer wants the whole tree; zeros stand for frozen leaves, whose updates are never read.
+        # The optimizer needs the whole tree; frozen leaves get zeros, whose updates are never read.
         whole = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
         updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
         moved = optax.apply_updates(trained, {name: updates[name] for name in trained})
@@ -212,7 +212,7 @@ def make_step(
             metrics["learning_rate"] = rate(state.opt_state)
         average = state.average
         if average is not None:
-            # The first weights, far from where training leads, are forgotten quickly.
+            # The initial weights, far from the result, are forgotten quickly.
             decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
             decay = jnp.where(usable, decay, 1.0)
             average = jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, average, moved)

@@ -1,4 +1,4 @@
-"""What a Partitur file and an EMU file have in common: words, where they lie in the recording, and what is spoken."""
+"""Common to Partitur and EMU files: words, their places in the recording, and the spoken text."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ _NOT_UNDERSTOOD = "<usb>"
 
 
 class AnnotationError(UserError):
-    """An annotation file that cannot be used; the message names the file and, where it has lines, the line."""
+    """An annotation file that cannot be used; the message names the file and, if there is one, the line."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Word:
-    """A word as it is labelled, markers included, and its samples where they are known."""
+    """A labelled word, with markers, and its samples if known."""
 
     label: str
     span: Span | None = None
@@ -25,21 +25,21 @@ class Word:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Annotation:
-    """The content of one annotation file, as far as speech recognition asks for it."""
+    """The content of one annotation file that speech recognition needs."""
 
     words: tuple[Word, ...] = ()
     rate: int = 0
-    """Samples a second; 0: not said."""
+    """Sample rate in Hz; 0: unknown."""
     tr2: tuple[str, ...] = ()
-    """The words as they were first transcribed, where the corpus has them."""
+    """The words of the first transcription, if the corpus has them."""
     speaker: str = ""
     problem: str = ""
-    """Why the word times of the file were left alone; "" if they were not."""
+    """Why the word times of the file were ignored; "" if they were not."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Transcript:
-    """What is spoken: words without markers; where all of them have times, word, start and end in seconds."""
+    """The spoken words without markers; if all have times, word, start and end in seconds."""
 
     words: tuple[str, ...] = ()
     times: tuple[tuple[str, float, float], ...] = ()
@@ -51,10 +51,10 @@ def union(spans: list[Span]) -> Span | None:
 
 
 def transcript(annotation: Annotation) -> Transcript:
-    """Returns what is spoken according to `annotation`.
+    """Returns the spoken text of `annotation`.
 
-    The first word, where it was not understood (`<usb>`), is taken from the TR2 tier, which has the rest of a word
-    that begins before the recording; so is the last one if TR2 has as many words.
+    A first word that was not understood (`<usb>`) is taken from the TR2 tier, which has the rest of a word that begins
+    before the recording; so is the last one if TR2 has equally many words.
     """
     labels, tr2 = [word.label for word in annotation.words], annotation.tr2
     if labels and tr2 and labels[0].lower() == _NOT_UNDERSTOOD:

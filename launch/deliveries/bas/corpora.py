@@ -1,4 +1,4 @@
-"""ALC, HEMPEL, PD1, PD2, RVG-J, SC10, VM1, VM2 and ZIPTEL: one way of reading, and a table of what is special."""
+"""ALC, HEMPEL, PD1, PD2, RVG-J, SC10, VM1, VM2 and ZIPTEL: one reader, and a table of their differences."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ _EMU, _PARTITUR = "_annot.json", ".par"
 
 
 def speaker_folder(audio: Path, named: str) -> str:
-    """The speaker is the recording's folder; in an EMU database, where each has one of its own, the session."""
+    """The speaker is the recording's folder; in an EMU database, which has one folder per recording, the session."""
     folder = audio.resolve().parent
     if folder.name.endswith("_bndl"):
         folder = folder.parent
@@ -27,27 +27,27 @@ def speaker_in_id(audio: Path, named: str) -> str:
 
 
 def speaker_named(audio: Path, named: str) -> str:
-    """The speaker is the one that the annotation names (SPN), else the folder: two people share a dialogue's folder."""
+    """The speaker is the annotation's (SPN), else the folder: two people share a dialogue's folder."""
     return named or speaker_folder(audio, named)
 
 
 @dataclasses.dataclass(frozen=True)
 class BasCorpus:
-    """A corpus of the archive; called with the folder of a delivery, it reads it."""
+    """A corpus of the archive; call it with a folder to read it."""
 
     name: str
     split: str = ""
     speaker: Callable[[Path, str], str] = speaker_folder
     """Of a recording's path and the speaker's name in its annotation, which may be ""."""
     german: str = ""
-    """What the ids of German turns begin with: a regular expression, in which capitals do not matter; "": all are."""
+    """Prefix of the ids of German turns, a case-insensitive regular expression; "": all are German."""
     known_bad: tuple[str, ...] = ()
     """Ids whose annotation is wrong."""
     twins: tuple[str, str] | None = None
-    """Recordings with the first in their ids take the text of those that have the second there."""
+    """Recordings whose id contains the first string take the text of those with the second instead."""
 
     def __call__(self, source: Path) -> Reading:
-        """Reads a delivery, however deep its folders.
+        """Reads a corpus, however deep its folders.
 
         Raises UserError if `source` is no folder, and if no utterance can be used.
         """
@@ -75,10 +75,10 @@ class BasCorpus:
         own = annotations.get(key, [])
         if self.german and not re.match(self.german, key):
             for path in [audio] if audio else own:
-                yield Skipped(path, "not German", f"{path}: by its name no German turn of {self.name}", key)
+                yield Skipped(path, "not German", f"{path}: by its name not a German turn of {self.name}", key)
         elif audio is None:
             for path in own:
-                yield Skipped(path, "missing audio", f"{path}: there is no recording of that name", key, broken=True)
+                yield Skipped(path, "missing audio", f"{path}: no recording has that name", key, broken=True)
         elif key in self.known_bad:
             yield Skipped(
                 audio, "known bad", f"{audio}: its annotation in {self.name} is known to be wrong", audio.stem
@@ -92,7 +92,7 @@ class BasCorpus:
         twin = key.replace(*self.twins) if self.twins else key
         paths = annotations.get(twin, [])
         if not paths and twin != key:
-            message = f"{audio}: takes the text of {twin}, which has no annotation"
+            message = f"{audio}: takes the text of {twin}, since it has no annotation"
             return Skipped(audio, "no twin", message, audio.stem)
         if not paths:
             message = f"{audio}: there is no {key}{_PARTITUR} or {key}{_EMU}"
@@ -118,7 +118,7 @@ class BasCorpus:
 
 
 def _spoken(paths: Sequence[Path]) -> tuple[Transcript, str, list[str]]:
-    """Words, speaker and notes of a recording's annotations: the first with words counts, disagreement is noted.
+    """Words, speaker and notes of a recording's annotations: the first with words is used, disagreement is noted.
 
     Raises AnnotationError if none of the files can be read.
     """
@@ -131,13 +131,13 @@ def _spoken(paths: Sequence[Path]) -> tuple[Transcript, str, list[str]]:
             notes.append(str(error))
     if not read:
         raise AnnotationError("; ".join(notes))
-    notes += [f"word times left out: {annotation.problem}" for _, annotation in read if annotation.problem]
+    notes += [f"word times ignored: {annotation.problem}" for _, annotation in read if annotation.problem]
     speaker = next((annotation.speaker for _, annotation in read if annotation.speaker), "")
     spoken = [(path, transcript(annotation)) for path, annotation in read]
     path, best = next((pair for pair in spoken if pair[1].words), spoken[0])
     for other_path, other in spoken:
         if _plain(other) != _plain(best):
-            notes.append(f"{path}: {' '.join(best.words)!r} counts, though {other_path} has {' '.join(other.words)!r}")
+            notes.append(f"{path}: {' '.join(best.words)!r} is used, though {other_path} has {' '.join(other.words)!r}")
         elif not best.times:
             best = other
     return best, speaker, notes

@@ -1,4 +1,4 @@
-"""The files of a delivery, wherever in it they lie: how deep the folders go differs from one to the next."""
+"""The files of a corpus at any depth, since deliveries differ in their folders."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from w2l_jax.errors import UserError
 
 
 def find(source: Path, endings: Sequence[str]) -> tuple[list[Path], list[Skipped]]:
-    """Returns the files under `source` whose names end in one of `endings` (in small or capital letters), sorted.
+    """Returns the files under `source` whose names end in one of `endings` (in any case), sorted.
 
-    Hidden ones, such as the `._a.wav` that some archives bring along, and those whose names are not UTF-8 are listed as
-    skipped. Raises UserError if `source` is no folder, or if a folder cannot be read.
+    Hidden ones, such as the `._a.wav` of some archives, and those whose names are not UTF-8 are listed as skipped.
+    Raises UserError if `source` is no folder, or if a folder cannot be read.
     """
     if source.is_file():
         raise UserError(f"{source}: not a folder; unpack the delivery and give the folder")
@@ -35,10 +35,10 @@ def find(source: Path, endings: Sequence[str]) -> tuple[list[Path], list[Skipped
 
 
 def by_id(paths: Iterable[Path], skipped: list[Skipped], ending: str = "") -> dict[str, Path]:
-    """Returns id → path; the id is the name in small letters without `ending` (by default its suffix).
+    """Returns id → path; the id is the lower-case name without `ending` (by default its suffix).
 
-    Recordings and their annotations often differ in capitals. Of several files of one id the first counts, the others
-    are added to `skipped`.
+    Recordings and annotations often differ in case. Of several files with one id the first is used, the others are
+    added to `skipped`.
     """
     ids: dict[str, Path] = {}
     for path in paths:
@@ -51,7 +51,7 @@ def by_id(paths: Iterable[Path], skipped: list[Skipped], ending: str = "") -> di
 
 
 def nothing_to_use(source: Path, wanted: str, skipped: Sequence[Skipped]) -> UserError:
-    """Returns the error for a delivery without a single utterance: what was looked for, and what was in the way."""
+    """Returns the error for a corpus without any utterance: what was expected, and what was wrong."""
     if not skipped:
         return UserError(f"{source}: holds no {wanted}; check the folder")
     counts = Counter(row.reason for row in skipped)

@@ -8,7 +8,7 @@ from deliveries.bas.markers import decode
 
 _WORDS = ("ORT", "word")
 _SEGMENTS = (("PHO", "phonetic"), ("MAS",), ("MAU",))
-"""The levels that say where a word lies, the preferred one first."""
+"""The levels with the times of words, preferred ones first."""
 
 Json = dict[str, Any]
 
@@ -16,8 +16,8 @@ Json = dict[str, Any]
 def read(content: bytes, place: str) -> Annotation:
     """Reads an EMU annotation: words from the level labelled ORT (else word), times from PHO (else MAS, MAU), TR2.
 
-    Raises AnnotationError with `place` if the words cannot be read; a file without such a level has none. Times that
-    cannot be read are left out, and `problem` says why.
+    Raises AnnotationError with `place` if the words cannot be read; a file without such a level has none. Unreadable
+    times are ignored, and `problem` says why.
     """
     document = _document(content, place)
     levels = _objects(document, "levels", place)
@@ -92,7 +92,7 @@ def _number(parent: Json, name: str, place: str) -> int:
 
 
 def _spans(document: Json, levels: list[Json], words: list[Any], place: str) -> list[Span | None]:
-    """For each word the union of the segments below it in the first kind of level that has any."""
+    """For each word the union of the segments below it in the first level that has any."""
     below: dict[int, list[int]] = {}
     for link in _objects(document, "links", place):
         below.setdefault(_number(link, "fromID", place), []).append(_number(link, "toID", place))
@@ -117,7 +117,7 @@ def _segments(levels: list[Json], names: tuple[str, ...], place: str) -> dict[in
 
 
 def _descendants(item: int, below: dict[int, list[int]]) -> set[int]:
-    """All that is linked below an item; syllables may lie between a word and its phonemes."""
+    """All items linked below an item; syllables may be between a word and its phonemes."""
     found: set[int] = set()
     todo = [item]
     while todo:

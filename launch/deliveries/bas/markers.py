@@ -3,11 +3,11 @@
 import re
 
 _UMLAUTS = dict(zip("aouAOUsS", "äöüÄÖÜßß", strict=True))
-# No German word has "aü", so the quotation mark of a"u belongs to the a, wherever else it may stand.
+# No German word has "aü", so the quotation mark of a"u belongs to the a.
 _AEU = re.compile(r'([aA])\\?"(?=u)')
 _BEFORE = re.compile(r'\\?"([aouAOUsS])')
 _AFTER = re.compile(r'([aouAOUsS])\\?"')
-# What is left of an ISO-8859-1 "ä" in some newer annotations.
+# The remains of an ISO-8859-1 "ä" in some newer annotations.
 _ESCAPED_AE = re.compile(r"\\?xe4")
 
 # `<#>` and `<Geräusch>` come with the TR2 tier, the square brackets from SpeechDat.
@@ -17,7 +17,9 @@ _MARKERS = re.compile(
 
 
 def decode(content: bytes) -> str:
-    """Returns the text of an annotation file: UTF-8 in newer deliveries, else ISO-8859-1, in which any bytes are."""
+    """Returns the text of an annotation file: UTF-8 in newer deliveries, else ISO-8859-1, in which all bytes are
+    valid.
+    """
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -36,5 +38,5 @@ def decode_umlauts(text: str) -> str:
 
 
 def clean(label: str) -> str:
-    """Returns what is spoken of a word's label: umlauts decoded, markers removed; "" if nothing is left."""
+    """Returns the spoken part of a word's label: umlauts decoded, markers removed; "" if nothing is left."""
     return " ".join(_MARKERS.sub("", decode_umlauts(label)).replace("/", " ").split())

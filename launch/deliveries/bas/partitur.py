@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from deliveries.bas.annotation import Annotation, AnnotationError, Span, Word, union
 from deliveries.bas.markers import decode
 
-# The five classes of tiers: what stands before the label, which is the rest of the line.
+# The five classes of tiers: the fields before the label, which is the rest of the line.
 _CLASSES = {
     ("link",): "KAN ORT TRL TR2 SUP DAS PRS NOI POS LMA",
     ("start", "duration"): "IPA",
@@ -19,7 +19,7 @@ FIELDS = {tier: fields for fields, tiers in _CLASSES.items() for tier in tiers.s
 
 _HEADER = ("SAM", "SPN")
 _SEGMENTS = ("MAU", "MAS", "PHO")
-"""The tiers that say where a word lies, the preferred one first."""
+"""The tiers with the times of words, preferred ones first."""
 
 _LINE = re.compile(r"[ \t]*([A-Z][A-Z0-9]{2}):[ \t]*(.*)", flags=re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -28,7 +28,7 @@ _LINK = re.compile(r"(-1|[0-9]{1,9})([,;](-1|[0-9]{1,9}))*")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """A line of a tier; fields that its class lacks keep their defaults."""
+    """A line of a tier; fields that its class lacks have defaults."""
 
     tier: str
     label: str
@@ -51,7 +51,7 @@ class Item:
 
 
 def read_items(text: str, tiers: Collection[str], place: str) -> list[Item]:
-    """Returns the items of some tiers in the order of their lines; other lines are left alone.
+    """Returns the items of some tiers in the order of their lines; other lines are ignored.
 
     Raises AnnotationError, beginning with `place` and the line's number, for one that is not of its tier's class.
     """
@@ -61,8 +61,8 @@ def read_items(text: str, tiers: Collection[str], place: str) -> list[Item]:
 def read(content: bytes, place: str) -> Annotation:
     """Reads a Partitur file: words from ORT in the order of their links, times from MAU (else MAS, PHO), TR2, SPN.
 
-    Raises AnnotationError with `place` and line if the words cannot be read; a file without ORT has none. Times that
-    cannot be read are left out, and `problem` says why.
+    Raises AnnotationError with `place` and line if the words cannot be read; a file without ORT has none. Unreadable
+    times are ignored, and `problem` says why.
     """
     text = decode(content)
     header = {key: rest for _, key, rest in _lines(text) if key in _HEADER}

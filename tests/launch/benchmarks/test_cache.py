@@ -20,11 +20,11 @@ def test_it_compares_updates_with_and_without(monkeypatch):
     assert whole["× k = 0"] == plain["× same k uncached"] == 1
     assert cached["× k = 0"] == pytest.approx(cached["updates/s"] / whole["updates/s"])
     assert cached["× same k uncached"] == pytest.approx(cached["updates/s"] / plain["updates/s"])
-    assert plain["MB read an update"] == pytest.approx(4 * 250 * 128 * 2 / 1e6)
-    assert cached["MB read an update"] == pytest.approx(4 * 125 * 512 * 2 / 1e6)
+    assert plain["MB read per update"] == pytest.approx(4 * 250 * 128 * 2 / 1e6)
+    assert cached["MB read per update"] == pytest.approx(4 * 125 * 512 * 2 / 1e6)
     # 62.5 frames a second, and what the record files add, which is much for eight utterances.
     hour = 3600 * 62.5 * 512 * 2 / 1e9
-    assert hour < cached["GB on disk an hour of speech"] < 1.3 * hour
+    assert hour < cached["GB on disk per hour of speech"] < 1.3 * hour
     assert any(
         "activations of layer 10 for 8 utterances: 1.02 MB (0.23 GB per hour of speech)" in line for line in said
     )

@@ -37,8 +37,8 @@ def test_every_part_on_a_cpu(tmp_path):
         (features, resident) for features in ("as it is", "every augmentation") for resident in ("off", "on")
     ]
     *kernels, total = tables["kernels"]
-    times = [row["ms an update"] for row in kernels]
-    assert len(kernels) == 15 and times == sorted(times, reverse=True) and sum(times) <= total["ms an update"]
+    times = [row["ms per update"] for row in kernels]
+    assert len(kernels) == 15 and times == sorted(times, reverse=True) and sum(times) <= total["ms per update"]
     # Each line was printed when it was known.
     assert done.stderr.count("\n") >= sum(map(len, tables.values()))
 

@@ -20,7 +20,7 @@ def test_without_tensorflow_it_says_what_to_install(tmp_path, monkeypatch, packa
 
 
 def test_a_misspelt_folder_starts_no_download(tmp_path):
-    with pytest.raises(UserError, match="no such folder; make it, and TFDS will download"):
+    with pytest.raises(UserError, match="no such folder; create it to let TFDS download"):
         catalog.read("tfds:librispeech", tmp_path / "none")
     assert not list(tmp_path.iterdir())
 
@@ -112,7 +112,7 @@ def test_tfds_downloads_prepares_and_is_read(tmp_path, redirected, official):
     elsewhere = tmp_path / "elsewhere"
     for records in (tmp_path / "librispeech").rglob("*.tfrecord*"):
         records.write_bytes(b"damaged" * 99)
-    with pytest.raises(UserError, match=r"TFDS cannot give librispeech \(.*delete .*librispeech and let TFDS make"):
+    with pytest.raises(UserError, match=r"TFDS cannot provide librispeech \(.*delete .*librispeech and let TFDS make"):
         catalog.read("tfds:librispeech", tmp_path, extract_to=elsewhere)
     assert not [path for path in elsewhere.iterdir() if path.is_dir()]
 
@@ -134,7 +134,7 @@ def test_a_failed_download_is_an_error_for_people(tmp_path, redirected):
     _, folder = redirected
     hidden = (folder / "dev-clean.tar.gz").rename(folder / "hidden")
     try:
-        with pytest.raises(UserError, match=rf"{tmp_path}: TFDS cannot give librispeech \(.*404"):
+        with pytest.raises(UserError, match=rf"{tmp_path}: TFDS cannot provide librispeech \(.*404"):
             catalog.read("tfds:librispeech", tmp_path)
     finally:
         hidden.rename(folder / "dev-clean.tar.gz")

@@ -133,7 +133,7 @@ def test_recordings_outside_the_splits_are_noted(tmp_path):
     sentence(tmp_path / "other", STAMP, "Yamaha", "Samson")
     reading = tuda.read(tmp_path)
     assert [u.split for u in reading.utterances] == ["", ""]
-    assert "2 recordings lie in no folder train, dev or test" in reading.notes[0]
+    assert "2 recordings are in no folder train, dev or test" in reading.notes[0]
 
 
 def test_of_duplicates_the_first_counts(tmp_path):

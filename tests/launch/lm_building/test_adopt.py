@@ -97,9 +97,9 @@ def test_a_binary_without_its_words_needs_a_list(kenlm_tools, hand_lm, tmp_path)
 
 
 def _damaged(content: str):
-    yield "cut in the unigrams", content[: content.index("-0.9")], "cut off: it ends 2 1-grams before"
-    yield "cut in the bigrams", content[: content.index("-0.5\tBA")], "cut off: it ends 1 2-grams before"
-    yield "cut at the end", content.replace("\\end\\\n", ""), "cut off"
+    yield "cut in the unigrams", content[: content.index("-0.9")], "truncated: it ends 2 1-grams before"
+    yield "cut in the bigrams", content[: content.index("-0.5\tBA")], "truncated: it ends 1 2-grams before"
+    yield "cut at the end", content.replace("\\end\\\n", ""), "truncated"
     yield "too many", content.replace("ngram 2=4", "ngram 2=3"), r":17: '-0.5\\tBA A' where .*end"
     yield "too few", content.replace("ngram 1=6", "ngram 1=7"), r":\d+: .*2-grams:.* is no 1-gram"
     yield "a word missing", content.replace("A BA", "A"), r"A' is no 2-gram"
@@ -129,11 +129,11 @@ def test_what_does_not_go_together_is_refused(upper, hand_lm, tmp_path, reposito
     (tmp_path / "a.bin.gz").write_bytes(gzip.compress(binary.read_bytes()))
     cases = [
         ((tmp_path / "none.arpa", ENGLISH), "no such language model"),
-        ((upper, ENGLISH, StructureConfig(), binary), "leave the list"),
-        ((binary, ENGLISH, StructureConfig("trie")), "structure stays"),
+        ((upper, ENGLISH, StructureConfig(), binary), "omit the list"),
+        ((binary, ENGLISH, StructureConfig("trie")), "structure is fixed"),
         ((binary, preset("de").__class__("xyz ")), "cannot be renamed: give its ARPA|cannot be renamed"),
         ((tmp_path / "cut.bin", ENGLISH), "KenLM cannot read it"),
-        ((tmp_path / "a.bin.gz", ENGLISH), "unpacked first"),
+        ((tmp_path / "a.bin.gz", ENGLISH), "decompress"),
         ((upper, ENGLISH), "make lmplz"),
     ]
     for (model, *arguments), message in cases:

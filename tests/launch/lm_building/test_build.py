@@ -155,7 +155,7 @@ def test_errors_name_the_remedy(corpus, repository_without_kenlm):
         build()
     with pytest.raises(UserError, match="no such text"):
         build(["missing.txt"])
-    with pytest.raises(UserError, match="is no language model; choose another"):
+    with pytest.raises(UserError, match="is not a language model; choose another"):
         build(out=".")
 
 

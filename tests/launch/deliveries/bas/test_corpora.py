@@ -156,7 +156,7 @@ def test_bad_times_are_a_note(tmp_path):
     file(tmp_path / "s/a.par", "SAM: 16000\nORT: 0 ja\nMAU: x\n")
     reading = catalog.read("pd1", tmp_path)
     assert [(u.text, u.words) for u in reading.utterances] == [("ja", ())]
-    assert reading.notes[0].startswith(f"word times left out: {tmp_path}/s/a.par:3: 'MAU: x' is not MAU: <start>")
+    assert reading.notes[0].startswith(f"word times ignored: {tmp_path}/s/a.par:3: 'MAU: x' is not MAU: <start>")
 
 
 # What is special
@@ -187,7 +187,7 @@ def test_alc_twins_and_speakers(tmp_path):
         ],
     )
     assert len(reading.notes) == 1  # the disagreement is told once, though two recordings take the text
-    assert reading.skipped[0].message.endswith("takes the text of 0061006002_h_00, which has no annotation")
+    assert reading.skipped[0].message.endswith("takes the text of 0061006002_h_00, since it has no annotation")
 
 
 def test_alc_twins_have_the_times_too(tmp_path):
