@@ -28,7 +28,9 @@ def open_data(
     progress: Progress,
     report: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
-    """Opens a manifest or prepared folder in the language and features of `recognizer`; `options` are its data's."""
+    """Opens a manifest or prepared folder in the language and features of `recognizer`; `options` are its data
+    options.
+    """
     prepare = PrepareConfig(
         language=recognizer.language,
         max_seconds=options["max_seconds"],

@@ -12,10 +12,10 @@ from planning.plan_options import GB, PlanOptions
 from w2l_jax import activations
 
 TRAIN = Path(__file__).resolve().parent / "train.py"
-DESCRIPTION = """Find out what a budget of memory and hours allows, before anything is trained.
+DESCRIPTION = """Find out what a budget of memory and hours allows, before training.
 
 For every number k of frozen layers the update is compiled for the shapes of your data, without and with cached
-activations, in as few microbatches as fit the memory. What fits is timed for a moment. Then a table is printed, and
+activations, in as few microbatches as fit the memory. Variants that fit are timed briefly. Then a table is printed, and
 the command line of the lowest k that sees all data --epochs times within the hours:
 
   python launch/plan.py --memory=6GB --hours=2 --data=data/german/train --init=runs/english_scratch
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> None:
         if cost.memory > memory:
             continue
         if cost.disk > room:
-            report(f"left out: {cost.text()}: {cost.disk / GB:.3g} GB of activations, {room / GB:.3g} GB are free")
+            report(f"skipped: {cost.text()}: {cost.disk / GB:.3g} GB of activations, {room / GB:.3g} GB are free")
             continue
         found[i] = timing.timed(cost, work)
-        report(f"timed: {cost.text()}: {found[i].seconds:.3g} s an update")
+        report(f"timed: {cost.text()}: {found[i].seconds:.3g} s per update")
     print(f"{choice.table(found, plan, memory, utterances).markdown()}\n")
     best, most = choice.choose(found, plan, utterances)
     seen = best.epochs(plan.hours, utterances)
@@ -46,13 +46,13 @@ def main(argv: list[str] | None = None) -> None:
             f"Recommended, the lowest k that sees all data {plan.epochs:g} times in {plan.hours:g} h ({seen:,.1f}):\n"
         )
     else:
-        print(f"Nothing sees all data {plan.epochs:g} times in {plan.hours:g} h; this comes furthest ({seen:.3g}):\n")
+        print(f"Nothing sees all data {plan.epochs:g} times in {plan.hours:g} h; this comes closest ({seen:.3g}):\n")
     if plan.from_scratch and best.k + most.k:
         print(f"({SOME_RUN} is a run of a network of this size.)\n")
     script = os.path.relpath(TRAIN)
     print(f"  {choice.command(best, plan, given, script)}\n")
     if most != best:
-        print(f"Most updates, {most.updates(plan.hours):,} in place of {best.updates(plan.hours):,}:\n")
+        print(f"Most updates, {most.updates(plan.hours):,} instead of {best.updates(plan.hours):,}:\n")
         print(f"  {choice.command(most, plan, given, script)}")
 
 

@@ -30,7 +30,7 @@ DESCRIPTION = """Prepare speech for training and evaluation: check and filter it
   python launch/prepare.py --config=configs/prepare_german.toml --source=<folder> --out=…   the corpora of a list, mixed
   python launch/prepare.py --manifest=de.jsonl --language=de --preview               texts and transcripts side by side
 
-An interrupted preparation resumes, a finished one of the same input stays, one of an edited manifest is replaced.
+An interrupted preparation resumes; a finished one of the same input is kept, one of an edited manifest replaced.
 The corpora: {}.
 """.format(", ".join(catalog.CORPORA))
 
@@ -40,42 +40,41 @@ class Options(PrepareConfig, CorpusSource):
     manifest: Path | None = None
     """JSON lines or a table: audio_filepath (relative to it), text, optional id, speaker, offset and duration, …"""
     config: str = ""
-    """TOML file with options and a list of corpora (configs/prepare_german.toml), whose folders are in --source."""
+    """TOML file with options and a list of corpora (configs/prepare_german.toml) with folders in --source."""
     corpora: tuple[CorpusSource, ...] = ()
-    """These corpora, mixed; a list of tables in the file."""
+    """Corpora to mix; a list of tables in the TOML file."""
     out: Path | None = None
-    """Folder to write; an interrupted one is resumed, a finished one of the same input stays, and one of a manifest
-    that has changed since is replaced."""
+    """Folder to write."""
     strict: bool = False
     """Stop at the first broken row, text or recording."""
     max_skipped: float = MAX_SKIPPED
-    """Share of the rows, texts or recordings that may be broken; those are listed and skipped."""
+    """Largest share of broken rows, texts or recordings; they are listed and skipped."""
     preview: int = 0
-    """Show this many texts of each source beside their transcripts (alone: 20), and what would be skipped."""
+    """Show this many texts of each source with their transcripts (default: 20), and what would be skipped."""
     language: str = ""
     """Language of the transcripts (default: the corpora's, and english for --manifest)."""
     alphabet_from_data: bool = False
-    """Append the characters of the data to the alphabet of the language, or to nothing where it has no preset."""
+    """Add the characters of the data to the alphabet of the language, if it has a preset."""
     splits: str = "train,dev,test"
-    """Which to prepare of a corpus."""
+    """Splits of a corpus to prepare."""
     dev_fraction: float = 0.05
-    """Share of the speakers that are not for testing who go to dev, where the corpus leaves it open."""
+    """Share of the non-test speakers to put into dev, if the corpus has no splits."""
     allow_speaker_overlap: bool = False
-    """Accept speakers who are in two splits."""
+    """Accept speakers in two splits."""
     split_long: bool = False
-    """Cut recordings over --max_seconds at pauses instead of skipping them, where there are word times."""
+    """Cut recordings over --max_seconds at pauses instead of skipping them, if they have word times."""
     workers: int = 0
-    """Processes (0: one a core)."""
+    """Processes (0: one per core)."""
     shard: str = ""
-    """i/n: write only part i (from 0) of n, on n machines with a common folder; the last one completes it."""
+    """i/n: write only part i (from 0) of n, on n machines with a shared folder; the last one completes it."""
     dry_run: bool = False
-    """Read annotations only, and say what they hold; nothing is written."""
+    """Read and summarise annotations only; write nothing."""
     summary: bool = False
-    """Print the paper's Table 1 of what was found, and how often each label occurs."""
+    """Print the paper's Table 1 for these data, and the frequency of each label."""
     summary_out: Path | None = None
-    """Write the summary to files of this name: .csv, _labels.csv and .md."""
+    """Write the summary to <name>.csv, <name>_labels.csv and <name>.md."""
     examples: int = 3
-    """How many of the skipped utterances to show for each reason."""
+    """Skipped utterances to show per reason."""
 
     @property
     def limit(self) -> float:
@@ -87,7 +86,7 @@ def main() -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     part, wanted = part_of(options.shard), wanted_splits(options)
     if options.out is None and not (options.dry_run or options.preview):
-        raise UserError("give --out, the folder to write (or --dry_run or --preview, which write none)")
+        raise UserError("give --out, the folder to write (or --dry_run or --preview)")
     collection = read(options, wanted_corpora(options))
     for note in collection.notes:
         print(f"note: {cli.as_options(note)}")
@@ -96,7 +95,7 @@ def main() -> None:
     if held and options.tags == "drop":
         frequent = Counter(itertools.chain.from_iterable(held)).most_common(5)
         shown = ", ".join(f"{tag} ({n:,})" for tag, n in frequent)
-        print(f"note: {len(held):,} texts hold marks that are not spoken, which are dropped (--tags): {shown}")
+        print(f"note: {len(held):,} texts hold unspoken marks, which are dropped (--tags): {shown}")
     if options.preview:
         preview.show(collection, config, options.preview)
         return
@@ -111,18 +110,16 @@ def main() -> None:
         split: write(items, options.out / split, config, part, options, rows) for split, items in splits.items()
     }
     if not all(datasets.values()):
-        print(f"part {options.shard} is written, others are missing; whichever command ends last writes the index")
+        print(f"part {options.shard} is written; the command that finishes last writes the index")
         return
     if options.manifest is None:
-        print(
-            f"everything skipped, files without an utterance too: {write_excluded(options.out, collection, datasets)}"
-        )
+        print(f"all skipped utterances and files: {write_excluded(options.out, collection, datasets)}")
     if options.summary or options.summary_out:
         show(summary.of_datasets(datasets, () if options.manifest else collection.skipped), options)
 
 
 def wanted_corpora(options: Options) -> list[CorpusSource]:
-    """The one of --corpus, or those of the file, in --source."""
+    """The corpus of --corpus, or those of the TOML file, in --source."""
     if options.corpus or not options.corpora:
         return [CorpusSource(**{f.name: getattr(options, f.name) for f in dataclasses.fields(CorpusSource)})]
     return [dataclasses.replace(corpus, source=str(Path(options.source, corpus.source))) for corpus in options.corpora]
@@ -163,7 +160,7 @@ def read(options: Options, corpora: list[CorpusSource]) -> Collection:
 
 
 def of_manifest(options: Options) -> Collection:
-    """All of a manifest, as one dataset; its rows keep their splits."""
+    """A manifest as one dataset; its rows keep their splits."""
     reading = catalog.read("manifest", options.manifest, options.limit)
     utterances = reading.utterances
     if options.as_split:
@@ -172,7 +169,7 @@ def of_manifest(options: Options) -> Collection:
     notes = (
         [
             f"{', '.join(f'{n:,} rows are marked {s}' for s, n in marked.items())}: training and testing take only "
-            "theirs (--corpus=manifest writes a dataset for each split)"
+            "their own (--corpus=manifest writes one dataset per split)"
         ]
         if len(marked) > 1
         else []

@@ -1,4 +1,4 @@
-"""The files that a person names: recordings in folders, standard input, and the transcript to align."""
+"""Files named by the user: recordings in folders, standard input, and the transcript to align."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ ENDINGS = (
     *(".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64", ".wave"),
     *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
 )
-"""What is taken for a recording in a folder; a file that is named may have any ending."""
+"""Suffixes of recordings in folders; a file named directly may have any."""
 
 
 class Recording(NamedTuple):
-    """A file to transcribe: its name for messages, where it is, and where its output goes, below a folder."""
+    """A file to transcribe: its name for messages, its path, and its output path below a folder."""
 
     name: str
     path: Path
@@ -31,10 +31,10 @@ class Recording(NamedTuple):
 
 
 def find(names: Sequence[str], written: bool = False) -> list[Recording]:
-    """The recordings that files and folders name, those of a folder and all below it in order; `-` is standard input.
+    """The recordings of files and folders (searched recursively, in order); `-` is standard input.
 
-    Where outputs are `written`, files of one name in several folders are told apart by their paths. Raises UserError
-    for a folder without recordings and, where outputs are `written`, for a file that is named twice.
+    If outputs are `written`, files with the same name in several folders get distinct output paths. Raises UserError
+    for a folder without recordings and, if outputs are `written`, for a file named twice.
     """
     found = []
     for name in names:
@@ -52,7 +52,7 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
 
 
 def skipped(names: Sequence[str]) -> list[Path]:
-    """The files in folders that `find` does not take for recordings, except hidden ones."""
+    """The files in folders that `find` ignores, except hidden ones."""
     inside = [path for name in names if name != "-" and Path(name).is_dir() for path in _files(Path(name))]
     return [path for path in inside if path.suffix.lower() not in ENDINGS and not path.name.startswith(".")]
 
@@ -62,7 +62,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _told_apart(found: Sequence[Recording]) -> list[Recording]:
-    """The recordings with an output each: where two would share one, it is made of their paths, then with endings."""
+    """The recordings with distinct outputs: of equal ones first the paths, then the suffixes are added."""
     groups: dict[Path, list[Recording]] = {}
     for recording in found:
         groups.setdefault(recording.output, []).append(recording)
@@ -97,16 +97,17 @@ def opened(recording: Recording, standard_input: BinaryIO) -> Iterator[Path]:
 
 
 def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
-    """The lines of a transcript, normalised to the alphabet, those without a word left out.
+    """The lines of a transcript, normalised to the alphabet, without empty ones.
 
-    Raises UserError for a file that cannot be read or says nothing, and, with the line, for other characters.
+    Raises UserError for an unreadable or empty file, and, with the line, for characters outside the alphabet.
     """
     found = []
     for place, line in lines(path, "transcript"):
         text = clean(line, alphabet)
         if unknown := alphabet.unknown(text):
             raise UserError(
-                f"{place}: holds {unknown!r}, which the network does not know; write it as it is said, in the letters "
+                f"{place}: holds {unknown!r}, which the network does not know; write it as it is spoken, in the "
+                "letters "
                 f"{alphabet.characters!r}"
             )
         found += [text] if text else []

@@ -1,4 +1,4 @@
-"""A run decoded on a dataset: one result an utterance, and the tables made of them."""
+"""A run decoded on a dataset: one result per utterance, and tables."""
 
 import dataclasses
 import math
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
 
 SEARCHES = {"greedy": "greedy", "without_lm": "no LM", "beam": "beam"}
-"""The ways in which an utterance may have been decoded, and what narrow tables call them."""
+"""The searches of an utterance, and their short names."""
 TABLE3 = {"greedy": "greedy", "without_lm": "beam, no LM", "beam": "beam, LM"}
-"""What the paper's Table 3 calls them."""
+"""Their names in the paper's Table 3."""
 RATES = {"ler": "LER", "wer": "WER", "corpus_ler": "corpus LER", "corpus_wer": "corpus WER"}
 """The rates in `metrics.Rates`: means over utterances, as in the paper, and of the corpus as a whole."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One decoded utterance; `beam` is None without a search, `loss` (nats) where the target cannot fit."""
+    """One decoded utterance; `beam` is None without a search, `loss` (nats) if the target cannot fit."""
 
     id: str
     source: str
@@ -43,11 +43,11 @@ class Result:
     beam: Transcript | None
     loss: float | None
     without_lm: str | None = None
-    """What the beam search finds without the language model, where that was asked for."""
+    """The beam search's result without the language model, if requested."""
     words: tuple[Word, ...] = ()
-    """The words of `best`, where details were asked for."""
+    """The words of `best`, if details were requested."""
     nbest: tuple[Transcript, ...] = ()
-    """The best hypotheses of the beam search, `beam` first, where they were asked for."""
+    """The best hypotheses of the beam search, `beam` first, if requested."""
 
     def text(self, search: str) -> str | None:
         """The transcript of one of `SEARCHES`, None if it was not made."""
@@ -55,15 +55,15 @@ class Result:
 
     @property
     def best(self) -> str:
-        """The transcript to use: the beam search's, or the greedy one where there was no search."""
+        """The transcript to use: the beam search's, or the greedy one without a search."""
         return self.beam.text if self.beam else self.greedy
 
     def errors(self, search: str = "") -> Errors:
-        """The errors of the transcript of one of `SEARCHES`, by default of the best there is."""
+        """The errors of the transcript of one of `SEARCHES`, by default of the best one."""
         return metrics.utterance_errors(self.expected, self.text(search) if search else self.best)
 
     def record(self) -> dict[str, Any]:
-        """A JSON object with transcripts, scores and error rates, and the details there are."""
+        """A JSON object with transcripts, scores, error rates and details, if any."""
         out = {key: value for key, value in vars(self).items() if key not in ("beam", "without_lm", "words", "nbest")}
         if self.without_lm is not None:
             out["without_lm"] = self.without_lm
@@ -93,9 +93,8 @@ def decode(
 ) -> Iterator[Result]:
     """Yields the result of each prediction; the network runs ahead of the search, which uses the pool's processes.
 
-    `without_lm` holds what the function of that name found, by index. With `nbest` (a number, 0 too) the results have
-    words with times and confidences, of `calibration` (temperature, coverage), and so many hypotheses; else neither,
-    which is cheaper.
+    `without_lm` holds the results of the function of that name, by index. With `nbest` (even 0) the results have words
+    with times and confidences (by `calibration`: temperature, coverage) and that many hypotheses; None is cheaper.
     """
     waiting: list[Prediction] = []
 
@@ -128,7 +127,7 @@ def decode(
 def _lists(
     pool: "DecoderPool | None", logits: Iterable[np.ndarray], nbest: int | None
 ) -> Iterator[Sequence[Transcript]]:
-    """Each utterance's hypotheses, best first: as many as confidences need where details are wanted."""
+    """Each utterance's hypotheses, best first; with details as many as confidences need."""
     if pool is None:
         return (() for _ in logits)
     if nbest is None:
@@ -154,9 +153,10 @@ def without_lm(predictions: Sequence[Prediction], pool: "DecoderPool") -> Iterat
 
 
 def rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One row a corpus and one for all: utterances, hours, mean loss, greedy rates and, where searched, the beam's.
+    """One row per corpus and one for all: utterances, hours, mean loss, greedy rates and, if searched, the beam's.
 
-    `greedy_intervals` and `beam_intervals` hold the 95 % bootstrap interval of each rate; `units` says what was drawn.
+    `greedy_intervals` and `beam_intervals` hold the 95 % bootstrap interval of each rate; `units` names the resampling
+    units.
     """
     groups = {name: [r for r in results if r.source == name] for name in sorted({r.source for r in results})}
     if len(groups) > 1:
@@ -181,7 +181,7 @@ def _row(name: str, group: Sequence[Result]) -> dict[str, Any]:
 def table(results: Sequence[Result]) -> str:
     """The rows as text: error rates are means over utterances, as in the paper, and of the corpus as a whole.
 
-    Behind each stands its 95 % bootstrap interval.
+    Each is followed by its 95 % bootstrap interval.
     """
     found = rows(results)
     rates = f"{'search':<7}" + "".join(f"{name:>23}" for name in RATES.values())
@@ -198,7 +198,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def searches(results: Sequence[Result]) -> list[dict[str, str]]:
-    """The paper's Table 3: a row a corpus and search, with and without language model, and 95 % intervals."""
+    """The paper's Table 3: one row per corpus and search, with and without language model, and 95 % intervals."""
     lm = any(r.beam and r.beam.lm_score for r in results)
     names = TABLE3 if lm else TABLE3 | {"beam": TABLE3["without_lm"]}
     return [

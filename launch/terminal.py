@@ -1,4 +1,4 @@
-"""Progress for people: bars on a terminal, a line now and then in a log file."""
+"""Progress: bars on a terminal, occasional lines in a log file."""
 
 import contextlib
 import sys
@@ -26,7 +26,7 @@ class Terminal:
             print(line, file=self._stream, flush=True)
 
     def bar(self, done: float, total: float, description: str) -> None:
-        """Shows that `done` of `total` are done."""
+        """Shows `done` of `total`."""
         if self._progress is None:
             if time.monotonic() - self._last_print >= _LOG_SECONDS:
                 self._last_print = time.monotonic()
@@ -44,7 +44,7 @@ class Terminal:
 def terminal(*, results: bool = False) -> Iterator[Terminal]:
     """A Terminal for the duration of a job: with a live bar on an interactive terminal, plain lines elsewhere.
 
-    With `results`, standard output is theirs, and progress goes to standard error: as a bar where they go elsewhere.
+    With `results`, standard output is for them, and progress goes to standard error, as a bar if they are redirected.
     """
     stream = sys.stderr if results else sys.stdout
     if not stream.isatty() or (results and sys.stdout.isatty()):
@@ -67,7 +67,7 @@ def terminal(*, results: bool = False) -> Iterator[Terminal]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    # Rich would send to its own console what is printed to standard output.
+    # Rich would redirect standard output to its own console.
     console = Console(file=stream)
     with Progress(*columns, console=console, transient=True, redirect_stdout=not results) as progress:
         yield Terminal(progress)

@@ -23,8 +23,8 @@ ADAPTING = {
 }  # fmt: skip
 DESCRIPTION = """Train a speech recogniser with CTC, or adapt one to another language.
 
-With neither --config nor --data.train the demonstration of configs/demo.toml runs: its corpus is synthesised and its
-English network trained first, where they are missing. With your own recordings:
+With neither --config nor --data.train the demonstration of configs/demo.toml runs; its corpus and English network are
+made first if missing. With your own recordings:
 
   python launch/train.py --data.train=en.jsonl --data.dev=en_dev.jsonl
   python launch/train.py --init=runs/english_scratch --frozen_layers=8 --data.train=de.jsonl --data.dev=de_dev.jsonl
@@ -34,19 +34,19 @@ To resume an interrupted run: python launch/train.py --run=<folder> --resume
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Parses options, makes what the demonstration lacks, trains; returns the run folder."""
+    """Parses options, makes missing parts of the demonstration, trains; returns the run folder."""
     given = cli.given(sys.argv[1:] if argv is None else argv)
     options = cli.parse(TrainOptions, argv, description=DESCRIPTION, fallback=_fallback)
-    if options.from_scratch:  # on the command line it overrides what a configuration file adapts
+    if options.from_scratch:  # on the command line it overrides a configuration's init
         options = config.changed(options, {name: value for name, value in ADAPTING.items() if name not in given})
     if not options.devices.distributed:
         return train(options)
-    with devices.distributed(options.devices.distributed):  # which is no part of the run: it may go on elsewhere
+    with devices.distributed(options.devices.distributed):  # not part of the run, which may be resumed elsewhere
         return train(config.changed(options, {"devices.distributed": ""}))
 
 
 def _fallback(options: TrainOptions) -> str:
-    """The configuration used without --config: a resumed run's own, or the demonstration's."""
+    """The default configuration: a resumed run's own, or the demonstration's."""
     if options.resume and options.run:
         own = Path(options.run) / "config.toml"
         if not own.is_file():
@@ -60,7 +60,7 @@ def _fallback(options: TrainOptions) -> str:
 
 
 def train(options: TrainOptions) -> Path:
-    """Trains with `options`, and first what the demonstration needs and lacks."""
+    """Trains with `options`, after making missing parts of the demonstration."""
     training.check(options)
     cli.use_compilation_cache()
     if Path(options.data.train).is_relative_to(demo_corpus.FOLDER) and not Path(options.data.train).exists():

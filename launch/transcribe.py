@@ -1,4 +1,4 @@
-"""Transcribe recordings, or find when the words of a transcript were said in one."""
+"""Transcribe recordings, or align a transcript with one."""
 
 import contextlib
 import dataclasses
@@ -24,21 +24,21 @@ from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono or stereo, minutes or hours.
 
-The text goes to standard output, or with --out into a file for each recording. The run's own language model is used
-where it has one (decode.py makes it). A file that cannot be read is reported, and the others go on. `-` reads
-standard input:  espeak-ng --stdout hello | python launch/transcribe.py -
+The text goes to standard output, or with --out into one file per recording. The run's own language model is used if it
+has one (decode.py builds it). Unreadable files are reported and skipped. `-` reads standard input:  espeak-ng --stdout
+hello | python launch/transcribe.py -
 
---live prints words while they are spoken, from the microphone or, with -, as they are piped in:
+--live prints words during speech, from the microphone or, with -, from a pipe:
 arecord -f S16_LE -r 16000 | python launch/transcribe.py --live -
 
---align=transcript.txt takes the words from there, and says when each of its lines and words was said.
+--align=transcript.txt aligns these words with the recording and prints the times of each line.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     files: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Recordings, folders, which are searched however deep, or - for standard input."""
+    """Recordings, folders (searched recursively), or - for standard input."""
     run: str = latest.LATEST
     """Run folder, .safetensors file or included network (default: the last trained run, else `english`)."""
     checkpoint: str = "best"
@@ -46,24 +46,25 @@ class Options:
     lm: str = ""
     """Folder of a language model, or none for greedy decoding (default: the run's own)."""
     format: Literal["", "txt", "json", "srt", "vtt", "tsv", "manifest"] = ""
-    """txt, a line for each half minute; json, an object a recording with times and confidences of words; subtitles
-    as srt or vtt; tsv, start and end in seconds and text; or a manifest of pieces, to train on (default: txt; tsv
-    for --align)."""
+    """txt (one line per half minute), json (one object per recording with times and confidences of words), srt, vtt,
+    tsv (start, end, text) or manifest (pieces to train on) (default: txt; tsv for --align).
+    """
     out: str = ""
-    """Folder for a file per recording, whatever is there replaced (default: standard output)."""
+    """Folder for one file per recording, replacing existing ones (default: standard output)."""
     truncated: Literal["read", "skip"] = "read"
-    """A file that is cut or damaged: read it up to there, with a note, or skip it as an error."""
+    """Truncated or damaged files: read up to the damage with a note, or skip as an error."""
     align: str = ""
-    """Text file with what one recording says, line by line; JSON gives the times of words as well."""
+    """Text file with the transcript of one recording, line by line; json also gives the times of words."""
     hot_words: str = ""
-    """Words to listen for, each with what it adds to a transcript's score (natural log): kunze=6,ulm=4."""
+    """Words to favour, each with its boost of the score (natural log): kunze=6,ulm=4."""
     live: bool = False
-    """Transcribe the microphone, or `-` as it comes (wav or raw s16le), until it ends or Ctrl-C; as txt, a line at each
-    pause, or json, an object an event."""
+    """Transcribe the microphone, or `-` (wav or raw s16le), live until it ends or Ctrl-C; txt prints a line per pause,
+    json an object per event.
+    """
     rate: int = 16_000
-    """Samples a second of raw samples for --live."""
+    """Sample rate of raw samples for --live."""
     workers: int = 1
-    """Processes that search (0: one per core); more than one pay off in long recordings."""
+    """Search processes (0: one per core); several are worthwhile for long recordings."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     found = recording_files.find(options.files, written=bool(options.out))
     _check(options, kind, len(found))
     if ignored := recording_files.skipped(options.files):
-        print(f"skipped, as their endings are not those of recordings: {_listed(ignored)}", file=sys.stderr)
+        print(f"skipped, not recordings by their suffix: {_listed(ignored)}", file=sys.stderr)
     recognizer = _load(options)
     lines = recording_files.read_lines(Path(options.align), recognizer.alphabet) if options.align else []
     truncated = "error" if options.truncated == "skip" else "read"
@@ -106,7 +107,7 @@ def _load(options: Options) -> Recognizer:
     cli.use_compilation_cache()
     name = latest.choose(options.run)
     if name != options.run:
-        print(f"no run here yet: using the included {name} network", file=sys.stderr)
+        print(f"no run exists: using the included {name} network", file=sys.stderr)
     return w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
 
 
@@ -116,11 +117,11 @@ def _live(options: Options, kind: str) -> None:
     if kind not in ("txt", "json") or options.out or options.align:
         raise UserError("--live prints txt or json; --align and --out are for recordings")
     if options.rate < 1:
-        raise UserError(f"--rate={options.rate}: give the samples a second")
+        raise UserError(f"--rate={options.rate}: give the samples per second")
     recognizer = _load(options)
     hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
     with contextlib.ExitStack() as stack:
-        # Not buffered: the process could not end while a thread waits for more in a buffer.
+        # Unbuffered: else the process could not end while a thread waits for a buffer to fill.
         piped = stack.enter_context(open(0, "rb", buffering=0, closefd=False)) if options.files else None
         live.transcribe(recognizer, piped, options.rate, hot_words, kind)
 
@@ -129,7 +130,7 @@ def _check(options: Options, kind: str, count: int) -> None:
     if not count:
         raise UserError("name at least one recording: python launch/transcribe.py a.wav")
     if count > 1 and options.align:
-        raise UserError(f"--align takes one recording, not {count}: each has a transcript of its own")
+        raise UserError(f"--align takes one recording, not {count}")
     if count > 1 and not options.out and kind not in ("txt", "json", "manifest"):
         raise UserError(f"{count} recordings as {kind} need a file each: give --out=<folder>")
 
@@ -141,7 +142,7 @@ def _listed(paths: Sequence[Path], most: int = 10) -> str:
 
 @contextlib.contextmanager
 def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Search | None]:
-    """The beam search with hot words and workers; None, the recogniser's own, where neither asks for it."""
+    """The beam search with hot words and workers; None (the recogniser's own) if neither is given."""
     hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
     if options.align or not (recognizer.decoder.lm or hot_words):
         if not options.align and options.lm != "none":

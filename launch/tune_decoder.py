@@ -22,11 +22,11 @@ from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Find the weights of a run's language model by local search, as the paper did.
 
-The network's logits are computed once and kept. Then beam searches are tried on some utterances of --data: the
-paper's weights, a coarse grid over both, and Gaussian steps from one of the ten best. What gives the lowest LER + WER
-(means over utterances, as in the paper) goes to the run's decoder.toml, which decode.py reads, and with it what
-calibrates the words' confidences. The utterances that were not used tell how much of the gain is
-real. Interrupted, or given more --trials, the same command resumes without repeating any.
+The network's logits are computed once and stored. Then beam searches are tried on some utterances of --data: the
+paper's weights, a coarse grid over both, and Gaussian steps from one of the ten best. The weights with the lowest LER +
+WER (means over utterances, as in the paper) go to the run's decoder.toml, which decode.py reads, with the calibration
+of word confidences. The unused utterances show how much of the gain is real. Interrupted, or given more --trials, the
+same command resumes without repeating any.
 """
 
 
@@ -39,23 +39,23 @@ class Options:
     out: str = ""
     """Folder for logits, trials and plot (default: <run>/tune/<data>)."""
     checkpoint: str = "best"
-    """Which checkpoint: best, last or a kept step."""
+    """Checkpoint: best, last or a stored step."""
     lm: str = ""
     """Folder of a language model (default: the run's own)."""
     trials: int = 200
-    """Searches to try, the grid's 26 among them."""
+    """Searches to try, including the grid's 26."""
     utterances: int = 100
-    """Utterances to try them on, chosen by --seed (0: all)."""
+    """Utterances to try them on, chosen at random (0: all)."""
     beams: tuple[int, ...] = (25, 50, 100)
-    """Widths of the beam to choose from; the grid has the narrowest."""
+    """Beam widths to choose from; the grid uses the narrowest."""
     seed: int = 0
-    """Of the choice of utterances and of the steps."""
+    """Seed of the utterances and steps."""
     unknown_characters: str = "error"
-    """What to do with a transcript outside the run's alphabet: error or drop_utterance."""
+    """Transcripts outside the run's alphabet: error or drop_utterance."""
     batch_size: int = 64
-    """Utterances that go through the network together."""
+    """Batch size of the network."""
     workers: int = 0
-    """Processes that search (0: one per core)."""
+    """Search processes (0: one per core)."""
 
     def __post_init__(self):
         if self.trials < 1 or self.utterances < 0:
@@ -63,7 +63,7 @@ class Options:
         if not self.beams or min(self.beams) < 1:
             raise UserError(f"beams is {self.beams}; it names widths of at least 1, such as 25 50 100")
         if self.lm == "none":
-            raise UserError("without a language model there are no weights to tune; name one with --lm=<folder>")
+            raise UserError("without a language model there are no weights to tune; give --lm=<folder>")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,11 +75,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def tune(run: Run, options: Options, screen: Terminal) -> None:
-    """Tunes as `options` say; writes trials, plot and `decoder.toml`, and prints what was found."""
+    """Tunes by `options`; writes trials, plot and `decoder.toml`, and prints the best."""
     recognizer, own = w2l_jax.load(run.folder, options.checkpoint, lm="none"), run.data
     data = options.data or own["dev"]
     if not data:
-        raise UserError(f"{run.folder} has no dev data of its own: give --data")
+        raise UserError(f"{run.folder} has no dev data: give --data")
     name = Path(data).stem
     out = Path(options.out or run.folder / "tune" / name)
     with locked(out, f"{out}: another process is tuning there"):
@@ -92,7 +92,7 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
     chosen = of_run.resolve(run, options.lm, {}, held_out, screen.report)
     if not chosen.lm:
-        raise UserError(f"{run.folder} has no language model: name one with --lm=<folder>")
+        raise UserError(f"{run.folder} has no language model: give --lm=<folder>")
     with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or usable_cores()) as pool:
         content, logits = decode_data.kept_logits(
             out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar
@@ -120,7 +120,7 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
 def _calibrate(
     pool: DecoderPool, used: tuning.Part, measured: tuning.Part, best: tuning.Trial
 ) -> tuple[dict[str, float], str]:
-    """What fits the confidences of `used`, and what it does to those of `measured`."""
+    """The calibration fitted to `used`, and its effect on `measured`."""
     lists = [list(pool.nbest(part.logits, confidence.HYPOTHESES, best.config)) for part in (used, measured)]
     fitted = confidence.fit(lists[0], used.expected)
     before, after = (

@@ -1,7 +1,7 @@
-"""The weights of the beam search by local search on dev data, as the paper found them (§6).
+"""Tunes the weights of the beam search by local search on dev data, as in the paper (§6).
 
-What is minimised is LER + WER, both means over utterances as in the paper. First a coarse grid, then, until all
-trials are made: one of the ten best is drawn and each of its values takes a Gaussian step.
+Minimises LER + WER, both means over utterances as in the paper. After a coarse grid, each trial draws one of the ten
+best and takes a Gaussian step of each of its values.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from w2l_jax.files import text_digest, write_atomically
 
 _KEPT = 10
 _STEPS = {"lm_weight": 0.25, "word_bonus": 0.6}
-_BEAM_STEP = 0.8  # in places along the list of beams
+_BEAM_STEP = 0.8  # in positions in the list of beams
 _GRID = {"lm_weight": (0.2, 0.6, 1.0, 1.4, 1.8), "word_bonus": (0.0, 2.5, 5.0, 7.5, 10.0)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A point of the search and what it gives: mean letter and word error rate over the utterances."""
+    """A point of the search and its mean letter and word error rates over the utterances."""
 
     config: BeamConfig
     ler: float
@@ -34,17 +34,17 @@ class Trial:
 
     @property
     def cost(self) -> float:
-        """What is minimised: LER + WER."""
+        """The objective: LER + WER."""
         return self.ler + self.wer
 
 
 def rank(trial: Trial) -> tuple[float, ...]:
-    """The key under which the best trial comes first; at equal error rates the narrower beam."""
+    """Sorting key, best trial first; ties go to the narrower beam."""
     return trial.cost, trial.config.beam_width, trial.config.lm_weight, trial.config.word_bonus
 
 
 def grid(beams: Sequence[int]) -> list[BeamConfig]:
-    """What is tried first: the paper's weights, and a coarse grid with the narrowest beam."""
+    """The first trials: the paper's weights, and a coarse grid with the narrowest beam."""
     paper = BeamConfig(beam_width=min(beams, key=lambda beam: (abs(beam - BeamConfig.beam_width), beam)))
     points = [(weight, bonus) for weight in _GRID["lm_weight"] for bonus in _GRID["word_bonus"]]
     return [paper, *(BeamConfig(min(beams), weight, bonus) for weight, bonus in points)]
@@ -72,7 +72,7 @@ def _step(start: BeamConfig, beams: Sequence[int], rng: np.random.Generator) -> 
     weight, bonus = (getattr(start, name) + rng.normal(0, size) for name, size in _STEPS.items())
     place = round(beams.index(start.beam_width) + rng.normal(0, _BEAM_STEP))
     beam = beams[min(max(place, 0), len(beams) - 1)]
-    # Three decimals, so that a trial read back from its file is the one that was made.
+    # Three decimals, so that a trial read from its file equals the original.
     return BeamConfig(beam, round(max(weight, 0.0), 3), round(bonus, 3))
 
 
@@ -85,7 +85,9 @@ class Part(NamedTuple):
 
 
 def split(dataset: Dataset, logits: Sequence[np.ndarray], count: int, seed: int) -> tuple[Part, Part]:
-    """`count` utterances (0: all) to tune on, and the others; by a hash of (seed, id), so that 50 lie within 100."""
+    """`count` utterances (0: all) to tune on, and the others; by a hash of (seed, id), so that 50 are a subset of
+    100.
+    """
     ids = [entry.id for entry in dataset.entries]
     ranked = sorted(range(len(ids)), key=lambda i: text_digest(f"{seed}:{ids[i]}"))
     chosen = ranked[: count or len(ids)]
@@ -105,10 +107,10 @@ def measure(pool: DecoderPool, part: Part, config: BeamConfig) -> Trial:
 
 
 class Trials:
-    """Decodes the same utterances with one point after the other; what is in its file is not decoded again."""
+    """Decodes the same utterances at each point; points in its file are not decoded again."""
 
     def __init__(self, pool: DecoderPool, part: Part, folder: Path, content: str):
-        """Opens the file in `folder` of just these utterances; `content` names what else the trials depend on."""
+        """Opens the file in `folder` for these utterances; `content` identifies the other inputs of the trials."""
         self._pool, self._part = pool, part
         key = text_digest(json.dumps([content, part.ids]))
         self._file = folder / f"trials-{key[:10]}.jsonl"
@@ -118,7 +120,7 @@ class Trials:
         write_atomically(self._file, "".join(map(_line, self._known.values())))
 
     def __call__(self, config: BeamConfig) -> Trial:
-        """The trial of `config`, from the file or by decoding; then it stands in the file."""
+        """The trial of `config`, from the file, or decoded and added to it."""
         if config not in self._known:
             self._known[config] = measure(self._pool, self._part, config)
             with self._file.open("a", encoding="utf-8") as file:
@@ -138,14 +140,14 @@ def _read(file: Path) -> dict[BeamConfig, Trial]:
             ler, wer = row.pop("ler"), row.pop("wer")
             known[BeamConfig(**row)] = Trial(BeamConfig(**row), ler, wer)
         except (ValueError, KeyError, TypeError):
-            break  # the line at which it was interrupted
+            break  # the line of an interruption
     return known
 
 
 def table(found: Sequence[Trial], used: int, checks: Sequence[Trial], others: int) -> list[dict[str, str]]:
     """A row for each of the ten best trials and for the paper's weights, which are `found[0]`.
 
-    `used` and `others` count utterances; `checks` are what some of these weights give on the others, if there are any.
+    `used` and `others` count utterances; `checks` are trials of some of these weights on the others, if any.
     """
     by_config = {trial.config: trial for trial in checks}
     rows = []

@@ -79,7 +79,7 @@ def adopt(
 
 
 def _arpa(model: Path, out: Path, folder: Path, alphabet: Alphabet, progress: Progress) -> dict[str, Any]:
-    """Writes the ARPA file with its words renamed, and their list; returns what the card says of them."""
+    """Writes the ARPA file with its words renamed, and their list; returns the card's entries about them."""
     names = arpa.names(arpa.unigrams(model), alphabet)
     size = model.stat().st_size / 1e6
     ngrams = arpa.rewrite(model, out, names.new, lambda at: progress(at / 1e6, size, "renaming words: MB"))
@@ -95,7 +95,7 @@ def _arpa(model: Path, out: Path, folder: Path, alphabet: Alphabet, progress: Pr
 
 
 def _binary(model: Path, folder: Path, alphabet: Alphabet, listed: Path | None) -> dict[str, Any]:
-    """Copies KenLM's binary and lists its words; returns what the card says of them."""
+    """Copies KenLM's binary and lists its words; returns the card's entries about them."""
     import kenlm
 
     try:

@@ -1,4 +1,4 @@
-"""Runs side by side on the same utterances: at equal updates, at equal training time, against a baseline."""
+"""Compares runs on the same utterances: at equal updates, at equal training time, against a baseline."""
 
 import dataclasses
 import json
@@ -19,13 +19,13 @@ Row = dict[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """One run: what decode.py found on the data, and the course of its training."""
+    """One run: the results of decode.py on the data, and its training metrics."""
 
     name: str
     records: dict[str, dict[str, Any]]
-    """Utterance id → its line in the file that decode.py wrote."""
+    """Utterance id → its line in decode.py's file."""
     errors: dict[str, dict[str, Errors]]
-    """`greedy` and, where searched, `without_lm` and `beam` → utterance id → errors."""
+    """`greedy` and, if searched, `without_lm` and `beam` → utterance id → errors."""
     metrics: tuple[dict[str, Any], ...] = ()
     """The lines of metrics.jsonl."""
 
@@ -50,7 +50,7 @@ class Decoded:
 
 
 def read(folder: str | Path, data: str) -> Decoded:
-    """Reads what `decode.py --run=<folder>` wrote for `data` (a name such as `fr_dev`); UserError where it did not."""
+    """Reads the results of `decode.py --run=<folder>` on `data` (a name such as `fr_dev`); UserError if missing."""
     run = Run.open(folder)
     path = run.folder / "decode" / f"{data}.jsonl"
     if not path.is_file():
@@ -70,7 +70,7 @@ def read_file(path: Path, name: str, metrics_lines: tuple[dict[str, Any], ...] =
 
 
 def rates(runs: Sequence[Decoded]) -> list[Row]:
-    """A row a run and search: updates, minutes, the four rates with their 95 % bootstrap intervals."""
+    """One row per run and search: updates, minutes, the four rates with their 95 % bootstrap intervals."""
     out = []
     for run in runs:
         for search, errors in run.errors.items():
@@ -85,7 +85,7 @@ def rates(runs: Sequence[Decoded]) -> list[Row]:
 
 
 def differences(runs: Sequence[Decoded], baseline: Decoded) -> list[Row]:
-    """A row a run and search: its rates minus the baseline's, in percentage points with 95 % intervals (paired)."""
+    """One row per run and search: its rates minus the baseline's, in percentage points with paired 95 % intervals."""
     out = []
     for run in runs:
         if run.name == baseline.name:
@@ -123,7 +123,7 @@ def at_equal_time(runs: Sequence[Decoded]) -> list[Row]:
 
 
 def units(runs: Sequence[Decoded]) -> str:
-    """What the intervals were drawn over."""
+    """The resampling units of the intervals."""
     return metrics.resampling_units(list(runs[0].speakers.values()))[1]
 
 
@@ -144,7 +144,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def plot(runs: Sequence[Decoded], path: Path) -> None:
-    """Writes a PNG: dev loss and dev LER over updates and over training time, a line a run."""
+    """Writes a PNG: dev loss and dev LER over updates and over training time, one line per run."""
     import matplotlib
 
     matplotlib.use("Agg")

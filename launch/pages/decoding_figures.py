@@ -1,4 +1,4 @@
-"""What the figures of decoding show; each function fills a matplotlib Figure."""
+"""The figures of decoding; each function fills a matplotlib Figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ def letters(figure: Any, counts: Mapping[tuple[str, str], int]) -> None:
     counts_SxH = np.array([[counts.get((reference, decoded), 0) for decoded in names] for reference in names], float)
     percent_SxH = 100 * counts_SxH / np.maximum(counts_SxH.sum(axis=1, keepdims=True), 1)
     axes = figure.subplots()
-    # What is right would outshine all else.
+    # Correct letters would dominate the colour scale.
     picture = axes.imshow(np.where(np.eye(len(names)), np.nan, percent_SxH), cmap="viridis")
     for axis, nothing in ((axes.xaxis, "missed"), (axes.yaxis, "inserted")):
         axis.set_ticks(range(len(names)), [visible(name) or nothing for name in names])
@@ -34,12 +34,12 @@ def letters(figure: Any, counts: Mapping[tuple[str, str], int]) -> None:
 
 
 def visible(name: str) -> str:
-    """A letter or word so that a space can be seen."""
+    """A letter or word with spaces made visible."""
     return name.replace(" ", "␣")
 
 
 def lengths(figure: Any, results: Sequence[Result]) -> None:
-    """Letter error rate over the length of an utterance, and over the letters spoken in a second."""
+    """Letter error rate over the length of an utterance, and over letters per second."""
     ler = 100 * np.array([r.errors().ler for r in results])
     seconds = np.array([r.seconds for r in results])
     speed = np.array([len(r.expected) for r in results]) / seconds
@@ -55,12 +55,12 @@ def lengths(figure: Any, results: Sequence[Result]) -> None:
 
 
 def reliability(figure: Any, curves: Mapping[str, Sequence[Bin]]) -> None:
-    """How often words prove right over how sure they are, a curve for each calibration."""
+    """The fraction of correct words over confidence, one curve per calibration."""
     axes = figure.subplots()
-    axes.plot([0, 100], [0, 100], ":", color="gray", label="as sure as right")
+    axes.plot([0, 100], [0, 100], ":", color="gray", label="perfect calibration")
     for (name, bins), marker in zip(curves.items(), "s^ov", strict=False):
         axes.plot([100 * b.confidence for b in bins], [100 * b.right for b in bins], f"{marker}-", label=name)
-    axes.set(xlabel="confidence (%)", ylabel="words that are right (%)", xlim=(0, 100), ylim=(0, 100))
+    axes.set(xlabel="confidence (%)", ylabel="correct words (%)", xlim=(0, 100), ylim=(0, 100))
     axes.grid(alpha=0.2)
     axes.legend(frameon=False)
 
@@ -76,7 +76,7 @@ def utterance(
     heights = (1.4, 0.15 * len(shown))
     figure.set_size_inches(max(6.0, 1.6 * seconds), sum(heights) + 0.7)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-    # Half the frames and bands: a picture as large as the letters' is sharp enough.
+    # Half of the frames and bands suffice at this size.
     frames, mels = (2 * (size // 2) for size in features_TxM.shape)
     halved = features_TxM[:frames, :mels].astype(np.float32).reshape(frames // 2, 2, mels // 2, 2).mean(axis=(1, 3))
     _picture(top, halved.T, np.quantile(halved, 0.02), np.quantile(halved, 0.995), frames * FRAME_SECONDS)
@@ -100,10 +100,10 @@ def _picture(axes: Any, values_YxX: np.ndarray, low: float, high: float, seconds
 
 
 def trials(figure: Any, found: Sequence["Trial"], best: "Trial") -> None:
-    """LER + WER over both weights, a plot for each width of the beam, with every trial; the first is the paper's."""
+    """LER + WER over both weights, one plot per beam width, with every trial; the first is the paper's."""
     beams = sorted({trial.config.beam_width for trial in found})
     costs = np.array([100 * trial.cost for trial in found])
-    # The worst trials would take all the colours.
+    # The worst trials would take most of the colour scale.
     levels = np.linspace(costs.min(), np.quantile(costs, 0.8), 13)
     picture, plots = None, figure.subplots(1, len(beams), sharex=True, sharey=True, squeeze=False)[0]
     for axes, beam in zip(plots, beams, strict=True):

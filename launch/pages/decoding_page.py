@@ -1,4 +1,4 @@
-"""The page that `decode.py --report` writes: what was decoded, where it went wrong, and utterances to hear and see."""
+"""The page that `decode.py --report` writes: results, errors, and utterances to look at and listen to."""
 
 import dataclasses
 import itertools
@@ -23,7 +23,7 @@ _FREQUENT = 20
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An utterance to look at: its result, why it was chosen, features [T, M] and logits [S, V]."""
+    """An example: its result, why it was chosen, features [T, M] and logits [S, V]."""
 
     result: Result
     reason: str
@@ -71,9 +71,9 @@ def build(
 
     Args:
       title: of the page.
-      facts: what was decoded with what, as names and values.
+      facts: names and values of run, data and decoder.
       found: every result.
-      examples: the utterances that are shown with their sound, which `recordings` leads to by their ids.
+      examples: utterances to show, with their `recordings` by id.
       alphabet: the network's characters.
     """
     sections = [
@@ -91,13 +91,13 @@ def build(
 def _totals(found: Sequence[Result]) -> str:
     return report.table(
         results.searches(found),
-        "LER and WER are means over utterances, the corpus rates all edits over all letters and words; behind each "
-        "stands its 95 % bootstrap interval",
+        "LER and WER are means over utterances, the corpus rates all edits over all letters and words; each "
+        "with its 95 % bootstrap interval",
     )
 
 
 def _lengths(found: Sequence[Result]) -> str:
-    text = "Letter error rate over the length of an utterance and the speed of speech: a dot is an utterance"
+    text = "Letter error rate over the length of an utterance and the speed of speech: one dot per utterance"
     return report.figure(lambda figure: figures.lengths(figure, found), text, (9, 3.4))
 
 
@@ -143,27 +143,27 @@ def _confidence(found: Sequence[Result]) -> str:
             "curve": name,
             "words": f"{len(words):,}",
             "mean confidence": f"{np.mean([getattr(word, field) for word in words]):.1%}",
-            "right": f"{np.mean(right):.1%}",
+            "correct": f"{np.mean(right):.1%}",
             "expected calibration error": f"{confidence.calibration_error(curves[name]):.1%}",
         }
         for name, field in (("calibrated", "confidence"), ("not calibrated", "posterior"))
     ]
-    text = "Reliability: how often words prove right over how sure they are, in tenths"
+    text = "Reliability: fraction of correct words over confidence, in tenths"
     picture = report.figure(lambda figure: figures.reliability(figure, curves), text, (4.5, 4))
     return picture + report.table(rows, "Confidence of words, posteriors over the n-best list")
 
 
 _LEGEND = (
-    '<p class="quiet">In the lines below, letters are <del>struck out</del> where they were missed, <ins>doubly '
-    'underlined</ins> where they were inserted, and <span class="changed">waved</span> where others were decoded. '
-    "A click on a word plays it.</p>"
+    '<p class="quiet">In the lines below, <del>struck out</del> letters were missed, <ins>doubly '
+    'underlined</ins> ones inserted, and <span class="changed">waved</span> ones substituted. '
+    "Click on a word to hear it.</p>"
 )
 
 
 def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utterance]) -> str:
     r, errors = example.result, example.result.errors()
     reference, decoded = marked(r)
-    text = f"{r.id}: spectrogram, and posteriors of the letters with the bounds of the words"
+    text = f"{r.id}: spectrogram, and posteriors of the letters with word boundaries"
 
     def draw(figure):
         figures.utterance(figure, example.features_TxM, example.logits_SxV, alphabet, r.words)
@@ -181,7 +181,7 @@ def _example(example: Example, alphabet: Alphabet, recordings: Mapping[str, Utte
 def _sound(recording: Utterance | None) -> str:
     try:
         if recording is None:
-            raise audio.AudioError("the data do not say where the recording is; --recordings names a manifest", "")
+            raise audio.AudioError("the data do not name the recording; give a manifest with --recordings", "")
         return report.audio(audio.load(recording.audio, recording.start, recording.end), audio.SAMPLE_RATE)
     except audio.AudioError as error:
         return f'<p class="quiet">No sound: {escape(str(error))}</p>'

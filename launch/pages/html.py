@@ -1,7 +1,7 @@
 """Self-contained HTML pages: tables that sort, figures, sound. Nothing is loaded from elsewhere.
 
-Pages are light or dark as the reader's system is; figures take the page's colour of text. Everything that is passed
-as plain text is escaped; what the functions return is HTML.
+Pages follow the reader's light or dark mode; figures take the page's text colour. Plain text is escaped; functions
+return HTML.
 """
 
 import base64
@@ -20,7 +20,7 @@ import numpy as np
 from w2l_jax.files import write_atomically
 
 _ASSETS = Path(__file__).parent
-_INK = "#010203"  # stands in figures for the page's colour of text
+_INK = "#010203"  # placeholder in figures for the page's text colour
 
 
 def page(title: str, sections: Iterable[tuple[str, str]]) -> str:
@@ -46,25 +46,24 @@ def paragraph(text: str) -> str:
 
 
 def facts(named: Mapping[str, str]) -> str:
-    """Names and values, a line each."""
+    """Names and values, one per line."""
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in named.items()) + "</dl>"
 
 
 def folded(summary: str, content: str) -> str:
-    """Content (HTML) that a click on the summary (text) shows."""
+    """Content (HTML) behind a summary (text) to click on."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>\n"
 
 
 def lines(texts: Iterable[str]) -> str:
-    """Lines of text as they are, such as commands."""
+    """Preformatted lines of text, such as commands."""
     return f"<pre>{escape(chr(10).join(texts))}</pre>"
 
 
 def table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
-    """A table with a column for each key of the first row; a click on a column's head sorts by it.
+    """A table with a column for each key of the first row; click on a column's head to sort.
 
-    Cells are text or numbers; those that begin with a number are sorted by it. Numbers, also with an interval behind
-    them, stand on the right.
+    Cells are text or numbers; those that begin with a number are sorted by it and right-aligned.
     """
     if not rows:
         return paragraph(f"{caption}: none.")
@@ -83,7 +82,7 @@ def _cell(value: Any) -> str:
 
 
 def direction(text: str) -> str:
-    """The attribute of an element that holds `text`, if its first letter is of a script from right to left."""
+    """The `dir` attribute of an element with `text`, if its first letter is of a right-to-left script."""
     first = next((kind for kind in map(unicodedata.bidirectional, text) if kind in ("L", "R", "AL")), "L")
     return "" if first == "L" else ' dir="rtl"'
 
@@ -101,13 +100,13 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:
     """An SVG figure of `size` (inches) that `draw` fills (a matplotlib Figure); `description` is caption and label."""
     content = io.StringIO()
-    # `hashsalt` names what is within the SVG: the same in every run, different between figures.
+    # `hashsalt` makes ids inside the SVG reproducible and distinct between figures.
     style = {"svg.fonttype": "none", "svg.hashsalt": description}
     metadata = {"Date": None, "Creator": None}
     save(content, size, draw, _INK, style, format="svg", transparent=True, metadata=metadata)
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and their names recur in every figure
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # ids of groups are unused and repeated in every figure
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
     return f"<figure>{svg}<figcaption>{escape(description)}</figcaption></figure>\n"
 
@@ -145,7 +144,7 @@ def save(
 
 
 def audio(waveform_N: np.ndarray, rate: int) -> str:
-    """A player for a waveform (−1…1, mono, 8, 12, 16, 24 or 48 kHz), which the page holds as Ogg Opus."""
+    """A player for a waveform (−1…1, mono, 8, 12, 16, 24 or 48 kHz), embedded as Ogg Opus."""
     import soundfile
 
     content = io.BytesIO()

@@ -1,1 +1,1 @@
-"""What fits a budget of memory and hours: every way to train on given data, its cost known before it is trained."""
+"""Plans training within a budget of memory and hours: the cost of every variant, known before training."""

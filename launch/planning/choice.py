@@ -1,4 +1,4 @@
-"""From costs to a recommendation: the table, the way to take, and the command line that takes it."""
+"""From costs to a recommendation: the table, the recommended variant, and its command line."""
 
 import dataclasses
 import shlex
@@ -13,20 +13,20 @@ from w2l_jax.training.options import TrainOptions
 
 
 def choose(costs: Sequence[Cost], plan: PlanOptions, utterances: int) -> tuple[Cost, Cost]:
-    """The recommended way and the one with the most updates.
+    """The recommended variant and the one with the most updates.
 
-    Recommended is, of the lowest k that sees all data `plan.epochs` times within the hours, the fastest; where none
-    does, the one that comes furthest. Raises UserError where there is no time for a single update.
+    Recommended is the fastest variant of the lowest k that sees all data `plan.epochs` times within the hours, else the
+    one that comes closest. Raises UserError if there is no time for a single update.
     """
     most = max(costs, key=lambda cost: cost.updates(plan.hours))
     if not most.updates(plan.hours):
-        raise UserError(f"--hours={plan.hours:g}: not enough for one update of any way that fits; give more")
+        raise UserError(f"--hours={plan.hours:g}: not enough for one update of any variant that fits; give more")
     enough = [cost for cost in costs if cost.epochs(plan.hours, utterances) >= plan.epochs]
     return min(enough, key=lambda cost: (cost.k, -cost.updates(plan.hours)), default=most), most
 
 
 def command(cost: Cost, plan: PlanOptions, given: TrainOptions, script: str) -> str:
-    """The command line that trains this way for the hours planned, for a shell."""
+    """The shell command that trains this variant for the planned hours."""
     hours = plan.hours - cost.fill_seconds / 3600
     steps = max(cost.updates(plan.hours), 1)
     options = config.changed(cost.options, {"steps": steps, "stop.max_hours": float(f"{hours:.4g}")})
@@ -44,7 +44,7 @@ def _differences(options: TrainOptions, given: TrainOptions, prefix: str = "--")
 
 
 def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int) -> Table:
-    """All ways with what they cost."""
+    """All variants with their costs."""
     rows = []
     for cost in costs:
         options, fits = cost.options, cost.memory <= memory
@@ -64,9 +64,9 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
     )  # fmt: skip
     note = (
         "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
-        "longest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that is "
-        "more; not Python, JAX and the compiler, nor evaluation. Seconds leave out reading the data, which goes on "
-        "beside the updates."
+        "largest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that is "
+        "more; not Python, JAX and the compiler, nor evaluation. Seconds exclude reading the data, which happens "
+        "during the updates."
     )
     title = f"{plan.hours:g} hours with {memory / GB:.3g} GB: updates of {costs[0].options.batch_size} utterances"
     return Table(title, columns, tuple(rows), note)

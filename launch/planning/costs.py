@@ -1,6 +1,6 @@
-"""Every way to train on given data and what it costs by the compiler's own figures: nothing runs.
+"""Variants of training on given data and their costs by the compiler's figures; nothing runs.
 
-A way is a set of training options. Bytes are those of the compiled update, FLOPs its certificate's.
+A variant is a set of training options. Bytes are those of the compiled update, FLOPs its certificate's.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import microbatches, remat_chunks
 
-# Where a network to adapt has no folder yet: the command line then leaves it open.
+# Stands for a network to adapt that has no folder yet.
 SOME_RUN = "<run>"
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The data as the updates see them."""
+    """The data of the updates."""
 
     source: Source
     alphabet: Alphabet
-    """That of the network's outputs."""
+    """The alphabet of the network's outputs."""
     mels: int
     mean_frames: float
     """Padded frames of an average batch; the forecast of memory is for the longest."""
@@ -50,7 +50,7 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one way to train takes: GFLOP and seconds of an average update, bytes of the largest."""
+    """The cost of one variant: GFLOP and seconds of an average update, bytes of the largest."""
 
     options: TrainOptions
     microbatches: int
@@ -67,16 +67,16 @@ class Cost:
         return int(self.options.frozen_layers)
 
     def updates(self, hours: float) -> int:
-        """How many there is time for, once the activations are stored; 0 for what was not timed."""
+        """The number of updates in the time left after storing activations; 0 if not timed."""
         left = hours * 3600 - self.fill_seconds
         return int(left / self.seconds) if left > 0 and self.seconds > 0 else 0
 
     def epochs(self, hours: float, utterances: int) -> float:
-        """How often these see all data."""
+        """The number of epochs of these."""
         return self.updates(hours) * self.options.batch_size / utterances
 
     def text(self) -> str:
-        """The way in a few words."""
+        """The variant in a few words."""
         parts = [f"k = {self.k}", self.options.compute_dtype]
         parts += ["cached"] if self.options.freeze.cache_activations else []
         parts += ["remat"] if self.options.memory.remat else []
@@ -95,7 +95,7 @@ def look_at(common: TrainOptions, report: Report) -> Work:
 
 
 def candidates(plan: PlanOptions, common: TrainOptions, report: Report) -> Iterator[TrainOptions]:
-    """Every k in every precision, without and with cached activations; those that contradict the options are named."""
+    """Every k in every precision, without and with cached activations; reports those that contradict the options."""
     for k in plan.ks:
         init = SOME_RUN if plan.from_scratch and k else common.init
         for dtype in plan.dtypes:
@@ -106,7 +106,7 @@ def candidates(plan: PlanOptions, common: TrainOptions, report: Report) -> Itera
                 try:
                     training.check(candidate)
                 except UserError as error:
-                    report(f"left out: k = {k}{', cached' if cached else ''}: {error}")
+                    report(f"skipped: k = {k}{', cached' if cached else ''}: {error}")
                 else:
                     yield candidate
 
@@ -121,8 +121,8 @@ def frozen_layers_of(options: TrainOptions, work: Work) -> FrozenLayers:
 def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     """Compiles the update for the longest batch; returns it and its forecast.
 
-    That counts what an update holds at once: state, temporaries, its batch and those that come after it, and resident
-    features. Where activations are cached it is the larger of this and of computing them.
+    Memory counts everything an update holds at once: state, temporaries, its batch and the next ones, and resident
+    features. With cached activations it is the larger of this and of computing them.
     """
     frozen = freezing.parse_layers(options.frozen_layers)
     step_config, rows, bucket = make_step_config(options, frozen), options.batch_size, work.source.buckets[-1]
@@ -146,19 +146,19 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
 
 
 def fixed_flops(options: TrainOptions, work: Work) -> float:
-    """What of an update's FLOPs does not grow with its utterances, where that is worth counting: Muon's."""
+    """The FLOPs of an update that do not grow with its utterances, if significant: Muon's."""
     table = model.layers(options.model, work.alphabet.size, work.mels)
     frozen = freezing.parse_layers(options.frozen_layers)
     return muon.flops(table, frozen) if options.optimizer.name == "muon" else 0.0
 
 
 def _following() -> int:
-    """Batches in memory beside the update's: the one before it, those that wait, the next one, on a CPU its copy."""
+    """Batches in memory besides the update's: the previous one, waiting ones, the next one, on a CPU its copy."""
     return 1 + AHEAD + 1 + (jax.default_backend() == "cpu")
 
 
 def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
-    """Bytes to compute the activations of `rows` utterances, beside the network's."""
+    """Bytes to compute the activations of `rows` utterances, besides the network's."""
     rows, bucket = activations.rows_at_once(rows), work.source.buckets[-1]
     found = activations.compile_filling(layers, rows, bucket.frames, work.mels).memory_analysis()
     batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, work.source.dataset.record)))
@@ -166,10 +166,10 @@ def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
 
 
 def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, report: Report) -> list[Cost]:
-    """The costs of all ways, each in as few microbatches as fit `memory`, or its least where none do.
+    """The costs of all variants, each in as few microbatches as fit `memory`, or its least if none do.
 
-    `remat` is tried where that takes smaller pieces than `remat` itself makes, or does not help: else it costs more
-    FLOPs and more memory than microbatches. Raises UserError where nothing fits.
+    `remat` is tried if microbatches would have to be smaller than `remat`'s own pieces, or do not help: else it costs
+    more FLOPs and memory than they do. Raises UserError if nothing fits.
     """
     costs: list[Cost] = []
     for candidate in candidates(plan, common, report):
@@ -186,13 +186,14 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
         raise UserError(
             f"nothing fits {memory / GB:.3g} GB: the least is {math.ceil(least.memory / 1e6):,} MB ({least.text()}, "
             f"up to {work.frames * FRAME_SECONDS:.0f} s of speech each). Give more --memory, freeze more "
-            "--frozen_layers, omit the longest recordings (data.max_seconds), or take a smaller --batch_size or network"
+            "--frozen_layers, omit the longest recordings (data.max_seconds), or choose a smaller --batch_size or "
+            "network"
         )
     return costs
 
 
 def with_features(cost: Cost, work: Work, memory: int) -> Cost:
-    """The cost with features, or cached activations, on the device where they fit beside the update, else without."""
+    """The cost with features, or cached activations, on the device if they fit, else without."""
     whole = cost.memory + (cost.disk or work.source.bytes)
     resident = "on" if whole <= memory else "off"
     options = config.changed(cost.options, {"memory.resident": resident})
@@ -215,7 +216,7 @@ def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> 
     least = cost(rows)
     if least.memory > memory:
         return least
-    # Bytes are nearly linear in the rows of a microbatch: what lies beyond that line need not be compiled.
+    # Bytes are nearly linear in the rows of a microbatch, so hopeless sizes need not be compiled.
     room = 1 + (rows - 1) * (memory - least.memory) / max(whole.memory - least.memory, 1)
     for parts in (m for m in range(2, rows) if rows % m == 0 and rows // m <= room):
         if (found := cost(parts)).memory <= memory:

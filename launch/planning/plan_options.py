@@ -1,4 +1,4 @@
-"""The budget, and what all ways to train within it have in common."""
+"""The budget, and the options common to all variants."""
 
 import dataclasses
 import math
@@ -20,30 +20,30 @@ GB = 1e9
 
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:
-    """The budget, and what is to be trained."""
+    """The budget, and the training to plan."""
 
     memory: str = ""
-    """Memory for the updates, such as 6GB or 800MiB (default: the device's, or on a CPU what is free)."""
+    """Memory for the updates, such as 6GB or 800MiB (default: the device's, or a CPU's free memory)."""
     hours: float = 0.0
-    """Time for training, and for computing the activations where they are cached."""
+    """Time for training, including computing cached activations."""
     data: str = ""
     """Training data: a JSON-lines manifest or a prepared folder."""
     language: str = ""
-    """Language of the transcripts, where neither of these says."""
+    """Language of the transcripts, if the data do not name it."""
     init: str = ""
-    """Run folder whose network is adapted (default: train_config's, or the English network that comes along)."""
+    """Network to adapt, such as a run folder (default: train_config's, or the included English network)."""
     from_scratch: bool = False
-    """Plan for a network of --model.* in place of init's: trained from scratch, or a run of that size adapted."""
+    """Plan for a network of --model.* instead of init's: training from scratch, or adapting a run of that size."""
     train_config: str = ""
-    """TOML file that launch/train.py will be given as --config; what it says about training holds here, too."""
+    """TOML file for --config of launch/train.py; its training options apply here, too."""
     batch_size: int = 0
     """Utterances per update (default: train_config's, or 64)."""
     frozen_layers: str = "0,6,8,9,10"
     """The numbers k of frozen layers to compare, or `all` from 0 to 10."""
     compute_dtypes: str = ""
-    """Precisions to compare (default: float32,bfloat16; on a CPU, which emulates bfloat16, float32 alone)."""
+    """Precisions to compare (default: float32,bfloat16; on a CPU, which emulates bfloat16, only float32)."""
     epochs: float = 10.0
-    """Recommended is the lowest k that sees all data this often within the hours."""
+    """Recommend the lowest k that sees all data this often within the hours."""
     model: ModelOptions = ModelOptions()
 
     def __post_init__(self):
@@ -70,12 +70,12 @@ class PlanOptions:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """`compute_dtypes`, or those that make sense here."""
+        """`compute_dtypes`, or the useful ones on this device."""
         if not self.compute_dtypes:
             return ("float32",) if jax.default_backend() == "cpu" else ("float32", "bfloat16")
         parts = tuple(part.strip() for part in self.compute_dtypes.split(","))
         if not set(parts) <= {"float32", "bfloat16"}:
-            raise UserError(f"--compute_dtypes={self.compute_dtypes}: there are float32 and bfloat16")
+            raise UserError(f"--compute_dtypes={self.compute_dtypes}: choose float32 and bfloat16")
         return parts
 
 
@@ -88,7 +88,7 @@ def parse_size(text: str) -> int:
 
 
 def available_memory() -> int:
-    """Bytes that the device lets this process use, or, on a CPU, those that are free."""
+    """The memory limit of the device in bytes, or a CPU's free memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -96,16 +96,16 @@ def available_memory() -> int:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        raise UserError("the free memory is not known here: give --memory=<size>, such as 6GB") from None
+        raise UserError("the free memory is unknown: give --memory=<size>, such as 6GB") from None
 
 
 def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
-    """What launch/train.py would train without further options, and what all ways have in common (UserError)."""
+    """The options of launch/train.py without further ones, and those common to all variants (UserError)."""
     given = config.load(TrainOptions, plan.train_config) if plan.train_config else TrainOptions()
     if given.freeze.unfreeze_after:
         raise UserError(
-            f"{plan.train_config}: freeze.unfreeze_after trains every layer in the end: plan without it for "
-            "--frozen_layers=0, which is what that needs"
+            f"{plan.train_config}: freeze.unfreeze_after trains every layer in the end: omit it and plan for "
+            "--frozen_layers=0"
         )
     common = config.changed(given, {
         "config": plan.train_config, "data.train": plan.data, "data.language": plan.language or given.data.language,
@@ -116,7 +116,7 @@ def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
         "model": given.model if plan.model == ModelOptions() else plan.model,
     })  # fmt: skip
     if common.init:
-        base = w2l_jax.load(common.init, common.freeze.init_checkpoint, lm="none")  # whole, before any work
+        base = w2l_jax.load(common.init, common.freeze.init_checkpoint, lm="none")  # validated before any work
         common = complete(common, base)
         kept = dataclasses.replace(common.model, dropout=given.model.dropout)
         return dataclasses.replace(given, model=kept, features=common.features), common

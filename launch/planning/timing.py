@@ -1,4 +1,4 @@
-"""Seconds of the updates that a plan compares, measured on few utterances where all of them would take long."""
+"""Seconds of a plan's updates, measured on few utterances if all would take long."""
 
 import dataclasses
 import time
@@ -16,16 +16,16 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import init_state
 
-# A few seconds on two cores; an accelerator does the whole update in that.
+# A few seconds on two cores; on an accelerator a whole update.
 _LARGEST_ON_CPU = 250e9
 _SECONDS = 5.0
 
 
 def timed(cost: Cost, work: Work) -> Cost:
-    """The cost with its seconds: an update of as many of its utterances as are soon done, scaled by their number.
+    """The cost with its seconds: timed on part of the utterances and scaled by their number.
 
-    Adam's share, which does not grow with them, is scaled, too: for few utterances the forecast is late rather than
-    early. Muon's, which is larger, is measured apart.
+    Adam's share, which does not grow with them, is scaled too, so the forecast is rather too high for few utterances.
+    Muon's larger share is measured separately.
     """
     options, fixed = cost.options, fixed_flops(cost.options, work)
     scale = work.mean_frames / work.frames
@@ -43,7 +43,7 @@ def timed(cost: Cost, work: Work) -> Cost:
 
 
 def _rows(rows: int, flops: float) -> int:
-    """How many of `rows` utterances, which take `flops`, to measure: a divisor."""
+    """How many of `rows` utterances, which take `flops`, to time: a divisor."""
     if jax.default_backend() != "cpu":
         return rows
     return next((n for n in range(rows, 0, -1) if rows % n == 0 and flops * n / rows <= _LARGEST_ON_CPU), 1)
@@ -75,7 +75,7 @@ def _optimizer_seconds(options: TrainOptions, work: Work) -> float:
 
 
 def _fill_seconds(cost: Cost, work: Work) -> float:
-    """Seconds to compute the activations of all data, reading and writing not counted."""
+    """Seconds to compute the activations of all data, without reading and writing."""
     options, frames = cost.options, work.frames
     layers = frozen_layers_of(options, work)
     table = model.layers(options.model, work.alphabet.size, work.mels)
@@ -99,7 +99,7 @@ def _noise(rows: int, work: Work, record: Any, speeds: bool = False) -> Batch:
 
 
 def _best(call: Callable[[], Any]) -> float:
-    """The least seconds of three calls, or of fewer where they take long."""
+    """The least seconds of three calls, or fewer if they take long."""
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < _SECONDS:
         started = time.perf_counter()

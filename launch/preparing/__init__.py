@@ -1,1 +1,1 @@
-"""What only `prepare.py` needs."""
+"""Parts of `prepare.py`."""

@@ -1,4 +1,4 @@
-"""Deliveries of corpora to the utterances of training, development and test sets, one corpus or several mixed."""
+"""Turns corpora, one or several mixed, into training, development and test utterances."""
 
 import dataclasses
 import itertools
@@ -23,33 +23,33 @@ from w2l_jax.languages import language_name
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CorpusSource:
-    """A corpus as it was delivered, and what its reader may be told; a reader refuses what does not concern it."""
+    """A corpus and the options of its reader; a reader refuses options of other readers."""
 
     corpus: str = ""
-    """Name of the corpus; an unknown one is answered with all that are known."""
+    """Name of the corpus; an error for an unknown one lists all."""
     source: str = ""
-    """Folder in which it lies, or the file it comes as."""
+    """Its folder or file."""
     include_dev: bool = False
-    """Its development set joins the training set, as the paper's authors did (LibriSpeech, tuda)."""
+    """Add its development set to the training set, as the paper's authors did (LibriSpeech, tuda)."""
     include_test_other: bool = False
-    """LibriSpeech: test-other joins the test set."""
+    """LibriSpeech: add test-other to the test set."""
     include_validated: bool = False
-    """Common Voice: validated clips outside the splits join the training set."""
+    """Common Voice: add validated clips outside the splits to the training set."""
     speaker: str = ""
-    """LJSpeech: name of the one who reads everything (default: unknown, so that a split is by recording)."""
+    """LJSpeech: name of a single reader (default: unknown, so that splits are by recording)."""
     columns: str = ""
-    """LJSpeech: what the columns hold, such as id,speaker,text or id,text,- (default: told by their content)."""
+    """LJSpeech: the columns, such as id,speaker,text or id,text,- (default: inferred from their content)."""
     root: str = ""
     """Kaldi: folder at which relative paths in wav.scp start (default: the data directory)."""
     extract_to: str = ""
-    """LibriSpeech: folder for what archives are unpacked to (default: beside them)."""
+    """LibriSpeech: folder to unpack archives into (default: beside them)."""
     as_split: Annotated[Literal["", "train", "dev", "test"], tyro.conf.arg(name="as")] = ""
-    """Take all of it as this split, whatever it says."""
+    """Assign all of it to this split."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
-    """The utterances of deliveries by split, and what gave none."""
+    """The utterances by split, and the skipped rows."""
 
     splits: Mapping[str, Sequence[Utterance]]
     skipped: Sequence[Row] = ()
@@ -63,11 +63,11 @@ class Collection:
 
     @property
     def language(self) -> str:
-        """The one language that the utterances say they are in; raises UserError if that is not clear."""
+        """The single language marked in the utterances; raises UserError if it is not unique."""
         found = {language_name(code) for code in {utterance.language for utterance in self.utterances}}
         if len(found) != 1 or not all(found):
             names = ", ".join(found)
-            raise UserError(f"the data do not say in which one language they are ({names}); give language=<name>")
+            raise UserError(f"the data do not name a single language ({names}); give language=<name>")
         return found.pop()
 
 
@@ -80,12 +80,12 @@ def collect(
     allow_speaker_overlap: bool = False,
     max_skipped: float = MAX_SKIPPED,
 ) -> Collection:
-    """Reads the corpora, decides the split of what they leave open, and mixes them.
+    """Reads the corpora, splits utterances without a split, and mixes them.
 
-    Each corpus is split for itself, so that a speaker's side is the same alone and in any mixture; in a mixture, ids
-    and speakers begin with the name of their corpus. Recordings over `max_seconds` (None: none), as `seconds`
-    measures them, are cut at pauses where there are word times. Raises UserError as the readers do, and for a speaker
-    on two sides unless that is allowed.
+    Each corpus is split separately, so that a speaker's split is the same in any mixture; in a mixture, ids and
+    speakers begin with the name of their corpus. Recordings over `max_seconds` (None: no limit), measured by `seconds`,
+    are cut at pauses if they have word times. Raises UserError as the readers do, and for a speaker in two splits
+    unless allowed.
     """
     parts: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     skipped, notes = [], []
@@ -137,9 +137,9 @@ def _of_mixture(utterance: Utterance) -> Utterance:
 
 
 def write_excluded(out: Path, collection: Collection, prepared: Iterable[str]) -> Path:
-    """Lists everything of the deliveries that is in none of the `prepared` splits of `out`; returns the file.
+    """Lists everything that is in none of the `prepared` splits of `out`; returns the file.
 
-    First what gave no utterance, then what preparation left out, with its split.
+    First rows without an utterance, then utterances that preparation skipped, with their split.
     """
 
     def rows() -> Iterator[Row]:
@@ -153,6 +153,6 @@ def write_excluded(out: Path, collection: Collection, prepared: Iterable[str]) -
 
 
 def check_out(out: Path) -> None:
-    """Raises UserError if `out`, which is to hold a dataset for each split, is a dataset itself."""
+    """Raises UserError if `out`, the parent of a dataset per split, is itself a dataset."""
     if (out / PREPARED).exists():
         raise UserError(f"{out}: is one prepared dataset, not a folder of train, dev and test; choose a new folder")

@@ -1,6 +1,6 @@
-"""Long recordings cut at pauses between words into pieces that can be trained on, instead of being left out.
+"""Cuts long recordings at pauses between words into pieces to train on, instead of skipping them.
 
-(The paper leaves recordings over 35 s out; word times would have saved them.)
+(The paper skips recordings over 35 s.)
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from w2l_jax import audio
 from w2l_jax.corpora import Utterance
 
-_PAUSE = 0.05  # seconds; less than this between two words is no pause to cut in
-_SILENCE = 0.5  # seconds of a long pause, or of silence at either end, that stay before and after the words
-_ROUNDING = 0.001  # seconds; a piece is rounded to samples, and must not be over the limit then
+_PAUSE = 0.05  # seconds; the shortest pause to cut in
+_SILENCE = 0.5  # seconds of silence to keep before and after the words
+_ROUNDING = 0.001  # seconds; keeps a piece within the limit after rounding to samples
 
 
 def split_long(
@@ -20,9 +20,9 @@ def split_long(
 ) -> Iterator[Utterance]:
     """Yields the utterances, those longer than `max_seconds` in pieces where they have word times.
 
-    `seconds` measures one. A piece `<id>-001`, … reaches from the middle of a pause to the middle of another, but at
-    most half a second beyond its words, which are its text. It ends at the longest pause in the second half of what
-    fits, or at the last one in the first half; words without a pause between them stay together, however long.
+    `seconds` measures one. A piece `<id>-001`, … extends from the middle of a pause to the middle of another, at most
+    half a second beyond its words, which are its text. It ends at the longest pause in the second half of the maximum
+    length, or at the last one in the first half; words without a pause between them stay together.
     """
     for utterance in utterances:
         length = seconds(utterance)
@@ -40,23 +40,23 @@ def split_long(
 
 
 def recorded_seconds(utterance: Utterance) -> float:
-    """Returns the length of an utterance in seconds as the header of its audio promises it, 0 if that does not say."""
+    """Returns the length of an utterance in seconds by its audio header, 0 if unknown."""
     end = audio.seconds(utterance.audio) if utterance.end is None else utterance.end
     return max(end - utterance.start, 0.0)
 
 
 def annotated_seconds(utterance: Utterance) -> float:
-    """Returns seconds from the start of an utterance to the end of its last word: its length without its audio."""
+    """Returns seconds from the start of an utterance to the end of its last word, without reading audio."""
     return max((end for _, _, end in utterance.words), default=utterance.start) - utterance.start
 
 
 def _spans(
     words: list[tuple[str, float, float]], begin: float, end: float, limit: float
 ) -> Iterator[tuple[int, int, float, float]]:
-    """Yields first word, word behind the last, start and end of each piece of the words between `begin` and `end`."""
+    """Yields first word, last word + 1, start and end of each piece of the words between `begin` and `end`."""
     starts = [start for _, start, _ in words]
     ends = list(itertools.accumulate((end for _, _, end in words), max))
-    # Boundary i lies before word i. The first and the last are such that their middles are `begin` and `end`.
+    # Boundary i is before word i. The first and last have `begin` and `end` as their middles.
     gaps = list(zip([2 * begin - starts[0], *ends], [*starts, 2 * end - ends[-1]], strict=True))
     opens = [max((left + right) / 2, right - _SILENCE) for left, right in gaps]
     closes = [min((left + right) / 2, left + _SILENCE) for left, right in gaps]
@@ -69,7 +69,7 @@ def _spans(
 
 
 def _stop(first: int, latest: float, early: float, pauses: list[float], closes: list[float]) -> int:
-    """The boundary at which the piece ends that begins with word `first` and may last until `latest`."""
+    """The end boundary of the piece that begins with word `first` and may last until `latest`."""
     everything = len(closes) - 1
     if closes[everything] <= latest:
         return everything

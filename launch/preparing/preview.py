@@ -1,4 +1,4 @@
-"""What preparing would make of the texts: random ones beside their transcripts, rare characters, what is skipped."""
+"""Previews the preparation of texts: random ones with their transcripts, rare characters, skipped texts."""
 
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ _RAREST = 10
 
 
 def show(collection: Collection, config: PrepareConfig, count: int) -> None:
-    """Prints `count` random texts of each source and their transcripts, its rarest characters, and what is skipped."""
+    """Prints `count` random texts of each source with their transcripts, its rarest characters, and skipped texts."""
     sources: dict[str, list[Utterance]] = {}
     for utterance in collection.utterances:
         sources.setdefault(utterance.source, []).append(utterance)

@@ -1,6 +1,6 @@
-"""Which utterances are for training, development and testing, where a corpus does not say so itself.
+"""Splits utterances into training, development and test sets if the corpus does not.
 
-By speaker, and by nothing but a hash of the speaker's name, so that a corpus may grow: whoever has a place keeps it.
+By a hash of the speaker's name only, so that speakers keep their split when a corpus grows.
 """
 
 import collections
@@ -18,17 +18,16 @@ _Group = tuple[str, str]
 def assign(
     utterances: Sequence[Utterance], test_fraction: float = 0.1, dev_fraction: float = 0.05, seed: int = 0
 ) -> list[Utterance]:
-    """Returns the utterances with `split` train, dev or test; those that have one keep it (the corpus decides).
+    """Returns the utterances with `split` train, dev or test; those that have one keep it.
 
     Each speaker has a hash of (seed, name), a number from 0 to 1. Speakers below `test_fraction` are for testing;
     of the others, those whose second hash is below `dev_fraction` for development. A speaker of whom some utterances
     have a split goes there with the others; utterances without a speaker go by their recording, each for itself.
 
-    A side that would be empty gets the speaker with the lowest hash as a stand-in, and where all would go to one, the
-    one with the highest stays. So once every side has somebody, adding speakers moves nobody but stand-ins, of whom
-    there are two at most, and none as soon as every side has speakers of its own. A fraction of 0 leaves a side
-    empty; a single speaker is trained on, two leave dev empty. Raises UserError for another split than these three
-    and for fractions outside 0…1.
+    An empty split gets the speaker with the lowest hash as a stand-in, and training always keeps the one with the
+    highest. So adding speakers to non-empty splits moves only stand-ins, at most two, and none once every split has its
+    own speakers. A fraction of 0 leaves a split empty; a single speaker is trained on, two leave dev empty. Raises
+    UserError for another split than these three and for fractions outside 0…1.
     """
     for name, fraction in (("test", test_fraction), ("dev", dev_fraction)):
         if not 0 <= fraction < 1:
@@ -50,7 +49,7 @@ def _group(utterance: Utterance) -> _Group:
 
 
 def _given(utterances: Iterable[Utterance]) -> dict[_Group, str]:
-    """The split of each group of which the corpus decides something: the most careful one, should there be several."""
+    """The split of each group that the corpus assigns: the strictest if there are several."""
     given: dict[_Group, str] = {}
     for utterance in utterances:
         if utterance.split and utterance.split not in SPLITS:
@@ -62,7 +61,7 @@ def _given(utterances: Iterable[Utterance]) -> dict[_Group, str]:
 
 
 def _lowest(groups: set[_Group], fraction: float, salt: str) -> set[_Group]:
-    """Those whose hash lies below `fraction`: at least one, and never all."""
+    """Those with a hash below `fraction`: at least one, and never all."""
     if not fraction or not groups:
         return set()
     ranks = {group: _rank(salt, group) for group in groups}
@@ -75,7 +74,7 @@ def _rank(salt: str, group: _Group) -> float:
 
 
 def check_speakers(sides: Mapping[str, Iterable[Utterance]], allow_overlap: bool) -> dict[str, list[str]]:
-    """Returns, by pair such as "train and test", the known speakers on both sides, sorted.
+    """Returns, by pair such as "train and test", the known speakers in both, sorted.
 
     Raises UserError if there are any and `allow_overlap` is false.
     """

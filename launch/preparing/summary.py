@@ -1,4 +1,4 @@
-"""What was found in corpora: in a few lines, in the columns of the paper's Table 1, and how often each label occurs."""
+"""Summaries of corpora: a few lines, the columns of the paper's Table 1, and label frequencies."""
 
 import csv
 import dataclasses
@@ -25,7 +25,7 @@ class CorpusSummary:
     utterances: Counter[str] = dataclasses.field(default_factory=Counter)
     """By split."""
     seconds: Counter[str] = dataclasses.field(default_factory=Counter)
-    """By split; nothing where no audio was read."""
+    """By split; empty if no audio was read."""
     speakers: set[str] = dataclasses.field(default_factory=set)
     excluded: Counter[str] = dataclasses.field(default_factory=Counter)
     """By reason."""
@@ -42,7 +42,7 @@ class CorpusSummary:
 
 
 class Summary:
-    """What was found, corpus by corpus in the order of their names, and in all where there are several."""
+    """The summaries of the corpora by name, and of all if there are several."""
 
     def __init__(self) -> None:
         self._corpora: dict[str, CorpusSummary] = {}
@@ -52,13 +52,13 @@ class Summary:
         return self._corpora.setdefault(source, CorpusSummary())
 
     def add_skipped(self, rows: Iterable[Row]) -> None:
-        """Counts rows of what gave no utterance."""
+        """Counts rows without an utterance."""
         for row in rows:
             self.corpus(row.get("source", "")).excluded[row["reason"]] += 1
 
     @property
     def lines(self) -> dict[str, CorpusSummary]:
-        """The summaries by the corpora's names, that of all under "all"."""
+        """The summaries by corpus, and of all as "all"."""
         lines = dict(sorted(self._corpora.items()))
         if len(lines) > 1:
             total = CorpusSummary()
@@ -71,7 +71,7 @@ class Summary:
 
 
 def of_datasets(datasets: Mapping[str, Dataset], skipped: Iterable[Row] = ()) -> Summary:
-    """Summarises prepared datasets, by split; `skipped` are rows of what never came to be prepared."""
+    """Summarises prepared datasets, by split; `skipped` are rows excluded before preparation."""
     summary = Summary()
     summary.add_skipped(skipped)
     for split, dataset in datasets.items():
@@ -83,9 +83,9 @@ def of_datasets(datasets: Mapping[str, Dataset], skipped: Iterable[Row] = ()) ->
 
 
 def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, skipped: Iterable[Row] = ()) -> Summary:
-    """Summarises utterances before any audio is read: no hours, and exclusions by their texts only.
+    """Summarises utterances before reading audio: no hours, and exclusions by text only.
 
-    Raises UserError as preparing them would because of their texts.
+    Raises UserError as preparation would for their texts.
     """
     summary = Summary()
     summary.add_skipped(skipped)
@@ -104,14 +104,14 @@ def of_texts(splits: Mapping[str, Sequence[Utterance]], config: PrepareConfig, s
 
 
 def corpora_table(summary: Summary) -> Table:
-    """Table 1: hours, speakers known, utterances, hours (else utterances) of each split, exclusions by reason."""
+    """Table 1: hours, known speakers, utterances, hours (else utterances) per split, exclusions by reason."""
     lines = summary.lines
     timed = any(sum(line.seconds.values()) for line in lines.values())
     splits = [name for name in SPLITS if any(line.utterances[name] for line in lines.values())]
     reasons = sorted({reason for line in lines.values() for reason in line.excluded})
     header = ["corpus", "hours", "speakers", "utterances"]
     header += [f"{split} {'hours' if timed else 'utterances'}" for split in splits]
-    table = [[*header, "left out", *reasons]]
+    table = [[*header, "skipped", *reasons]]
     for name, line in lines.items():
         row = [name, _hours(sum(line.seconds.values())) if timed else "", str(len(line.speakers))]
         row.append(str(line.utterances.total()))
@@ -121,7 +121,7 @@ def corpora_table(summary: Summary) -> Table:
 
 
 def labels_table(summary: Summary) -> Table:
-    """The label histogram: how often each character occurs in the transcripts of each corpus, and all they hold."""
+    """The label histogram: the count of each character in the transcripts of each corpus, and in total."""
     lines = summary.lines
     characters = sorted({character for line in lines.values() for character in line.labels})
     table = [["label", *lines]]

@@ -1,1 +1,1 @@
-"""The paper's experiments as a grid that can be run again at any scale, and a report of what came out."""
+"""The paper's experiments as a grid that can be repeated at any scale, and a report of the results."""

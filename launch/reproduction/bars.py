@@ -1,4 +1,4 @@
-"""Figures of single numbers: what an update costs (Figure 4, section 6.3), and error rates by data."""
+"""Bar charts: the cost of an update (Figure 4, section 6.3), and error rates by data."""
 
 import dataclasses
 import functools
@@ -33,16 +33,16 @@ def figure4(study: Study) -> Iterator[Picture]:
         for k, row in sorted(step.items())
     ]
     text = (
-        "Figure 4. Seconds of an update by the number k of frozen layers: measured; what its FLOPs would take "
+        "Figure 4. Seconds of an update by the number k of frozen layers: measured; predicted from its FLOPs "
         "at the speed of k = 0; measured with the frozen layers' activations read from a cache, all reading included. "
         f"{study.about('step')}"
     )
-    draw = functools.partial(_bars, series=_FIGURE4, unit="seconds an update")
+    draw = functools.partial(_bars, series=_FIGURE4, unit="seconds per update")
     yield Picture("figure4", text, rows, draw, (8.5, 3.6))
 
 
 def memory(study: Study) -> Iterator[Picture]:
-    """Memory of an update by k, beside the paper's."""
+    """Memory of an update by k, compared with the paper's."""
     found = study.measured("memory")
     if not found:
         return
@@ -74,7 +74,7 @@ _SHADES = (1.0, 0.55, 0.25)
 
 
 def _bars(figure: Any, rows: Sequence[Row], series: dict[str, str], unit: str) -> None:
-    """Horizontal bars, a group a k with a bar a series, and its number at the end of each."""
+    """Horizontal bars, one group per k with one bar per series, labelled with its number."""
     axes, height = figure.subplots(), 0.8 / len(series)
     for i, (field, label) in enumerate(series.items()):
         for place, row in enumerate(rows):
@@ -94,12 +94,12 @@ def _bars(figure: Any, rows: Sequence[Row], series: dict[str, str], unit: str) -
 
 
 def amounts(study: Study) -> Iterator[Picture]:
-    """LER against hours of training speech, a panel a language."""
+    """LER over hours of training speech, one panel per language."""
     found = [row for row in tables.adapted(study, "amounts").rows if row["search"] == "beam, LM"]
     if not found:
         return
     text = (
-        "Letter error rate against the hours of training speech, beam search with language model; all of the speech is "
+        "Letter error rate over hours of training speech, beam search with language model; all of the speech is "
         "on the right. Bars are 95 % bootstrap intervals of the means over seeds."
     )
     yield Picture("amounts", text, [_plain(row) for row in found], _amounts, (7.0, 4.2))
@@ -111,7 +111,7 @@ def distance(study: Study) -> Iterator[Picture]:
     if found:
         text = (
             "Letter error rate of languages near to the base's and far from it, beam search with language model. Bars "
-            "are 95 % bootstrap intervals; what counts is how far transfer lies below the start from scratch."
+            "are 95 % bootstrap intervals; compare the gain of transfer over training from scratch."
         )
         yield Picture("distance", text, [_plain(row) for row in found], _distance, (6.0, 4.0))
 

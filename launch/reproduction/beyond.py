@@ -1,4 +1,4 @@
-"""What the paper could not say: does freezing help after all, for how much speech, and what is forgotten?"""
+"""Questions beyond the paper: does freezing help after all, for how much speech, and what is forgotten?"""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from reproduction.study import Study
 
 
 def findings(study: Study) -> Iterator[Finding]:
-    """The questions whose experiments were asked for; below zero speaks for the claim."""
+    """The questions of the chosen experiments; below zero supports the claim."""
     for questions in (_unfreezing, _amounts, _forgetting):
         yield from questions(study)
 
@@ -64,7 +64,7 @@ def _forgetting(study: Study) -> Iterator[Finding]:
         shared = sorted(ends[K8].keys() & ends[K0].keys())
         value = over_seeds([ends[K8][seed] - ends[K0][seed] for seed in shared], "points of LER", "+.1f")
         yield Finding(
-            "forgetting", "Frozen layers (k = 8) keep more of the base's language than free ones (k = 0).",
+            "forgetting", "Frozen layers (k = 8) preserve more of the base's language than free ones (k = 0).",
             language.name, *judge({"k = 8 less k = 0, on the base's language": value}),
             "After equally many updates the base's language has a lower LER with k = 8, in every seed.",
         )  # fmt: skip

@@ -1,8 +1,8 @@
-"""A claim, the rule that decides it and what our runs say.
+"""Claims, the rules that decide them, and the findings.
 
-The rules know nothing of the numbers. Differences are "the favourite of the claim less the other", so that
-below zero speaks for the claim; `evidence.verdict` says when that counts as confirmed. Error rates are means over
-utterances of the beam search with language model, as the paper's are.
+The rules do not depend on the numbers. Differences are "the claim's favourite minus the other", so that below zero
+supports the claim; `evidence.verdict` decides. Error rates are means over utterances of the beam search with language
+model, as in the paper.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ NOT_YET = "the networks that this needs are not trained and decoded yet"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A claim and what became of it."""
+    """A claim and its verdict."""
 
     section: str
     claim: str
@@ -29,14 +29,14 @@ class Finding:
     """Language or data that it was tested on."""
     verdict: str
     found: str
-    """The numbers that decide it, or why none can."""
+    """The numbers that decide it, or why it is undecided."""
     rule: str
 
 
 def compare(
     study: Study, language: Language, ours: Variant, theirs: Variant, measures: Sequence[str], data: str = ""
 ) -> dict[str, Evidence]:
-    """Measure → its difference between two networks on `data` (default: the dev data), where there is one."""
+    """Measure → its difference between two networks on `data` (default: the dev data), if available."""
     sides = [study.decoded(language, variant, data or language.dev) for variant in (ours, theirs)]
     found = {measure: difference(*sides, measure) for measure in measures}
     return {measure: evidence for measure, evidence in found.items() if evidence}
@@ -53,7 +53,7 @@ def against(
 
 
 def judge(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
-    """The verdict on a claim that needs all of these numbers below `border`, and those there are as text."""
+    """The verdict on a claim that needs all of these numbers below `border`, and the available ones as text."""
     there = {name: evidence for name, evidence in found.items() if evidence}
     texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in there.items()]
     if len(there) < len(found) or not found:
@@ -62,13 +62,13 @@ def judge(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[st
 
 
 def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Evidence]:
-    """Clock → what a function of `race` finds by it, where it finds anything."""
+    """Clock → the result of a function of `race`, if any."""
     found = {name: race(*networks, clock) for clock, name in CLOCKS.items()}
     return {name: evidence for name, evidence in found.items() if evidence}
 
 
 def judge_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
-    """The verdict on a claim about `clocks` by the first, which is exact, and what all of them say as text."""
+    """The verdict on a claim about `clocks` by the first, which is exact, and all of them as text."""
     if not found:
         return WAITING, NOT_YET
     first = next(iter(found.values()))

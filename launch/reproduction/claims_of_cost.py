@@ -11,17 +11,17 @@ from reproduction.grid import K0, K8, REINITIALIZED, SCRATCH, Language, Variant
 from reproduction.study import Study
 
 MUCH_FASTER = 0.5
-"""The part of the other's work that counts as much faster."""
+"""The share of the other's work that counts as much faster."""
 ALMOST_ALWAYS = 5.0
-"""Percent of the time that "almost always" leaves to others."""
+"""Percent of the time excluded by "almost always"."""
 _UNTIL = (
-    "Looked at until the first of them ends, which is the one with most layers frozen; where the learning rate falls "
-    "towards the end of training, as it does in configs/demo.toml and adapt.toml, that speaks for it."
+    "Compared until the first of them ends, the one with the most frozen layers; a learning rate that falls "
+    "towards the end of training, as in configs/demo.toml and adapt.toml, favours it."
 )
 
 
 def findings(study: Study) -> Iterator[Finding]:
-    """The claims whose experiments were asked for, in the paper's order."""
+    """The claims of the chosen experiments, in the paper's order."""
     for claims in (_retained, _freezing, _scratch, _memory):
         yield from claims(study)
 
@@ -32,7 +32,7 @@ def _retained(study: Study) -> Iterator[Finding]:
         yield Finding(
             "6.1", "Adaptation is much faster with the weights above the frozen layers retained than with new ones.",
             language.name, *judge_by_work(times, MUCH_FASTER),
-            "Retained weights come to the last dev loss of reinitialised ones in less than half of the work, in every "
+            "Retained weights reach the last dev loss of reinitialised ones in less than half of the work, in every "
             "seed.",
         )  # fmt: skip
         found = compare(study, language, K8, REINITIALIZED, ["ler"])
@@ -62,21 +62,21 @@ def _freezing(study: Study) -> Iterator[Finding]:
         rule = "After equally many updates k = 0 has a lower dev loss than each other k."
         text = "For a small loss there is no reason to freeze layers."
         yield Finding("6.2", text, language.name, *judge(found), rule)
-        ends = {v.text: over_seeds(_last_losses(study, language, v), "nats an utterance") for v in networks}
+        ends = {v.text: over_seeds(_last_losses(study, language, v), "nats per utterance") for v in networks}
         text = "; ".join(f"{name}: {evidence.text()}" for name, evidence in ends.items() if evidence)
         yield Finding(
             "6.1", "Two trained layers (k = 9) suffice for training losses below 100 after 25 hours.", language.name,
             NOT_TESTABLE, f"A loss of 100 depends on the length of sentences. Last training losses: {text or NOT_YET}",
-            "Not tested: the number means nothing for other data.",
+            "Not tested: the number does not apply to other data.",
         )  # fmt: skip
 
 
 def _scratch(study: Study) -> Iterator[Finding]:
     for language in study.languages("figure5"):
         yield Finding(
-            "6.2", "Transfer (k = 0) comes to the same loss in far less computing time than training from scratch.",
+            "6.2", "Transfer (k = 0) reaches the same loss in far less computing time than training from scratch.",
             language.name, *judge_by_work(clocks(race.head_start, study, language, K0, SCRATCH), MUCH_FASTER),
-            "k = 0 comes to the last dev loss of training from scratch in less than half of its work, in every seed.",
+            "k = 0 reaches the last dev loss of training from scratch in less than half of its work, in every seed.",
         )  # fmt: skip
 
 
@@ -100,10 +100,10 @@ def _seconds(study: Study) -> Finding:
             f"k = {row['k']}: {row['seconds'] / rows[0]['seconds']:.2f} ({f / flops[0]:.2f})"
             for row, f in zip(rows, flops, strict=True)
         )
-        text = f"Seconds of an update as parts of those of k = 0 (in brackets FLOPs): {shares}"
+        text = f"Seconds of an update as fractions of k = 0 (FLOPs in brackets): {shares}"
     return Finding(
         "6.2", "The time of an update falls almost monotonically with k.", "one update", decided, text,
-        "FLOPs fall with every step of k, and measured seconds do with one exception at most.",
+        "FLOPs fall with every step of k, and measured seconds, too, with at most one exception.",
     )  # fmt: skip
 
 
@@ -116,7 +116,9 @@ def _memory(study: Study) -> Iterator[Finding]:
     falls = CONFIRMED if all(b < a for a, b in itertools.pairwise(ordered)) else REFUTED
     shares = ", ".join(f"k = {k}: {total[k] / ordered[0]:.2f}" for k in sorted(total))
     text = (
-        f"Parts of the memory of k = 0, by the compiler: {shares}; exact, so without an interval" if total else NOT_YET
+        f"Fractions of the memory of k = 0, by the compiler: {shares}; exact, so without an interval"
+        if total
+        else NOT_YET
     )
     claim = "The more layers are frozen, the less memory an update needs."
     rule = "Memory falls with every step of k."

@@ -26,11 +26,11 @@ from reproduction.study import Study
 
 _RATES = {"ler": "LER", "wer": "WER"}
 OVERFITTED = 1.0
-"""Points of LER by which a curve must have risen since its lowest evaluation."""
+"""Points of LER that a curve must rise above its lowest evaluation."""
 
 
 def findings(study: Study) -> Iterator[Finding]:
-    """The claims whose experiments were asked for, in the paper's order."""
+    """The claims of the chosen experiments, in the paper's order."""
     for claims in (_amounts, _tests, _language_model, _distance):
         yield from claims(study)
 
@@ -43,7 +43,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
             "6.4", "With k = 8, a quarter of the speech gives almost the LER of all of it.",
             f"{language.name}, {middle.hours:g} h", equivalence(found, ALMOST_EQUAL) if found else WAITING,
             f"{middle.text} less all: {found.text()}" if found else NOT_YET,
-            f"The whole interval lies within ±{ALMOST_EQUAL:g} points; it is refuted if it lies wholly outside.",
+            f"The whole interval is within ±{ALMOST_EQUAL:g} points; refuted if wholly outside.",
         )  # fmt: skip
         lowest = {variant: _lowest(study, language, variant) for variant in (middle, least)}
         drops = {v: over_seeds([low - end for low, end, _ in f.values()], "points of LER") for v, f in lowest.items()}
@@ -129,7 +129,7 @@ def _language_model(study: Study) -> Iterator[Finding]:
 
 
 def _distance(study: Study) -> Iterator[Finding]:
-    """Section 6.8 says what its authors expect; they did not try it."""
+    """Section 6.8 states what its authors expect but did not test."""
     gains = {}
     for seed, language in enumerate(study.languages("distance")):
         ours, theirs = (study.decoded(language, variant, language.dev) for variant in (K0, SCRATCH))
@@ -145,9 +145,7 @@ def _distance(study: Study) -> Iterator[Finding]:
         yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")
     if not {"near", "far"} <= {language.distance for language in study.languages("distance")}:
         claim = "Transfer helps less the farther the language is, and still more than random weights."
-        yield Finding(
-            "6.8", claim, "–", NOT_TESTABLE, "There is no near and far language among these data.", "Not tested."
-        )
+        yield Finding("6.8", claim, "–", NOT_TESTABLE, "These data have no near and far language.", "Not tested.")
         return
     found: dict[str, Evidence | None] = {"far less near": None}
     if {"near", "far"} <= gains.keys():
@@ -164,7 +162,7 @@ def _distance(study: Study) -> Iterator[Finding]:
 
 _EXPECTED = {
     "Lower layers learn phonology, higher ones map it to graphemes.": (
-        "No experiment of the grid looks at what a layer stands for; that lower layers can be frozen agrees with it."
+        "No experiment of the grid examines what a layer represents; that lower layers can be frozen agrees with it."
     ),
     "Another orthography changes the upper layers, other phonemes change the lower ones.": (
         "It needs one language in two orthographies."

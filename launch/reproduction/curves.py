@@ -1,4 +1,4 @@
-"""Learning curves: rows of numbers from the courses of training, and how they are drawn (Figures 2, 3, 5 and 6)."""
+"""Learning curves: rows of numbers from training, and their drawing (Figures 2, 3, 5 and 6)."""
 
 import dataclasses
 import itertools
@@ -18,20 +18,20 @@ _SMOOTH = 10  # a curve's training losses are medians over this part of all upda
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How a network is drawn, in every figure alike."""
+    """The style of a network in all figures."""
 
     colour: str
     line: str = "-"
 
 
-# Okabe and Ito's colours, which colour-blind people tell apart, without those that vanish on white or black.
+# Okabe and Ito's colours for colour-blind readers, without those invisible on white or black.
 _COLOURS = {0: "#0072b2", 6: "#56b4e9", 8: "#009e73", 9: "#e69f00", 10: "#d55e00"}
 _SCRATCH, _REINITIALIZED, _UNFROZEN = Style("#808080", "--"), Style("#cc79a7", "--"), Style("#b09000", "-.")
 _AMOUNTS = ("-", "--", ":")
 
 
 def style(variant: Variant, amounts: Sequence[float] = ()) -> Style:
-    """The network's own style; with `amounts`, of networks that differ in hours of speech alone, by the hours."""
+    """The network's style; with `amounts`, for networks that differ only in hours of speech, by the hours."""
     if variant.reinitialized:
         return _REINITIALIZED
     if variant.unfrozen:
@@ -43,7 +43,7 @@ def style(variant: Variant, amounts: Sequence[float] = ()) -> Style:
 
 
 def work(study: Study, cell: Cell) -> dict[int, float]:
-    """Update → TFLOP of training up to it: the certificate's, scaled by the frames that each batch was padded to."""
+    """Update → TFLOP of training up to it, from the certificate, scaled by each batch's padded frames."""
     certificate = study.certificate(cell)
     if not certificate:
         return {}
@@ -63,7 +63,9 @@ def smoothing(steps: int) -> int:
 
 
 def rows(study: Study, cell: Cell) -> list[Row]:
-    """A row a point of a cell's curves: `train` is the median loss of the updates around it, others are evaluations."""
+    """One row per point of a cell's curves: `train` is the median loss of the updates around it, others are
+    evaluations.
+    """
     done, course = work(study, cell), study.course(cell)
     start = {"network": cell.variant.text, "seed": cell.seed}
 
@@ -80,7 +82,7 @@ def rows(study: Study, cell: Cell) -> list[Row]:
     ends = [i for i, (a, b) in enumerate(itertools.pairwise(updates), 1) if a["seconds"] != b["seconds"]]
     for end in ends:
         around = [line["loss"] for line in updates[max(end - half, 0) : end + half]]
-        losses = [loss for loss in around if math.isfinite(loss)]  # updates left out have none
+        losses = [loss for loss in around if math.isfinite(loss)]  # skipped updates have none
         if len(around) == 2 * half and losses:
             loss = {"loss": float(np.median(losses)), "LER (%)": None, "WER (%)": None}
             found.append({**start, "kind": "train", **place(updates[end - 1]), **loss})
@@ -93,8 +95,8 @@ def of(study: Study, cells: Sequence[Cell]) -> list[Row]:
 
 
 _AXES = {"minutes": "minutes of training", "TFLOP": "TFLOP of training", "update": "updates"}
-_TRAIN_LOSS = ("train", "loss", "training loss\n(nats an utterance)")
-_DEV_LOSS = ("dev", "loss", "dev loss\n(nats an utterance)")
+_TRAIN_LOSS = ("train", "loss", "training loss\n(nats per utterance)")
+_DEV_LOSS = ("dev", "loss", "dev loss\n(nats per utterance)")
 _OLD_LER = ("old_dev", "LER (%)", "LER (%), greedy\nbase's language")
 _DEV_LER = ("dev", "LER (%)", "dev LER (%)\ngreedy")
 
@@ -132,7 +134,7 @@ def _grid(figure: Any, rows: Sequence[Row], styles: Mapping[str, Style], shown: 
 
 
 def _draw(axes: Any, points: Sequence[Row], x: str, y: str, name: str, look: Style) -> None:
-    """A thin line a seed, and a thick one for the means of the updates that every seed has come to."""
+    """One thin line per seed, and a thick one for the means of the updates that all seeds have reached."""
     seeds = sorted({row["seed"] for row in points})
     lines = {seed: {r["update"]: (r[x], r[y]) for r in points if r["seed"] == seed} for seed in seeds}
     if not lines:

@@ -1,8 +1,8 @@
-"""Numbers that can decide a claim, with the rules by which they do; the rules know nothing of the numbers.
+"""Numbers that can decide a claim, and the rules, which do not depend on the numbers.
 
-Differences are taken utterance by utterance between networks of one seed, which see the same batches in the same
-order; the means over seeds are resampled over utterances and, where ten speakers are known, over speakers. Such an
-interval is about other sentences and other voices. What another training would give only the seeds can show.
+Differences are taken utterance by utterance between networks of one seed, which see the same batches in the same order;
+the means over seeds are resampled over utterances and, if ten speakers are known, over speakers. Such an interval is
+about other sentences and voices; only the seeds show the variation of training.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ REFUTED = "not confirmed: refuted here"
 UNDECIDED = "not confirmed: undecided"
 NOT_TESTABLE = "not testable here"
 WAITING = "not run yet"
-"""What could decide is missing so far."""
+"""The deciding results are missing so far."""
 
 _ONE_SEED = "(one seed: no interval, so undecided)"
 
 MEASURES: dict[str, tuple[str, float]] = {
     "ler": ("points of LER", 100.0),
     "wer": ("points of WER", 100.0),
-    "loss": ("nats an utterance", 1.0),
+    "loss": ("nats per utterance", 1.0),
 }
-"""What networks are compared by, the name of its unit, and the factor to it."""
+"""Measures of comparison: the unit's name and factor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Evidence:
 
     value: float
     spans: Mapping[str, tuple[float, float]]
-    """95 % bootstrap intervals by what was drawn, or the range of the seeds' numbers; the last one decides."""
+    """95 % bootstrap intervals by what was drawn, or the range over seeds; the last one decides."""
     seeds: tuple[float, ...]
-    """The number of each seed alone."""
+    """The number of each seed."""
     unit: str
     form: str = "+.1f"
 
@@ -49,7 +49,7 @@ class Evidence:
         return list(self.spans.values())[-1]
 
     def text(self) -> str:
-        """The number for people, such as `-3.2 points of LER [-4.0, -2.1] over utterances (by seed -3.0, -3.4)`."""
+        """The number as text, such as `-3.2 points of LER [-4.0, -2.1] over utterances (by seed -3.0, -3.4)`."""
         form = self.form.replace(".", "z.")  # no "-0.0"
         spans = [
             of if of == _ONE_SEED else f"[{low:{form}}, {high:{form}}] over {of}"
@@ -63,8 +63,8 @@ class Evidence:
 def verdict(evidence: Evidence, border: float = 0.0) -> str:
     """Decides a claim that a number is below `border`.
 
-    Confirmed: the whole interval is below it, and so is every seed. The other way round: the whole interval and every
-    seed are above it. Else, or where there is a single number without interval, undecided.
+    Confirmed: the whole interval and every seed are below it. Refuted: the whole interval and every seed are above it.
+    Otherwise, and for a single number without interval, undecided.
     """
     all_of_it = (*evidence.span, *evidence.seeds)
     if _ONE_SEED in evidence.spans:
@@ -75,9 +75,9 @@ def verdict(evidence: Evidence, border: float = 0.0) -> str:
 
 
 def equivalence(evidence: Evidence, margin: float) -> str:
-    """Decides that a number is about zero: confirmed where the whole interval and each seed lie within ±`margin`.
+    """Decides that a number is about zero: confirmed if the whole interval and each seed are within ±`margin`.
 
-    The other way round: all of them lie beyond it on one side. Else undecided.
+    Refuted: all of them are beyond it on one side. Otherwise undecided.
     """
     all_of_it = (*evidence.span, *evidence.seeds)
     if -margin < min(all_of_it) and max(all_of_it) < margin:
@@ -113,9 +113,9 @@ def difference(
     search: str = "beam",
     their_search: str = "",
 ) -> Evidence | None:
-    """What `measure` (of `MEASURES`) is for one network less what it is for another: below zero, ours is better.
+    """The difference of `measure` (of `MEASURES`) between two networks: below zero, ours is better.
 
-    Both are decoded on the same data, a result a seed; None where they share no seed, search or utterance.
+    Both are decoded on the same data, one result per seed; None if they share no seed, search or utterance.
     """
     pairs = _pairs(ours, theirs, measure, search, their_search or search)
     if not pairs:
@@ -134,7 +134,7 @@ def difference(
 def gain(
     ours: Mapping[int, Decoded], theirs: Mapping[int, Decoded], search: str = "beam", seed: int = 0
 ) -> tuple[Evidence, np.ndarray] | None:
-    """By which part of it (in %) the LER of one network is below another's, with the draws of its bootstrap.
+    """The relative reduction (in %) of one network's LER from another's, with its bootstrap draws.
 
     Draws with different `seed` are independent, as those of different data must be.
     """
@@ -158,9 +158,9 @@ def gain(
 
 
 def gain_difference(one: tuple[Evidence, np.ndarray], other: tuple[Evidence, np.ndarray], drawn: str) -> Evidence:
-    """How much larger one `gain` is than another; `drawn` says what their draws have in common.
+    """The difference of two `gain`s; `drawn` names their resampling units.
 
-    Of seeds each of one is compared with each of the other, since those of different data have nothing in common.
+    All pairs of seeds are compared, since seeds of different data are unrelated.
     """
     (first, first_draws), (second, second_draws) = one, other
     seeds = tuple(a - b for a in first.seeds for b in second.seeds)
@@ -169,7 +169,7 @@ def gain_difference(one: tuple[Evidence, np.ndarray], other: tuple[Evidence, np.
 
 
 def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidence | None:
-    """A number that has no utterances, such as a time: its range over seeds stands for an interval."""
+    """A number without utterances, such as a time: its range over seeds serves as the interval."""
     if not values:
         return None
     name = "seeds" if len(values) > 1 else _ONE_SEED
@@ -188,7 +188,7 @@ def _pairs(
 
 
 def _values(decoded: Decoded, measure: str, search: str) -> _Values:
-    if measure == "loss":  # where the target cannot fit there is none
+    if measure == "loss":  # None if the target cannot fit
         return {name: r["loss"] for name, r in decoded.records.items() if r.get("loss") is not None}
     rate: Callable[[Errors], float] = (lambda e: e.ler) if measure == "ler" else (lambda e: e.wer)
     return {name: rate(errors) for name, errors in decoded.errors.get(search, {}).items()}

@@ -1,4 +1,4 @@
-"""What the paper's figures and tables need: which networks are trained, on how much of what, how often."""
+"""The networks that the paper's figures and tables need: variants, languages, amounts, seeds."""
 
 import collections
 import dataclasses
@@ -14,12 +14,12 @@ from w2l_jax.model import ModelConfig
 
 
 class Variant(NamedTuple):
-    """One way to come to a network of a language."""
+    """A variant of training a language's network."""
 
     frozen_layers: int | None
     """The paper's k; None: from scratch."""
     reinitialized: bool = False
-    """The layers above k start afresh (section 6.1)."""
+    """The layers above k are reinitialised (section 6.1)."""
     hours: float = 0.0
     """Hours of training speech (0: all)."""
     unfrozen: bool = False
@@ -27,14 +27,14 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Short and fit for a file name, such as `k8_0.4h`."""
+        """A short name for files, such as `k8_0.4h`."""
         start = "scratch" if self.frozen_layers is None else f"k{self.frozen_layers}"
         amount = f"_{self.hours:g}h" if self.hours else ""
         return f"{start}{'_reinitialized' if self.reinitialized else ''}{'_unfrozen' if self.unfrozen else ''}{amount}"
 
     @property
     def text(self) -> str:
-        """For people, such as `k = 8, 0.4 h`."""
+        """A readable name, such as `k = 8, 0.4 h`."""
         words = ["from scratch" if self.frozen_layers is None else f"k = {self.frozen_layers}"]
         words += ["reinitialised"] * self.reinitialized + ["then all layers"] * self.unfrozen
         return ", ".join(words + [f"{self.hours:g} h"] * bool(self.hours))
@@ -59,12 +59,12 @@ _TRAINED: dict[str, tuple[Variant, ...]] = {
 _BY_AMOUNT = {"figure6", "amounts"}
 MEASURED = ("figure4", "memory")
 EXPERIMENTS = (*_TRAINED, *MEASURED)
-"""What `--only` may name: figures and tables of the paper, and what it could not say."""
+"""Values of `--only`: figures and tables of the paper, and questions beyond it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """A language that the base network is adapted to."""
+    """A language to adapt the base network to."""
 
     name: str = ""
     """Such as german; the language of the transcripts, too."""
@@ -75,19 +75,19 @@ class Language:
     tests: tuple[str, ...] = ()
     """Further data for Table 1."""
     text: str = ""
-    """File of text for the language model beside the training transcripts."""
+    """File of text for the language model, besides the training transcripts."""
     distance: str = ""
-    """How far it is from the base's language, near or far, where that is compared."""
+    """Its distance from the base's language, near or far, if that is compared."""
     experiments: tuple[str, ...] = ()
-    """Those that this language takes part in."""
+    """The experiments of this language."""
     amounts: tuple[float, ...] = ()
-    """Hours of training speech, beside all of it, in the experiments on amounts."""
+    """Hours of training speech, besides all of it, in the experiments on amounts."""
     steps: int = 500
     """Updates of each training."""
     eval_every: int = 50
     """Updates between points of a learning curve."""
     seeds: int = 1
-    """How often each network is trained: seeds 0, 1, …"""
+    """Number of trainings of each network: seeds 0, 1, …"""
     arguments: tuple[str, ...] = ()
     """More options of train.py."""
 
@@ -99,12 +99,12 @@ class Language:
         if "figure6" in self.experiments and not self.amounts:
             raise UserError(f"{self.name}: figure6 needs amounts, such as [100.0, 20.0] (hours)")
         if same := _repeated(Path(data).name for data in (self.dev, *self.tests)):
-            raise UserError(f"{self.name}: two of dev and tests are called {same}; results are kept by that name")
+            raise UserError(f"{self.name}: two of dev and tests are called {same}; results are stored by that name")
         if ending := [a for a in self.arguments if a.startswith(("--steps", "--stop."))]:
             raise UserError(f"{self.name}: {ending[0]}: networks are compared after equally many updates, `steps`")
 
     def variants(self, experiment: str) -> tuple[Variant, ...]:
-        """The networks that an experiment compares in this language; none where it takes no part."""
+        """The networks that an experiment compares in this language; none if it has no part in it."""
         if experiment not in self.experiments:
             return ()
         amounts = (0.0, *(self.amounts if experiment in _BY_AMOUNT else ()))
@@ -113,7 +113,7 @@ class Language:
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Demonstration speech that is spoken where it is missing."""
+    """Demonstration speech to synthesise if it is missing."""
 
     folder: str = ""
     """Where."""
@@ -123,7 +123,7 @@ class Corpus:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """The update that Figure 4 times; options of benchmark.py."""
+    """The update timed for Figure 4; options of benchmark.py."""
 
     batch_size: int = 64
     """Utterances."""
@@ -138,41 +138,41 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """The size at which the paper's experiments are run, and where."""
+    """The scale of the experiments, and their folder."""
 
     config: str = ""
     """TOML file of a scale: configs/reproduce_demo.toml, _real.toml or _paper.toml."""
     out: str = "reproduction"
-    """Folder for runs, language models, figures and report; the same folder goes on where it was."""
+    """Folder for runs, language models, figures and report; the same folder is resumed."""
     data: str = "."
-    """Folder in which the names of data are looked up."""
+    """Folder of the data."""
     only: str = ""
     """Experiments to run and report, separated by commas, such as figure3,table1 (default: all of the file)."""
     dry_run: bool = False
-    """Print what is left to do, as commands, and do nothing."""
+    """Print the remaining commands without running them."""
     report_only: bool = False
-    """Write the report of what there is, and do nothing else."""
+    """Only write the report of the results so far."""
     title: str = ""
     """Of the report."""
     note: str = ""
-    """What these data can and cannot show, for the report's head."""
+    """A note on what these data can and cannot show, for the report's head."""
     synthesized: tuple[Corpus, ...] = ()
-    """Demonstration corpora to speak first."""
+    """Demonstration corpora to synthesise first."""
     base: str = "english"
-    """Run of the language that everything starts from."""
+    """Run of the base language."""
     base_config: str = ""
-    """Configuration of train.py that trains it where it is missing; without one the paper's values."""
+    """Configuration of train.py for the base; without one the paper's values."""
     base_train: str = ""
-    """Training data for that, where the configuration does not name them."""
+    """Training data for the base, if the configuration does not name them."""
     base_data: str = ""
-    """Data of its language: what it knows before, and has forgotten after."""
+    """Data of the base's language, to measure forgetting."""
     train_config: str = "configs/adapt.toml"
     """Configuration of train.py for every network; "" for the paper's values."""
     scratch_arguments: tuple[str, ...] = ()
-    """Options of train.py for networks from scratch, which have no run to take the architecture from."""
+    """Options of train.py for networks from scratch, such as the architecture."""
     timing: Timing = Timing()
     languages: tuple[Language, ...] = ()
-    """Those it is adapted to."""
+    """Languages to adapt the base to."""
 
     def __post_init__(self):
         if same := _repeated(language.name for language in self.languages):
@@ -184,7 +184,7 @@ class Scale:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The experiments asked for; raises UserError for one that does not exist."""
+        """The chosen experiments; raises UserError for one that does not exist."""
         asked = tuple(part.strip() for part in self.only.split(",") if part.strip())
         if wrong := [name for name in asked if name not in EXPERIMENTS]:
             raise UserError(f"--only={wrong[0]}: there are {', '.join(EXPERIMENTS)}")
@@ -192,7 +192,7 @@ class Scale:
 
     @property
     def trains_base(self) -> bool:
-        """Whether the base is trained where it is missing."""
+        """Whether the base is trained if missing."""
         return bool(self.base_config or self.base_train)
 
     def cells(self) -> list["Cell"]:
@@ -214,28 +214,28 @@ class Scale:
         return Path(self.out) / "runs" / cell.name
 
     def find(self, name: str) -> str:
-        """The prepared folder or the manifest that `name` means; UserError where it is not there nor to be spoken."""
+        """The prepared folder or manifest of `name`; UserError if it neither exists nor can be synthesised."""
         prepared = Path(self.data) / name
         manifest = prepared.with_name(f"{prepared.name}.jsonl")
         if (prepared / PREPARED).is_file():  # a folder of that name may hold the manifest's recordings
             return str(prepared)
         if manifest.is_file() or self._spoken(manifest):
             return str(manifest)
-        raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; --data names the folder that holds them")
+        raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; give their folder with --data")
 
     def find_text(self, name: str) -> str:
-        """The file of text that `name` means; UserError as for `find`."""
+        """The text file of `name`; UserError as for `find`."""
         file = Path(self.data) / name
         if file.is_file() or self._spoken(file):
             return str(file)
-        raise UserError(f"{file}: no such text for a language model; put it there, or leave `text` out of the language")
+        raise UserError(f"{file}: no such text for a language model; put it there, or omit `text` of the language")
 
     def _spoken(self, path: Path) -> bool:
         return any(path.is_relative_to(corpus.folder) for corpus in self.synthesized)
 
 
 def _repeated(names: Iterable[str]) -> str:
-    """A name that comes twice, else ""."""
+    """A repeated name, else ""."""
     return next((name for name, count in collections.Counter(names).items() if count > 1), "")
 
 

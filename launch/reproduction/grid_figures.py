@@ -1,4 +1,4 @@
-"""The report's figures: each is rows of numbers and a function that draws them. Here are those of learning curves."""
+"""The report's figures of learning curves: rows of numbers and functions that draw them."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ _CURVES = {
 
 
 def curves_of(study: Study, experiment: str) -> Iterator[Picture]:
-    """Learning curves of an experiment, a figure a language."""
+    """Learning curves of an experiment, one figure per language."""
     for language in study.languages(experiment):
         variants = [v for v in language.variants(experiment) if not v.hours]
         cells = [cell for v in variants for cell in study.cells(language, v)]
@@ -98,6 +98,6 @@ def forgetting(study: Study) -> Iterator[Picture]:
             ler = before["LER (%)"].value
             rows.append(start | {"network": cell.variant.text, "seed": cell.seed, "LER (%)": ler})
         rows.sort(key=lambda row: (row["network"], row["seed"], row["kind"], row["update"]))
-        text = f"What {language.name} costs the base's language. Lines begin at the base itself. {_seeds(cells)}"
+        text = f"Forgetting of the base's language by {language.name}. Lines begin at the base itself. {_seeds(cells)}"
         draw = functools.partial(curves.old_and_new, styles={v.text: curves.style(v) for v in variants})
         yield Picture(_name(study, "forgetting", language), text, rows, draw)

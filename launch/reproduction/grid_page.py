@@ -1,4 +1,4 @@
-"""The report as files: index.html with everything in it, and beside it the same as Markdown, PNG, CSV and JSON."""
+"""The report as files: index.html with everything, and the same as Markdown, PNG, CSV and JSON."""
 
 import collections
 import datetime
@@ -20,7 +20,7 @@ from w2l_jax.files import write_atomically
 
 
 def write(scale: Scale) -> Path:
-    """Writes the report of whatever there is into the scale's folder; returns the page's path."""
+    """Writes the report of the results so far into the scale's folder; returns the page's path."""
     study, files = Study(scale), _Files(Path(scale.out))
     title, sections, markdown = scale.title or "The paper's experiments", [], []
     for heading, build in _SECTIONS.items():
@@ -35,7 +35,7 @@ def write(scale: Scale) -> Path:
 
 
 class _Files:
-    """Writes a figure or table beside the page, and returns it as HTML; as Markdown it is kept."""
+    """Writes a figure or table beside the page and returns it as HTML; collects its Markdown."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -116,19 +116,20 @@ def _claims(study: Study, files: _Files) -> str:
     summary = f"{len(found)} tests of claims: {', '.join(f'{count} {name}' for name, count in counts.most_common())}."
     text = files.text(summary) + files.text(_HOW)
     asked = files.table(tables.findings("claims", "The paper's claims, by section", found))
-    beyond_it = files.table(tables.findings("questions", "What the paper could not say", list(beyond.findings(study))))
+    beyond_it = files.table(tables.findings("questions", "Beyond the paper", list(beyond.findings(study))))
     return text + asked + beyond_it
 
 
 _HOW = (
-    "Rules are the same for all data and know nothing of the numbers. Differences are the claim's favourite less the "
-    "other, so that below zero speaks for the claim: it is confirmed if the whole interval and every seed are below "
-    "zero, or below the border that its rule names; refuted here if all of them are above it; else undecided. "
+    "Rules are the same for all data and independent of the numbers. Differences are the claim's favourite minus the "
+    "other, so that below zero supports the claim: it is confirmed if the whole interval and every seed are below "
+    "zero, or below the rule's threshold; refuted here if all of them are above it; else undecided. "
     "Intervals are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers "
-    "are known, over speakers, which then decides. They are about other sentences and voices; what another training "
-    "would give only the agreement of seeds can tell. Times, amounts of work and updates have no utterances: the "
-    "range of the seeds stands for their interval, and one seed alone decides nothing. Error rates are of a beam "
-    "search with a language model of all training transcripts (also where a network heard a part of the speech) and "
+    "are known, over speakers, which then decides. They are about other sentences and voices; only the "
+    "agreement of seeds covers other trainings. Times, amounts of work and updates have no utterances: the "
+    "range over seeds serves as their interval, and a single seed decides nothing. Error rates are of a beam "
+    "search with a language model of all training transcripts (also if a network was trained on part of the speech) "
+    "and "
     "the text named below; its weights are the paper's, 0.8 and 2.3, not tuned for these networks."
 )
 
@@ -182,9 +183,9 @@ _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
     "Weights and their changes (Figure 7)": _weights(7),
     "Filters of the input layer (Figure 8)": _weights(8),
     "Error rates (Table 1)": _tables(tables.table1),
-    "What the language model brings (Table 3)": _tables(tables.table3),
+    "The gain of the language model (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
-    "The base's language, forgotten": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
+    "Forgetting of the base's language": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
     "Freezing first, then training all": _both(_curves("unfreezing"), _adapted("unfreezing")),
     "Hours of training speech": _both(_pictures(bars.amounts), _gains("amounts"), _adapted("amounts")),
     "Near and far languages (section 6.8)": _both(_pictures(bars.distance), _gains("distance"), _adapted("distance")),

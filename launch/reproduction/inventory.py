@@ -1,4 +1,4 @@
-"""What the grid is made of: the speech, and every training."""
+"""The speech and the trainings of the grid."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from reproduction.tables import Row, Table, last
 
 
 def data(study: Study) -> Table:
-    """What the base is measured on, and each language's networks learn from and are tested on."""
+    """The base's test data, and the training and test data of each language."""
     out = []
     if base := study.base():
         out.append(_of_decoded(base, Path(study.scale.base_data).name, "the base's language"))
@@ -24,7 +24,7 @@ def data(study: Study) -> Table:
                 if found:
                     out.append(_of_decoded(next(iter(found.values())), Path(name).name, f"test, {language.name}"))
                     break
-    return Table("data", "Speech; 0 speakers: nobody knows them", out)
+    return Table("data", "Speech; 0 speakers: unknown", out)
 
 
 def _of_decoded(decoded: Decoded, name: str, use: str) -> Row:
@@ -35,7 +35,7 @@ def _of_decoded(decoded: Decoded, name: str, use: str) -> Row:
 
 
 def runs(study: Study) -> Table:
-    """Every cell of the grid that has begun."""
+    """Every started cell of the grid."""
     out = []
     for cell in study.scale.cells():
         course = study.course(cell)
@@ -49,12 +49,12 @@ def runs(study: Study) -> Table:
         out.append(
             {
                 "run": cell.name, "updates": step, "of": cell.language.steps,
-                "minutes": seconds / 60, "seconds an update": seconds / step,
+                "minutes": seconds / 60, "seconds per update": seconds / step,
                 "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
                 "largest training loss": max(losses, default=None),
                 "dev loss": loss, "dev LER, greedy (%)": ler,
                 "state": "complete" if study.complete(cell) else "under way",
             }
         )  # fmt: skip
-    caption = "Every training: the machine is shared, so that FLOPs compare costs better than minutes do"
+    caption = "Every training: on a shared machine FLOPs compare costs better than minutes"
     return Table("runs", caption, out)

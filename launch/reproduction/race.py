@@ -12,17 +12,17 @@ from reproduction.grid import Cell, Language, Variant
 from reproduction.study import Study
 
 CLOCKS = {"TFLOP": "work", "minutes": "measured time", "update": "updates"}
-"""What is counted, and what people call it. Work comes first: it is exact where machines are shared."""
+"""Clocks and their names. Work comes first: it is exact on shared machines."""
 _UNITS = {"TFLOP": " TFLOP", "minutes": " minutes", "update": ""}
 _POINTS = 200
 
-_Curve = np.ndarray  # [points, 2]: what the clock says, loss
+_Curve = np.ndarray  # [points, 2]: clock, loss
 
 
 def to_reach(curve_Nx2: _Curve, loss: float) -> float:
-    """What the clock says where a curve first comes down to `loss`, between evaluations by a straight line.
+    """The clock when a curve first reaches `loss`, interpolated linearly between evaluations.
 
-    Infinity where it never does; where it is there at its first point, that point, which is then an upper bound.
+    Infinity if it never does; the first point, an upper bound, if it is already there.
     """
     before = None
     for clock, value in curve_Nx2:
@@ -35,7 +35,7 @@ def to_reach(curve_Nx2: _Curve, loss: float) -> float:
 
 
 def head_start(study: Study, language: Language, ours: Variant, theirs: Variant, clock: str) -> Evidence | None:
-    """The part of the other network's training after which ours has come down to its last dev loss; below 1: sooner."""
+    """The fraction of the other's training after which ours reaches its last dev loss; below 1: sooner."""
     found = []
     for a, b in _seeds(study, language, [ours, theirs]):
         mine, other = (_curve(study, cell, "dev", clock) for cell in (a, b))
@@ -83,7 +83,7 @@ def _share(
 
 
 def _seeds(study: Study, language: Language, variants: Sequence[Variant]) -> list[tuple[Cell, ...]]:
-    """The cells of some networks, seed by seed, where all of them are complete."""
+    """The cells of some networks, seed by seed, if all of them are complete."""
     columns = zip(*([Cell(language, v, seed) for seed in range(language.seeds)] for v in variants), strict=True)
     return [cells for cells in columns if all(map(study.complete, cells))]
 

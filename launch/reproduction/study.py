@@ -1,4 +1,4 @@
-"""What the grid's cells have left behind so far, seed by seed. Any of it may be missing."""
+"""The results of the grid so far, seed by seed. Any of them may be missing."""
 
 import functools
 import json
@@ -22,31 +22,31 @@ class Study:
         self._courses: dict[Cell, tuple[dict[str, Any], ...]] = {}
 
     def languages(self, experiment: str) -> list[Language]:
-        """Those that take part in an experiment, if it is among the chosen ones."""
+        """The languages of an experiment, if it is among the chosen ones."""
         if experiment not in self.scale.chosen:
             return []
         return [language for language in self.scale.languages if experiment in language.experiments]
 
     def cells(self, language: Language, variant: Variant) -> list[Cell]:
-        """The cells of a network, seed by seed, that have begun."""
+        """The started cells of a network, seed by seed."""
         return [cell for cell in self.scale.of(language, [variant]) if self.course(cell)]
 
     def course(self, cell: Cell) -> tuple[dict[str, Any], ...]:
-        """The lines of a cell's metrics.jsonl; none where it has not begun."""
+        """The lines of a cell's metrics.jsonl; none if it has not started."""
         if cell not in self._courses:
             self._courses[cell] = log.read(self.scale.run(cell))
         return self._courses[cell]
 
     def complete(self, cell: Cell) -> bool:
-        """Whether a cell is trained to its end."""
+        """Whether a cell's training is finished."""
         return Run.complete(self.scale.run(cell))
 
     def certificate(self, cell: Cell) -> dict[str, Any]:
-        """What an update of a cell costs; empty where nothing is known."""
+        """The certificate of a cell's update; empty if unknown."""
         return _json(self.scale.run(cell) / "certificate.json", {})
 
     def decoded(self, language: Language, variant: Variant, data: str) -> dict[int, Decoded]:
-        """Seed → what decode.py found on `data`, a name of the language's data."""
+        """Seed → the results of decode.py on `data`, a name of the language's data."""
         found = {}
         for cell in self.scale.of(language, [variant]):
             path = self.scale.run(cell) / "decode" / f"{Path(data).name}.jsonl"
@@ -61,7 +61,7 @@ class Study:
         return _decoded(path, "base", path.stat().st_mtime_ns) if there else None
 
     def training_data(self, language: Language) -> Dataset | None:
-        """All that a language's networks could learn from, where one has begun and its data are still there."""
+        """All training data of a language, if a network has started and its data still exist."""
         for cell in self.scale.cells():
             run = self.scale.run(cell)
             if cell.language == language and not cell.variant.hours and (run / "data.json").is_file():
@@ -82,12 +82,12 @@ class Study:
         ]
 
     def about(self, subject: str) -> str:
-        """What a benchmark measured, and on which device."""
+        """The tables of a benchmark, and its device."""
         content = _json(tasks.measurements(self.scale, subject), {"tables": []})
         return "; ".join(f"{table['title']} ({content['device']})" for table in content["tables"])
 
     def seconds(self) -> dict[str, float]:
-        """What each task took."""
+        """The seconds of each task."""
         return _json(Path(self.scale.out) / "seconds.json", {})
 
 
@@ -95,6 +95,6 @@ def _json(path: Path, otherwise: Any) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
 
 
-@functools.lru_cache(maxsize=1024)  # counting errors takes seconds, and the report is written again and again
+@functools.lru_cache(maxsize=1024)  # counting errors takes seconds, and the report is rewritten often
 def _decoded(path: Path, name: str, _changed: int) -> Decoded:
     return comparison.read_file(path, name)

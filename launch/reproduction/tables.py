@@ -28,7 +28,7 @@ class Number(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of text, numbers and Numbers under the same heads."""
+    """Rows of text, numbers and Numbers with common heads."""
 
     name: str
     """Of its files."""
@@ -36,16 +36,16 @@ class Table:
     rows: list[Row]
 
     def shown(self) -> list[Row]:
-        """For people: numbers with a decimal (small ones with three digits), intervals behind them."""
+        """For readers: numbers with one decimal (small ones with three digits), followed by intervals."""
         return [{head: shown(cell) for head, cell in row.items()} for row in self.rows]
 
     def flat(self) -> list[Row]:
-        """For programs: every number exactly, an interval in two columns more."""
+        """For programs: exact numbers, intervals in two more columns."""
         return [_flat(row) for row in self.rows]
 
 
 def shown(cell: Any) -> str:
-    """A cell for people."""
+    """A cell for readers."""
     if isinstance(cell, Number):
         return f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]"
     if isinstance(cell, float):
@@ -82,8 +82,8 @@ def table1(study: Study) -> Table:
         out.append({**start, "trained": "before transfer; greedy", **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE1] if out else []
     caption = (
-        "Table 1. From scratch (S) and the best transfer (TL: the lowest LER on the dev data, from which its own LER "
-        "there profits a little), beam search with language model, after equally many updates. Means over seeds with "
+        "Table 1. From scratch (S) and the best transfer (TL: the lowest LER on the dev data, which slightly favours "
+        "its own LER there), beam search with language model, after equally many updates. Means over seeds with "
         "95 % bootstrap intervals. The paper's rows are of other data and far longer training"
     )
     return Table("table1", caption, out)
@@ -133,7 +133,7 @@ def best_transfer(study: Study, language: Language, experiment: str = "table1") 
 
 
 def rates(decoded: Mapping[int, Decoded], search: str) -> Row | None:
-    """The four rates in percent, means over seeds, with intervals; None where this was not searched."""
+    """The four rates in percent, means over seeds, with intervals; None without this search."""
     errors = evidence.pooled(decoded, search)
     if not errors:
         return None
@@ -162,7 +162,7 @@ def adapted(study: Study, experiment: str) -> Table:
 
 
 def gains(study: Study, experiment: str) -> Table:
-    """By which part the LER of adapted networks is below that from scratch, by language and hours of speech."""
+    """The relative reduction of LER by transfer, by language and hours of speech."""
     out = []
     for language in study.languages(experiment):
         for variant in language.variants(experiment):

@@ -1,4 +1,4 @@
-"""The grid's work as commands that a user could give: what each makes, whether it is done, how long it will take."""
+"""The grid's work as commands: their outputs, state and expected duration."""
 
 import dataclasses
 import json
@@ -24,17 +24,17 @@ class Task:
 
     name: str
     command: Callable[[], tuple[str, ...]]
-    """Script and arguments; asked for when it runs, since earlier tasks may make what it names."""
+    """Script and arguments; evaluated when it runs, since earlier tasks may create its inputs."""
     done: Callable[[], bool]
     kind: str
-    """Tasks of one kind take as long as each other for each of `weight`."""
+    """Tasks of one kind take equal time per unit of `weight`."""
     weight: float = 1.0
     needs: tuple[str, ...] = ()
-    """Names of the tasks without which it cannot begin."""
+    """Names of the tasks it depends on."""
 
 
 def tasks(scale: Scale) -> list[Task]:
-    """Everything the chosen experiments need, in an order in which each finds what it needs."""
+    """All tasks of the chosen experiments, in order of their dependencies."""
     cells = scale.cells()
     languages = list(dict.fromkeys(cell.language for cell in cells))
     out = [_base(scale)] if scale.trains_base else []
@@ -54,7 +54,7 @@ def typed(task: Task) -> str:
 
 
 def lasting(task: Task) -> str:
-    """The same without what changes when it is given again, or from another place; "" where its data are no more."""
+    """The command without parts that depend on time or place; "" if its data are gone."""
     try:
         return typed(task).replace(" --resume", "").replace(f"{ROOT}/", "")
     except UserError:
@@ -107,7 +107,7 @@ def _subjects(scale: Scale) -> Sequence[str]:
 
 def _measure(scale: Scale, subject: str) -> Task:
     out = measurements(scale, subject)
-    # Section 6.3 is about the paper's own network: nothing runs, so that its size is no matter.
+    # Section 6.3 is about the paper's own network: nothing runs, so its size does not matter.
     names = () if subject == "memory" else config.names(Timing)
     options = [f"--{name}={operator.attrgetter(name)(scale.timing)}" for name in names]
     command = ("benchmark.py", f"--what={subject}", "--plain", *options, f"--out={out}")
@@ -150,7 +150,7 @@ def _train(scale: Scale, cell: Cell) -> Task:
         start += ["--reinitialize"] if variant.reinitialized else []
         start += [f"--freeze.unfreeze_after={language.steps // 2}"] if variant.unfrozen else []
         course = [f"--steps={language.steps}", f"--log.eval_every={language.eval_every}", f"--seed={cell.seed}"]
-        # Figure 7 asks for an early network.
+        # Figure 7 needs an early network.
         course += [f"--log.keep_steps={language.eval_every}"] if variant.frozen_layers == 0 else []
         return (
             "train.py", *_config(scale.train_config), f"--run={run}", f"--data.language={language.name}",
@@ -168,7 +168,7 @@ def _decode(scale: Scale, cell: Cell, name: str) -> Task:
 
     def command():
         data = f"--data={scale.find(name)}"
-        # The last checkpoint, so that all are compared after as many updates; the same utterances as in training.
+        # The last checkpoint, so that all are compared after equally many updates; the same utterances as in training.
         training = config.load(TrainOptions, ROOT / scale.train_config) if scale.train_config else TrainOptions()
         unknown = training.data.unknown_characters
         options = ("--checkpoint=last", f"--lm={lm}", f"--unknown_characters={unknown}", "--table", "--worst=0")
@@ -179,7 +179,7 @@ def _decode(scale: Scale, cell: Cell, name: str) -> Task:
 
 
 class Diary:
-    """What the tasks so far took and by which commands, kept in a folder; says how long the others will take."""
+    """Durations and commands of the tasks so far, stored in a folder; forecasts the others."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -191,7 +191,7 @@ class Diary:
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
     def add(self, task: Task, seconds: float) -> None:
-        """Notes what a task took, on top of what it took before it was interrupted, and its command."""
+        """Records a task's command and duration, added to that before an interruption."""
         self.seconds[task.name] = self.seconds.get(task.name, 0.0) + seconds
         self.commands[task.name] = lasting(task)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -199,19 +199,20 @@ class Diary:
             write_atomically(self._folder / name, json.dumps(content, indent=1))
 
     def check(self, every: Sequence[Task]) -> None:
-        """Raises UserError for a result that another command has made than the one that would make it now."""
+        """Raises UserError for a result made by another command than the current one."""
         for task in every:
             before, now = self.commands.get(task.name), task.done() and lasting(task)
             if before and now and before != now:
                 raise UserError(
-                    f"{self._folder}: {task.name} is there, but by another command; name another --out, or delete its "
+                    f"{self._folder}: {task.name} exists, but was made by another command; name another --out, or "
+                    "delete its "
                     f"result\n  then: {before}\n  now:  {now}"
                 )
 
     def left(self, every: Sequence[Task]) -> float | None:
-        """Seconds that the tasks not done will take; None while one is of a sort of which none has been done.
+        """Forecast seconds of the remaining tasks; None while a sort has no finished task.
 
-        A task takes as long as the median of its kind (a network with so many layers frozen), else of its sort (any
+        The forecast is the median of its kind (networks with equally many frozen layers), else of its sort (any
         network).
         """
         done = [task for task in every if task.done() and self.seconds.get(task.name)]

@@ -1,4 +1,4 @@
-"""What adaptation did to the weights (section 6.5): introspection of the networks with k = 0, seed by seed."""
+"""Changes of the weights by adaptation (section 6.5): introspection of the networks with k = 0, seed by seed."""
 
 import functools
 from collections.abc import Iterator
@@ -32,11 +32,11 @@ def findings(study: Study) -> Iterator[Finding]:
             yield Finding("6.5", first.claim, language.name, verdict, text, rule)
         if not seeds:
             claim = "Weights change little; outer layers more than inner ones, and the input layer late."
-            yield Finding("6.5", claim, language.name, WAITING, NOT_YET, "As introspect.py says.")
+            yield Finding("6.5", claim, language.name, WAITING, NOT_YET, "The rules of introspect.py.")
         yield Finding(
             "6.5", "Filters that detect short percussive sounds change more than those that follow pitch in vowels.",
             language.name, NOT_TESTABLE,
-            "What a filter stands for is for the eye to say; Figure 8 shows those changed most and least.",
+            "The meaning of a filter needs a human eye; Figure 8 shows those changed most and least.",
             "Not tested.",
         )  # fmt: skip
 
@@ -55,7 +55,7 @@ _Networks = tuple[Path, Path, str]  # run, base, early step
 
 
 def _seeds(study: Study, language: Language) -> list[_Networks]:
-    """The networks of each seed that is complete and has its early checkpoint, where the base is there too."""
+    """The networks of each complete seed with an early checkpoint, if the base exists."""
     cells = [cell for cell in study.cells(language, K0) if study.complete(cell)]
     base, early = tasks.base(study.scale), language.eval_every
     if not Run.exists(base):
@@ -65,7 +65,7 @@ def _seeds(study: Study, language: Language) -> list[_Networks]:
     return [(folder, base, str(early)) for folder in there]
 
 
-# The report is written again and again, but a run that is complete stays as it is.
+# The report is rewritten often, but complete runs do not change.
 @functools.lru_cache(maxsize=32)
 def _measured(run: Path, base: Path, early: str) -> Findings:
     return comparison.measure(comparison.read(run, base, "last", early=early))

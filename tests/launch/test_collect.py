@@ -102,7 +102,7 @@ def test_long_recordings_are_cut_after_the_split_was_decided():
 def test_a_language_that_is_not_clear():
     mixed = [spoken("a", "s"), dataclasses.replace(spoken("b", "s"), language="en")]
     for utterances in (mixed, [dataclasses.replace(spoken("a", "s"), language="")]):
-        with pytest.raises(UserError, match=r"in which one language they are .*give language"):
+        with pytest.raises(UserError, match=r"a single language .*give language"):
             _ = Collection({"train": utterances}).language
     assert Collection({"": [dataclasses.replace(spoken("a", "s"), language="PL")]}).language == "polish"
 

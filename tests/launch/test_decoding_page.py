@@ -75,7 +75,7 @@ def test_transcripts_stay_text(reader):
 def test_sound_where_it_is_and_a_reason_where_it_is_not(reader):
     assert len([tag for tag, _ in reader.tags if tag == "audio"]) == 1
     text = "".join(reader.text)
-    assert "no: no such audio file" in text and "the data do not say where the recording is" in text
+    assert "no: no such audio file" in text and "the data do not name the recording" in text
 
 
 def test_differences_are_marked():

@@ -115,7 +115,7 @@ def test_ctrl_c_ends_with_the_last_words():
 
 @pytest.mark.parametrize(
     ("options", "error"),
-    [(["a.wav"], "not files"), (["--format=srt"], "txt or json"), (["--rate=0", "-"], "samples a second")],
+    [(["a.wav"], "not files"), (["--format=srt"], "txt or json"), (["--rate=0", "-"], "samples per second")],
 )
 def test_what_live_does_not_do(options, error, tmp_path):
     done = launch("transcribe.py", "--live", *options, cwd=tmp_path)

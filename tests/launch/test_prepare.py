@@ -76,7 +76,7 @@ def test_some_splits_and_parts(launch, tmp_path):
     code, said = launch(*arguments, "--splits=train", "--shard=1/2")
     assert (code, said) == (
         0,
-        "part 1/2 is written, others are missing; whichever command ends last writes the index\n",
+        "part 1/2 is written; the command that finishes last writes the index\n",
     )
     assert not (tmp_path / "out/train/prepared.json").exists()
     assert launch(*arguments, "--shard=0/2")[0] == 0
@@ -252,7 +252,7 @@ def test_tags_are_kept_on_demand(launch, tmp_path):
     for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
         code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
         assert code == 0, said
-        assert ("1 texts hold marks that are not spoken, which are dropped (--tags): [noise] (1)" in said) == (
+        assert ("1 texts hold unspoken marks, which are dropped (--tags): [noise] (1)" in said) == (
             tags == "drop"
         )
         assert [entry.transcript for entry in open_dataset(tmp_path / tags).entries] == transcripts

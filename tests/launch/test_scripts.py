@@ -193,7 +193,7 @@ def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
     (folder / "below" / "b.wav").write_bytes(good.read_bytes())
     (folder / "notes.txt").write_text("no recording")
     code, out, errors = transcribe(folder, tmp_path / "absent.wav", "--truncated=skip")
-    assert f"skipped, as their endings are not those of recordings: {folder}/notes.txt (name a file" in errors
+    assert f"skipped, not recordings by their suffix: {folder}/notes.txt (name a file" in errors
     assert code == 1 and "6 of 8 recordings could not be transcribed" in errors
     heard = dict(line.split(": ") for line in out.splitlines())
     assert list(heard) == [str(folder / "a.flac"), str(folder / "below" / "b.wav")]

@@ -213,8 +213,9 @@ class MemoryOptions:
     """Compute layer 9 as one matrix product: faster where convolutions are slow; 1 GB more at 64 × 12 s in bfloat16.
     """
     resident: Literal["auto", "on", "off"] = _free("auto")
-    """Put all training features on every device once, so that the host has nothing to read for an update; auto: where
-    they take at most a third of an accelerator's memory that is free when training begins."""
+    """Keep all training features on every device; auto: if they take at most a third of an accelerator's free
+    memory.
+    """
 
 
 @dataclasses.dataclass(frozen=True)

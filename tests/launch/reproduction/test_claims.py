@@ -85,8 +85,8 @@ CASES = [
     ("Transfer (k = 0) beats", "german, 0.1 h", {v._replace(hours=0.1): e for v, e in ((K0, GOOD), (SCRATCH, BAD))},
      CONFIRMED),
     ("Freezing (k = 8) beats", "german, all", {K0: GOOD, K8: BAD}, REFUTED),
-    ("keep more of the base's", "german", {K0: {"old": 0.9}, K8: {"old": 0.7}}, CONFIRMED),
-    ("keep more of the base's", "german", {K0: {"old": 0.7}, K8: {"old": 0.9}}, REFUTED),
+    ("preserve more of the base's", "german", {K0: {"old": 0.9}, K8: {"old": 0.7}}, CONFIRMED),
+    ("preserve more of the base's", "german", {K0: {"old": 0.7}, K8: {"old": 0.9}}, REFUTED),
 ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_intervals_are_those_of_the_paired_bootstrap(made):
 def test_losses_leave_out_targets_that_cannot_fit(made):
     ours, theirs = made([1, 1, 1], losses=[1.0, 2.0, None]), made([1, 1, 1], losses=[3.0, 5.0, 9.0])
     found = difference(ours, theirs, "loss")
-    assert found.value == pytest.approx(-2.5) and found.unit == "nats an utterance"
+    assert found.value == pytest.approx(-2.5) and found.unit == "nats per utterance"
 
 
 def test_rates_of_pooled_seeds_are_means_of_rates(made):

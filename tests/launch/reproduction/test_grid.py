@@ -97,7 +97,7 @@ def test_data_are_prepared_folders_or_manifests(tmp_path):
     (tmp_path / "a" / "prepared.json").touch()  # the folder b has the recordings of b.jsonl
     scale = Scale(data=str(tmp_path))
     assert scale.find("a") == str(tmp_path / "a") and scale.find("b") == str(tmp_path / "b.jsonl")
-    with pytest.raises(UserError, match=r"neither .*c nor .*c\.jsonl exists; --data names"):
+    with pytest.raises(UserError, match=r"neither .*c nor .*c\.jsonl exists; give their folder with --data"):
         scale.find("c")
 
 
