@@ -118,7 +118,7 @@ def test_arrays_of_any_layout_are_written_in_order(recognizer, tmp_path):
 @pytest.mark.parametrize("kept", [0, 7, 30, 3000, -1])
 def test_a_truncated_file(path, kept):
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(UserError, match=r"a\.safetensors: damaged, or no \.safetensors file .*again"):
+    with pytest.raises(UserError, match=r"a\.safetensors: damaged, or not a \.safetensors file .*again"):
         load(path)
 
 

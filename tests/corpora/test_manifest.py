@@ -49,7 +49,7 @@ BAD = {
     ),
     '{"audio_filepath": "b.wav", "text": "x", "offset": -1}': (
         2,
-        "'offset' must be a non-negative number of seconds from 0",
+        "'offset' must be a non-negative number of seconds",
     ),
     '{"audio_filepath": "b.wav", "text": "x", "start": 3, "end": 2}': (2, "3 s to 2 s is not a piece"),
     '{"audio_filepath": "b.wav", "text": "x", "split": "other"}': (2, "its split is 'other'; known: train, dev, test"),

@@ -97,7 +97,7 @@ def test_evaluation_sees_every_utterance_once(source):
 def test_alphabet_that_cannot_write_the_transcripts(source):
     from w2l_jax.alphabet import Alphabet
 
-    with pytest.raises(UserError, match=r"train_\d+.*not in the alphabet"):
+    with pytest.raises(UserError, match=r"train_\d+.*which the alphabet"):
         Source.create(source.dataset, Alphabet("xyz"), 3)
 
 

@@ -222,7 +222,7 @@ def test_numbers_and_other_alphabets(tmp_path, utterances):
 
 def test_settings_are_checked():
     assert PrepareConfig(language="de") == PrepareConfig(language="German")
-    with pytest.raises(UserError, match=r"the language .klingon. has no alphabet here; those of english.* the data"):
+    with pytest.raises(UserError, match=r"the language .klingon. has no preset alphabet .*english.* the data"):
         _ = PrepareConfig(language="klingon").labels
     with pytest.raises(UserError, match="max_seconds must be positive"):
         PrepareConfig(max_seconds=0)
@@ -423,7 +423,7 @@ MARKED = {"a": "train", "b": "test", "c": "", "d": "dev"}
         ({"a": "", "b": ""}, "train", "ab", ""),
         ({"a": "", "b": ""}, "test", "ab", ""),
         ({"a": "train", "b": "train"}, "test", "ab", ""),  # decoding what was trained on
-        ({"a": "test", "b": "test"}, "train", "", "2 of 2 are marked test, so nothing is for training"),
+        ({"a": "test", "b": "test"}, "train", "", "2 of 2 are marked test, so nothing is left for training"),
     ],
 )
 def test_marked_utterances_are_only_taken_for_their_split(corpus, tmp_path, marks, split, taken, others):
@@ -530,7 +530,7 @@ def test_the_script(tmp_path):
     options = f"--manifest={folder / 'corpus.jsonl'}", f"--out={tmp_path / 'p'}", "--workers=1"
     done = script(*options)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: u000: its language is 'de', and english was asked for")
+    assert done.stderr.startswith("error: u000: its language is 'de', not english")
     done = script(*options, "--language=de")
     assert (done.returncode, done.stderr) == (0, "")
     assert "kept 7 utterances, 0.00 h, speakers known: 4" in done.stdout

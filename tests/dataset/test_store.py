@@ -206,7 +206,7 @@ def test_a_changed_index_is_refused(copy):
     content = index.read_bytes()
     for changed in (content[:-40], content.replace(b"three two", b"three twe"), b""):
         index.write_bytes(changed)
-        refused(copy, r"index\.jsonl: was changed or cut short")
+        refused(copy, r"index\.jsonl: was changed or truncated")
     index.unlink()
     refused(copy, r"index\.jsonl: cannot be read")
 

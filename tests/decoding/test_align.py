@@ -98,7 +98,7 @@ def test_says_why_it_cannot_align():
     assert align.align(logits_SxV, " ", ALPHABET) == []
     assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2
     for text, message in {
-        "abab ab": "of 7 letters needs 0.112 s",
+        "abab ab": "of 7 letters needs at least 0.112 s",
         "aab b": "the right transcript",
         "ax": "'x'",
     }.items():

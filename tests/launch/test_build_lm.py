@@ -84,7 +84,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
     ("options", "message"),
     [
         (["--text=none.txt", "--language=de"], "none.txt: no such text"),
-        (["--text=a.txt", "--language=tlh"], "--language=tlh: tlh has no alphabet of its own here; give --run="),
+        (["--text=a.txt", "--language=tlh"], "--language=tlh: tlh has no preset alphabet; give --run="),
         (["--text=a.txt"], "either --language"),
         (["--text=a.txt", "--language=de", "--run=runs/a"], "either --language"),
         (["--text=a.txt", "--run=here"], "no such file, run folder"),

@@ -276,7 +276,7 @@ def test_reading_knows_what_began_afresh_and_asg(runs):
     ("options", "arguments", "message"),
     [
         ({}, {}, "trained from scratch.*--base"),
-        ({"init": "runs/gone"}, {}, "adapted from runs/gone; name where it is with --base"),
+        ({"init": "runs/gone"}, {}, "adapted from runs/gone; give its path with --base"),
         (
             {"init": "BASE", "freeze": FreezeOptions(init_checkpoint="77")},
             {},

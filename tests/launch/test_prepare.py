@@ -252,9 +252,7 @@ def test_tags_are_kept_on_demand(launch, tmp_path):
     for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
         code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
         assert code == 0, said
-        assert ("1 texts hold unspoken marks, which are dropped (--tags): [noise] (1)" in said) == (
-            tags == "drop"
-        )
+        assert ("1 texts hold unspoken marks, which are dropped (--tags): [noise] (1)" in said) == (tags == "drop")
         assert [entry.transcript for entry in open_dataset(tmp_path / tags).entries] == transcripts
 
 

@@ -188,7 +188,7 @@ def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
     written = path.read_text()
     for changed in (written.replace("0.8", "0.9"), written[:-9], written[:20], ""):
         path.write_text(changed)
-        with pytest.raises(UserError, match=r"decoder\.toml: is not what was written; .* delete its first line"):
+        with pytest.raises(UserError, match=r"decoder\.toml: was changed; .* delete its first line"):
             decoder_config.load(run)
     path.write_text(written.replace("0.8", "0.9").partition("\n")[2])
     assert decoder_config.load(run).lm_weight == 0.9

@@ -117,7 +117,7 @@ def test_equal_names_in_two_books(tmp_path):
     ("content", "message"),
     [
         ("LJ001-0001|x\nno bar\n", r"metadata\.csv:2: not a file name and 1 columns"),
-        ("LJ001-0001|x|y|z", r"metadata\.csv: more than three columns; say what they hold, such as columns="),
+        ("LJ001-0001|x|y|z", r"metadata\.csv: more than three columns; name them, such as columns="),
         ("|x|x", r"metadata\.csv:1: not a file name"),
         ("../LJ001-0001|x|x", r"metadata\.csv:1: not a file name"),
         ("LJ001-0001|x\n\nLJ001-0001|x", r"csv:3: the id 'LJ001-0001' is already that of .*metadata\.csv:1;"),

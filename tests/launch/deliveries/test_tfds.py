@@ -112,7 +112,7 @@ def test_tfds_downloads_prepares_and_is_read(tmp_path, redirected, official):
     elsewhere = tmp_path / "elsewhere"
     for records in (tmp_path / "librispeech").rglob("*.tfrecord*"):
         records.write_bytes(b"damaged" * 99)
-    with pytest.raises(UserError, match=r"TFDS cannot provide librispeech \(.*delete .*librispeech and let TFDS make"):
+    with pytest.raises(UserError, match=r"TFDS cannot provide librispeech \(.*delete .*librispeech and run this again"):
         catalog.read("tfds:librispeech", tmp_path, extract_to=elsewhere)
     assert not [path for path in elsewhere.iterdir() if path.is_dir()]
 

@@ -95,7 +95,7 @@ def test_results_of_other_commands_are_no_results(tmp_path):
     Diary(tmp_path).add(made("--steps=100", "--resume"), 1.0)
     Diary(tmp_path).check([made("--steps=100"), task("b", "train", True)])
     Diary(tmp_path).check([made("--steps=200", done=False)])  # which train.py itself will look at
-    with pytest.raises(UserError, match=r"(?s)k8 exists, but was made by another command.*--steps=100\n  now: .*--steps=200"):
+    with pytest.raises(UserError, match=r"(?s)k8 exists, but was made by another.*--steps=100\n  now: .*--steps=200"):
         Diary(tmp_path).check([made("--steps=200")])
 
     def gone():
@@ -143,7 +143,7 @@ def test_a_cell_that_fails_leaves_the_rest_running(ran, scale):
     # The base decoded, a language model, four trainings, of which one fails, and the other three decoded on two data.
     assert len(called) == 2 + 4 + 6
     assert "stopped with exit code 3; continuing with the rest" in out and "not done: german_k8_seed0" in out
-    assert "decode german_k8_seed0 on de_dev: left out, since there is no german_k8_seed0" in out
+    assert "decode german_k8_seed0 on de_dev: skipped, since german_k8_seed0 is missing" in out
     assert (reproduce.Path(scale.out) / "index.html").is_file()
     called, out = ran()
     assert len(called) == 1 + 2 and "14 tasks, 3 left" in out and "not done" not in out
