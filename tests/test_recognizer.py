@@ -180,7 +180,7 @@ def test_a_missing_and_a_foreign_file(tmp_path):
         ({"model": {"activation": "step"}}, "metadata are damaged .*activation must be one of relu, elu"),
         ({"model": [4]}, "metadata are damaged"),
         ({"decoder": {"lm_weight": "high"}}, "metadata are damaged .*lm_weight must be of type float"),
-        ({"alphabet": {"characters": list("abc")}}, "metadata are damaged .*no text"),
+        ({"alphabet": {"characters": list("abc")}}, "metadata are damaged .*not text"),
         ({"step": float("inf")}, "metadata are damaged"),
         ({"model": {"depth": 4}}, "metadata are damaged .*depth"),
         ({"alphabet": {}}, "metadata are damaged .*alphabet"),
