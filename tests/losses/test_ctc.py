@@ -181,6 +181,11 @@ def test_vmap_and_bfloat16():
 def test_not_a_number_is_not_hidden(form):
     value, gradient = value_and_gradient(*batch_of_one(np.float32([[0, 1], [0, np.nan]]), [1]), form=form)
     assert np.isnan(value) and np.isnan(gradient).any()
+    logits = np.random.default_rng(0).standard_normal((4, 88, 29)).astype(np.float32)
+    logits[0, :51] = np.nan
+    target = np.full(4, 88), np.ones((4, 5), np.int32), np.full(4, 5)
+    loss_B = jax.jit(ctc_loss)(jnp.array(logits), *target)
+    assert np.isnan(loss_B).tolist() == [True, False, False, False]
 
 
 def test_hand_computed():

@@ -10,7 +10,7 @@ from jax import lax
 
 from w2l_jax.losses.all_paths import LOWEST_TRANSITION, all_paths_score
 from w2l_jax.losses.chain import chain_score
-from w2l_jax.losses.target import IMPOSSIBLE, check, proper, shifted
+from w2l_jax.losses.target import IMPOSSIBLE, at_least, check, proper, shifted
 
 
 def asg_loss(
@@ -35,11 +35,11 @@ def asg_loss(
     frames_B, lengths_B = jnp.where(possible_B, frames_B, 0), jnp.where(possible_B, label_lengths_B, 0)
     # Only differences count: every path takes the same number of steps.
     scores_BxSxV = shifted(emissions_BxSxV, frames_B)
-    transitions_VxV = jnp.maximum(transitions_VxV.astype(jnp.float32), IMPOSSIBLE)
+    transitions_VxV = at_least(transitions_VxV.astype(jnp.float32), IMPOSSIBLE)
     transitions_VxV = transitions_VxV - lax.stop_gradient(transitions_VxV.max())
     all_B = all_paths_score(scores_BxSxV, jnp.maximum(transitions_VxV, LOWEST_TRANSITION), frames_B)
     target_B = _target_paths(scores_BxSxV, transitions_VxV, frames_B, labels_BxL, lengths_B)
-    return jnp.where(possible_B, jnp.maximum(all_B - target_B, 0.0), 0.0)
+    return jnp.where(possible_B, at_least(all_B - target_B, 0.0), 0.0)
 
 
 def asg_feasible(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from w2l_jax.alphabet import BLANK
 from w2l_jax.losses.chain import chain_score
-from w2l_jax.losses.target import check, proper, shifted
+from w2l_jax.losses.target import at_least, check, proper, shifted
 
 
 def ctc_loss(
@@ -40,7 +40,7 @@ def ctc_loss(
     paths_B = chain_score(scores_BxSxV, moves_BxDxN, frames_B, states_BxN, (left_BxN == 0) | (left_BxN == 1))
     valid_BxS = jnp.arange(scores_BxSxV.shape[1]) < frames_B[:, None]
     all_B = jnp.where(valid_BxS, jax.nn.logsumexp(scores_BxSxV, axis=-1), 0.0).sum(axis=1)
-    return jnp.where(possible_B, jnp.maximum(all_B - paths_B, 0.0), 0.0)
+    return jnp.where(possible_B, at_least(all_B - paths_B, 0.0), 0.0)
 
 
 def feasible(

@@ -39,9 +39,14 @@ def proper(
     return frames_fit_B & lengths_fit_B & (known_BxL | beyond_BxL).all(axis=1)
 
 
+def at_least(x: jax.Array, lowest: float) -> jax.Array:
+    """`jnp.maximum(x, lowest)` that keeps NaN, which XLA's own passes over on CPUs."""
+    return jnp.where(x < lowest, lowest, x)
+
+
 def shifted(logits_BxSxV: jax.Array, frames_B: jax.Array) -> jax.Array:
     """Float32 scores, shifted so that every frame's highest is 0 (invalid frames all 0), which preserves precision."""
-    scores_BxSxV = jnp.maximum(logits_BxSxV.astype(jnp.float32), IMPOSSIBLE)
+    scores_BxSxV = at_least(logits_BxSxV.astype(jnp.float32), IMPOSSIBLE)
     highest_BxSx1 = lax.stop_gradient(scores_BxSxV.max(axis=-1, keepdims=True))
     valid_BxS = jnp.arange(scores_BxSxV.shape[1]) < frames_B[:, None]
     return jnp.where(valid_BxS[:, :, None], scores_BxSxV - highest_BxSx1, 0.0)
