@@ -356,7 +356,7 @@ def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
         representable(data, Alphabet("abc '"), False, said.append)
     left = representable(data, Alphabet("abc '"), True, said.append)
     assert {entry.id for entry in left.entries} == {e.id for e in data.entries if "d" not in e.transcript}
-    assert 0 < len(left) < len(data) and f"left out {len(data) - len(left)} utterances" in said[0]
+    assert 0 < len(left) < len(data) and f"skipped {len(data) - len(left)} utterances" in said[0]
     with pytest.raises(UserError, match="48 of 48 transcripts"):
         representable(data, Alphabet("xyz"), True, said.append)
     assert representable(data, data.alphabet, False, said.append) is data and len(said) == 1
