@@ -54,7 +54,7 @@ class Options(PrepareConfig, CorpusSource):
     language: str = ""
     """Language of the transcripts (default: the corpora's, and english for --manifest)."""
     alphabet_from_data: bool = False
-    """Add the characters of the data to the alphabet of the language, if it has a preset."""
+    """Add the characters of the data to the preset alphabet of the language, or make one from them."""
     splits: str = "train,dev,test"
     """Splits of a corpus to prepare."""
     dev_fraction: float = 0.05
