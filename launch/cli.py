@@ -182,8 +182,9 @@ def _note(message: Warning | str, category: type[Warning], *place: object) -> st
 
 
 def _unraisable(found: Any) -> None:
-    # TensorStore says so for each array that was still being written when another one failed.
-    if str(found.exc_value) != "Event loop is closed":
+    # TensorStore says so for each array that was still being written when another one failed, and TensorBoard's writer
+    # again when the process ends.
+    if str(found.exc_value) != "Event loop is closed" and not _is_full(found.exc_value):
         sys.__unraisablehook__(found)
 
 

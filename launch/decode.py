@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import cli
@@ -15,6 +16,7 @@ from lm_building import of_run
 from pages import comparison
 from pages import decoding_page as page
 from terminal import terminal
+from w2l_jax import files
 from w2l_jax.corpora import Utterance, manifest
 from w2l_jax.dataset.batches import Source
 from w2l_jax.decoding import decoder_config
@@ -99,7 +101,7 @@ def decode(options: Options) -> list[results.Result]:
 
     recognizer = w2l_jax.load(options.run, options.checkpoint, lm="none")
     run = Run.open(options.run) if Run.exists(options.run) else None
-    own = run.data if run else dataclasses.asdict(DataOptions())
+    own = decode_data.options_of(run)
     data = options.data or own["dev"]
     if not data:
         raise UserError(f"{options.run} has no dev data: give --data")
@@ -136,12 +138,6 @@ def decode(options: Options) -> list[results.Result]:
             for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
-    rows = [
-        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
-    ]
-    with one_at_a_time(out):  # so that both files come from the same command
-        write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
-        write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
     facts = _facts(options, recognizer, run, chosen, data)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(results.table(found))
@@ -149,7 +145,13 @@ def decode(options: Options) -> list[results.Result]:
         print(f"\n{comparison.markdown(results.searches(found))}")
     if options.worst:
         print(f"\nworst utterances\n{results.worst(found, options.worst)}")
-    print(f"every utterance: {out}")
+    try:
+        _write(found, out)
+        print(f"every utterance: {out}")
+    except OSError as error:
+        if options.out:
+            raise
+        print(f"note: {error.filename} cannot be written ({error.strerror}); --out names another file", file=sys.stderr)
     if options.report:
         examples = page.examples(found, dataset, params, recognizer.model, options.report_utterances, options.seed)
         content = page.build(
@@ -159,6 +161,16 @@ def decode(options: Options) -> list[results.Result]:
         write_atomically(Path(options.report), content)
         print(f"report: {options.report} ({len(content.encode()) / 1e6:.1f} MB)")
     return found
+
+
+def _write(found: list[results.Result], out: Path) -> None:
+    """Writes every utterance into `out`, and the error rates beside it."""
+    rows = [
+        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
+    ]
+    with one_at_a_time(out):  # so that both files come from the same command
+        write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
+        write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def _recordings(options: Options, data: str) -> dict[str, Utterance]:
@@ -175,6 +187,10 @@ def _pool(recognizer: Recognizer, chosen: DecoderConfig, workers: int) -> contex
     return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or usable_cores())
 
 
+def _overlap(text: str) -> list[str]:
+    return list(json.loads(text)["speaker_overlap"])
+
+
 def _facts(
     options: Options, recognizer: Recognizer, run: Run | None, chosen: DecoderConfig, data: str
 ) -> dict[str, str]:
@@ -185,8 +201,8 @@ def _facts(
     if chosen.lm:
         facts["weights"] = f"w_lm {chosen.lm_weight:g}, w_valid_word {chosen.word_bonus:g}"
         facts["tuned on"] = chosen.tuned or "nothing (launch/tune_decoder.py)"
-    overlap = json.loads((run.folder / "data.json").read_text())["speaker_overlap"] if run else []
-    if overlap and data == run.data["dev"]:
+    overlap = files.read(run.folder / "data.json", _overlap) if run else []
+    if overlap and data == decode_data.options_of(run)["dev"]:
         facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"
     return facts
 

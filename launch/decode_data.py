@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from w2l_jax import model
+from w2l_jax.config import from_table
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.prepare import PrepareConfig, custom_characters, open_or_prepare
 from w2l_jax.dataset.store import Dataset
@@ -18,6 +19,14 @@ from w2l_jax.files import digest, text_digest, write_atomically
 from w2l_jax.inference import predict
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.reporting import Progress
+from w2l_jax.run import Run
+from w2l_jax.training.options import DataOptions
+
+
+def options_of(run: Run | None) -> dict[str, Any]:
+    """The options of the data that a run was trained on, the defaults where there is no run."""
+    table = run.data if run else {}
+    return dataclasses.asdict(from_table(DataOptions, table, f"{run.folder}/config.toml: data" if run else ""))
 
 
 def open_data(

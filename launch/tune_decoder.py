@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def tune(run: Run, options: Options, screen: Terminal) -> None:
     """Tunes by `options`; writes trials, plot and `decoder.toml`, and prints the best."""
-    recognizer, own = w2l_jax.load(run.folder, options.checkpoint, lm="none"), run.data
+    recognizer, own = w2l_jax.load(run.folder, options.checkpoint, lm="none"), decode_data.options_of(run)
     data = options.data or own["dev"]
     if not data:
         raise UserError(f"{run.folder} has no dev data: give --data")
@@ -87,7 +87,7 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
 
 
 def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, options: Options, screen: Terminal) -> None:
-    name, own = Path(data).stem, run.data
+    name, own = Path(data).stem, decode_data.options_of(run)
     dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
     chosen = of_run.resolve(run, options.lm, {}, held_out, screen.report)

@@ -57,10 +57,12 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.truncate(temporary, 0)  # frees the space even while a writer holds the file
                 temporary.unlink()
+            if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+                error.filename = str(path)
             raise
     _sync(path.parent)
 
@@ -94,7 +96,11 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
     ones. On file systems without locks every process gets it.
     """
     while True:
-        file = path.open("a")
+        try:
+            file = path.open("a")
+        except OSError as error:
+            error.filename = str(path.parent)  # which the user knows
+            raise
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (fcntl.LOCK_NB if refusal else 0))
         except BlockingIOError:

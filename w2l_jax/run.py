@@ -1,12 +1,12 @@
 """Run folders: configuration, alphabet and Orbax checkpoints; a kill at any moment loses nothing already saved."""
 
+import contextlib
 import json
 import shutil
 import tomllib
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -55,9 +55,25 @@ class Run:
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
 
-    def locked(self) -> AbstractContextManager[TextIO]:
-        """Keeps other processes from training this run; raises UserError if one does."""
-        return locked(self.folder, f"{self.folder}: another process is training this run")
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training this run within; raises UserError if one does.
+
+        Removes what a killed process, or a full disk, left of a checkpoint.
+        """
+        with locked(self.folder, f"{self.folder}: another process is training this run"):
+            self._tidy()
+            try:
+                yield
+            finally:
+                self._tidy()
+
+    def _tidy(self) -> None:
+        for path in self.checkpoints.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def open(folder: str | Path) -> "Run":

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from lm_building.build import LanguageModelConfig, NoSentenceError, build
 from w2l_jax.corpora import weighted_sources
 from w2l_jax.decoding.beam import check_searchable
 from w2l_jax.decoding.decoder_config import FILE, DecoderConfig, greedy_without_lm, load, override, save
+from w2l_jax.errors import UserError
 from w2l_jax.files import one_at_a_time
 from w2l_jax.run import Run
 
@@ -33,14 +33,24 @@ def resolve(
         return DecoderConfig(beam_width=0)
     chosen = load(run, lm) if lm != "none" else DecoderConfig()
     if chosen is None:
-        with one_at_a_time(run.folder / FILE):  # if two processes decode a run first, one builds and both use it
-            chosen = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
-            if chosen.lm:
-                save(run, chosen)
+        try:
+            with one_at_a_time(run.folder / FILE):  # if two decode a run first, one builds and both use it
+                chosen = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
+                if chosen.lm:
+                    save(run, chosen)
+        except OSError as error:
+            where = f"{run.folder} cannot be written ({error.strerror})"
+            if not lm:
+                advice = "name one with lm=<folder>, or decode greedily with lm=none"
+                raise UserError(f"{where}, so it gets no language model of its own: {advice}") from None
+            report(f"note: {where}, so it will not remember this language model")
+            chosen = DecoderConfig(lm=lm)
     return override(greedy_without_lm(chosen), given)
 
 
 def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:
+    from lm_building.build import LanguageModelConfig, NoSentenceError, build  # KenLM, where a model is built only
+
     data = run.data
     sources = [path for path, _ in weighted_sources(text or data["train"])]
     report(f"{run.folder} has no language model: building one from {', '.join(sources)}")
