@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,27 @@ def launch(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None =
     command = [sys.executable, str(ROOT / "launch" / script), *map(str, arguments)]
     environment = {**os.environ, **(env or {})}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, **options)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of a size such as `1m` and returns its folder; skips where that is not allowed."""
+    mounted = []
+
+    def mount(size: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a file system is not allowed here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def read_only(folder: Path) -> None:
+    """Lets nobody write a file system that `small_disk` has mounted."""
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

@@ -1,4 +1,6 @@
 import collections
+import contextlib
+import errno
 import json
 import shutil
 
@@ -31,6 +33,10 @@ def save(run, step, seed=0, best=None, keep=()):
     state = jax.device_get(optimizer.update(params, optimizer.init(params))[1])  # of which no two arrays are equal
     run.save(step, params, state, {"step": step}, best=best, keep=keep)
     return params, state
+
+
+def equal(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
 def test_round_trip_is_exact(run):
@@ -94,6 +100,37 @@ def test_a_flipped_bit_is_never_loaded(run):
         path.write_bytes(content)
     assert refused >= 30
     assert run.restore_params("last")
+
+
+@pytest.mark.parametrize("size", ["64k", "300k"])
+def test_a_full_disk_loses_no_checkpoint_and_leaves_nothing(small_disk, size):
+    """What Orbax words as want of memory, after a traceback on standard error, is an error of the system."""
+    network = ModelConfig(width=20, top_width=40)
+    run = Run.create(small_disk(size) / "run", TrainOptions(model=network), preset("en"))
+    params = jax.device_get(model.init(jax.random.key(0), network, 29))
+    state = jax.device_get(optax.adam(1e-3).init(params))
+    with contextlib.suppress(KeyError), run.locked():
+        saved, failed = 0, None
+        while not failed:
+            try:
+                run.save(saved + 1, params, state, {"step": saved + 1}, best=1, keep=range(9))
+                saved += 1
+            except OSError as error:
+                failed = error
+        assert failed.errno == errno.ENOSPC and f".step_{saved + 1:08d}" in failed.filename
+        raise KeyError  # as a process would end
+    assert {path.name for path in run.checkpoints.iterdir()} - {"checkpoints.json"} == {
+        f"step_{step:08d}" for step in range(1, saved + 1)
+    }
+    assert saved == 0 or equal(run.restore_params("last"), params)
+
+
+def test_leftovers_of_a_checkpoint_go_when_the_run_is_trained_again(run):
+    save(run, 1)
+    (run.checkpoints / ".step_00000002.partial" / "params").mkdir(parents=True)
+    (run.checkpoints / ".checkpoints.json.tmp").write_text("{")
+    with run.locked():
+        assert {path.name for path in run.checkpoints.iterdir()} == {"step_00000001", "checkpoints.json"}
 
 
 @pytest.mark.parametrize("name", ["params", "optimizer"])

@@ -28,6 +28,9 @@ def write(folder: Path, trees: Mapping[str, Any]) -> None:
         with _checkpointer() as checkpointer:
             for name, tree in trees.items():
                 checkpointer.save((folder / name).absolute(), tree)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
     except Exception as error:
         if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore does not raise OSError
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from None
