@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,27 @@ def write(folder: Path, trees: Mapping[str, Any]) -> None:
         with _checkpointer() as checkpointer:
             for name, tree in trees.items():
                 checkpointer.save((folder / name).absolute(), tree)
-    except OSError as error:
-        error.filename = str(folder)
-        raise
     except Exception as error:
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore does not raise OSError
+        _wait_for_writers(folder)
+        if isinstance(error, OSError):
+            error.filename = str(folder)
+        elif code := re.search(r"os_error_code='(\d+)'", str(error)):  # TensorStore raises no OSError
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from None
         raise
     write_atomically(folder / _DIGESTS, json.dumps({name: digest(named(tree)) for name, tree in trees.items()}))
 
 
+def _wait_for_writers(folder: Path) -> None:
+    """Returns when no thread of TensorStore makes files any more: they go on where one of them has failed."""
+    before, now = None, sorted(folder.rglob("*"))
+    while now != before:
+        time.sleep(0.2)
+        before, now = now, sorted(folder.rglob("*"))
+
+
 def restore(path: Path) -> Any:
     """Returns the tree stored as `path`, of dictionaries and lists; raises UserError if it was changed since."""
-    jax.devices()  # without digests the checkpoint may still be good
+    jax.devices()  # raises here if there is no device, which is no fault of the checkpoint
     expected = read(path.parent / _DIGESTS, json.loads, "use another checkpoint")
     try:
         with _checkpointer() as checkpointer:
