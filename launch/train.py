@@ -12,8 +12,8 @@ from w2l_jax import config, training
 from w2l_jax.errors import UserError
 from w2l_jax.run import Run
 from w2l_jax.training import devices
-from w2l_jax.training.loop import Position
 from w2l_jax.training.options import FreezeOptions, TrainOptions
+from w2l_jax.training.position import Position
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ENGLISH = "runs/demo_english"

@@ -2,7 +2,8 @@
 
 from w2l_jax.training.checks import check
 from w2l_jax.training.job import Job, create
-from w2l_jax.training.loop import Position, Result, train
+from w2l_jax.training.loop import Result, train
 from w2l_jax.training.options import TrainOptions
+from w2l_jax.training.position import Position
 
 __all__ = ["Job", "Position", "Result", "TrainOptions", "check", "create", "train"]

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -22,22 +23,11 @@ from w2l_jax.training.frozen import verify
 from w2l_jax.training.job import Job, unfreeze
 from w2l_jax.training.log import MetricsLog
 from w2l_jax.training.optimizer import applied_rate
+from w2l_jax.training.position import Position
 from w2l_jax.training.profile import Profiler, traced_updates
 from w2l_jax.training.saving import Saver
 from w2l_jax.training.signals import Signals
 from w2l_jax.training.step import make_step, microbatches, to_resume
-
-
-@dataclasses.dataclass
-class Position:
-    """The position of a run, stored with every checkpoint; `seconds` exclude evaluation, saving and compilation."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best_step: int | None = None
-    best_ler: float | None = None
-    best_loss: float | None = None
-    without_gain: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,24 +75,22 @@ class _Trainer:
         self.skipped = 0  # updates in a row
 
     def run(self) -> Result:
+        run, step, wanted = self.job.run, self.position.step, self.options.log.profile
         with self.job.lock:
-            if self.position.step >= self.options.steps:
-                reason = f"trained for {self.position.step} steps already; raise steps to resume"
-                return Result(self.position, reason, None)
-            return self._run()
-
-    def _run(self) -> Result:
-        self.log = MetricsLog(self.job.run.folder if self.devices.first else None, self.position.step)
-        traced = traced_updates(self.options.log.profile if self.devices.first else "", self.position.step)
-        self.profiler = Profiler(self.job.run.folder / "profile", traced, self.report)
-        stream = feed.stream(self.job, self.position.step, self.report)
-        try:
-            with Signals() as signals, Saver(self.job.run) as self.saver:
+            if step >= self.options.steps:
+                return Result(self.position, f"trained for {step} steps already; raise steps to resume", None)
+            self.log = MetricsLog(run.folder if self.devices.first else None, step)
+            traced = traced_updates(wanted if self.devices.first else "", step)
+            self.profiler = Profiler(run.folder / "profile", traced, self.report)
+            stream = feed.stream(self.job, step, self.report)
+            with (
+                closing(self.log),
+                closing(self.profiler),
+                closing(stream),
+                Signals() as signals,
+                Saver(run) as self.saver,
+            ):
                 return Result(self.position, self._steps(stream, signals), self.evaluation)
-        finally:
-            stream.close()
-            self.profiler.close()
-            self.log.close()
 
     def _steps(self, stream: Iterator[Batch], signals: Signals) -> str:
         """Runs steps until there is a reason to stop, which is returned."""
@@ -130,7 +118,7 @@ class _Trainer:
             # Training waits here for this update's weights; files are written during the next updates.
             self._catch_up(step_of)
             self._verify_frozen()
-            if (self.job.dev or self.job.old_dev) and (evaluates or reason) and not asked:
+            if (evaluates or reason) and not asked:
                 self._evaluate()
                 asked, reason = self._reason_to_stop(signals)
             if (saves or evaluates or reason) and self.devices.first:
@@ -191,37 +179,29 @@ class _Trainer:
             self.progress(self.position, values)
 
     def _evaluate(self) -> None:
-        local, params = self.devices.local(self.state.best_params)
-        if self.job.dev:
-            self._judge(params, self.job.dev, local)
-        if self.job.old_dev:
-            result, _ = self._measure("old_dev", params, self.job.old_dev, local)
-            self.report(f"step {self.position.step}: old_dev {_rates(result)}")
+        """Measures the weights on the dev data, which decide whether they are the best so far, and on the old ones."""
+        on, params = self.devices.local(self.state.best_params)
+        for kind, source in (("dev", self.job.dev), ("old_dev", self.job.old_dev)):
+            if not source:
+                continue
+            found = self._measure(params, source, on)
+            values = {"loss": found.loss, **dataclasses.asdict(found.rates), "infeasible": found.infeasible}
+            values["seconds"] = round(self.position.seconds, 3)
+            self.log.write(kind, self.position.step, {**values, "samples": found.samples})
+            rates = f"loss {found.loss:.2f}, LER {found.rates.ler:.2%}, WER {found.rates.wer:.2%}"
+            best = kind == "dev" and self.position.is_best(found.rates.ler, found.loss)
+            self.report(f"step {self.position.step}: {kind} {rates}{' (best so far)' if best else ''}")
+            if kind == "dev":
+                self.evaluation = values
+                for sample in found.samples:
+                    self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
-    def _measure(self, kind: str, params: Params, source: Source, on: Devices) -> tuple[Evaluation, dict[str, Any]]:
-        """Evaluates `params` on `source` and logs it as `kind`."""
+    def _measure(self, params: Params, source: Source, on: Devices) -> Evaluation:
         # An evaluation has the same memory limit as an update.
         rows, limit = self.options.batch_size, self.options.memory.max_microbatch_frames
         rows //= microbatches(rows // on.count, source.buckets[-1].frames, limit)
         dtype, network = self.job.step_config.dtype, self.options.model
-        result = evaluate(params, source, self.job.alphabet, network, batch_size=rows, dtype=dtype, place=on.place)
-        values = {"loss": result.loss, **dataclasses.asdict(result.rates), "infeasible": result.infeasible}
-        values["seconds"] = round(self.position.seconds, 3)
-        self.log.write(kind, self.position.step, {**values, "samples": result.samples})
-        return result, values
-
-    def _judge(self, params: Params, dev: Source, on: Devices) -> None:
-        """Returns whether these weights are the best so far on the dev data."""
-        position = self.position
-        result, self.evaluation = self._measure("dev", params, dev, on)
-        found = (result.rates.ler, result.loss)  # the loss breaks ties, such as 100 % at the start
-        better = position.best_step is None or found < (position.best_ler, position.best_loss)
-        if better:
-            position.best_step, (position.best_ler, position.best_loss) = position.step, found
-        position.without_gain = 0 if better else position.without_gain + 1
-        self.report(f"step {position.step}: dev {_rates(result)}{' (best so far)' if better else ''}")
-        for sample in result.samples:
-            self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
+        return evaluate(params, source, self.job.alphabet, network, batch_size=rows, dtype=dtype, place=on.place)
 
     def _verify_frozen(self) -> None:
         if self.options.freeze.verify and self.job.frozen:
@@ -265,7 +245,3 @@ class _Trainer:
             earlier = path.read_text() if job.late and path.is_file() else ""
             write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
-
-
-def _rates(result: Evaluation) -> str:
-    return f"loss {result.loss:.2f}, LER {result.rates.ler:.2%}, WER {result.rates.wer:.2%}"
