@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import calibration
 import cli
 import decode_data
 import tuning
@@ -122,9 +123,9 @@ def _calibrate(
 ) -> tuple[dict[str, float], str]:
     """The calibration fitted to `used`, and its effect on `measured`."""
     lists = [list(pool.nbest(part.logits, confidence.HYPOTHESES, best.config)) for part in (used, measured)]
-    fitted = confidence.fit(lists[0], used.expected)
+    fitted = calibration.fit(lists[0], used.expected)
     before, after = (
-        confidence.calibration_error(confidence.reliability(*confidence.words(lists[1], measured.expected, *values)))
+        calibration.calibration_error(calibration.reliability(*calibration.words(lists[1], measured.expected, *values)))
         for values in ((1.0, 1.0), fitted)
     )
     effect = f"{before:.1%} before, {after:.1%} after calibration, on {len(measured.ids)} utterances"

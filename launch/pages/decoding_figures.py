@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibration import Bin
 from results import Result
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding.confidence import Bin
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.features import FRAME_SECONDS, OUTPUT_SECONDS
 

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+import calibration
 import results
 from pages import decoding_figures as figures
 from pages import html as report
@@ -135,8 +136,8 @@ def _confidence(found: Sequence[Result]) -> str:
     words = [word for r in found for word in r.words]
     right = [correct for r in found for correct in confidence.right(r.expected, r.best)]
     curves = {
-        "calibrated": confidence.reliability([word.confidence for word in words], right),
-        "not calibrated": confidence.reliability([word.posterior for word in words], right),
+        "calibrated": calibration.reliability([word.confidence for word in words], right),
+        "not calibrated": calibration.reliability([word.posterior for word in words], right),
     }
     rows = [
         {
@@ -144,7 +145,7 @@ def _confidence(found: Sequence[Result]) -> str:
             "words": f"{len(words):,}",
             "mean confidence": f"{np.mean([getattr(word, field) for word in words]):.1%}",
             "correct": f"{np.mean(right):.1%}",
-            "expected calibration error": f"{confidence.calibration_error(curves[name]):.1%}",
+            "expected calibration error": f"{calibration.calibration_error(curves[name]):.1%}",
         }
         for name, field in (("calibrated", "confidence"), ("not calibrated", "posterior"))
     ]
