@@ -310,6 +310,56 @@ def test_a_wav_that_claims_terabytes_takes_no_memory(tmp_path):
     assert audio.seconds(tmp_path / "a.wav") == 1.0
 
 
+SIZES = {  # where the promise of each format stands, its struct format, and what it counts beside the sound
+    "aiff": (lambda content: content.index(b"SSND") + 4, ">I", 8),
+    "caf": (lambda content: content.index(b"data") + 4, ">Q", 4),
+    "au": (lambda content: 8, ">I", 0),
+    "w64": (lambda content: content.index(b"data\xf3\xac\xd3\x11") + 16, "<Q", 24),
+    "rf64": (lambda content: content.index(b"ds64") + 16, "<Q", 0),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_headers_of_other_formats_that_lie(tmp_path, kind):
+    """All of the sound is read, whatever a placeholder or a header that was not finalised says."""
+    path, (place_in, code, more) = tmp_path / f"a.{kind}", SIZES[kind]
+    soundfile.write(path, TONE, 16000, format=kind.upper(), subtype="PCM_16")
+    whole, content = audio.load(path), bytearray(path.read_bytes())
+    place, width = place_in(content), struct.calcsize(code)
+    assert struct.unpack_from(code, content, place) == (32000 + more,)
+    placeholders = [0, 0x7FFFF000, 0x80000000, 2 ** (8 * width) - 1]
+    for size in placeholders if kind == "au" else [*placeholders, 16000 + more]:
+        struct.pack_into(code, content, place, size)
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(audio.load(path), whole)
+            np.testing.assert_array_equal(audio.load(path, 0.25, 0.5), whole[4000:8000])
+    struct.pack_into(code, content, place, 32000 + more)
+    path.write_bytes(content[:-16000])
+    with pytest.raises(AudioError, match="truncated: its header declares more audio than it holds"):
+        audio.load(path)
+    with pytest.warns(audio.AudioWarning, match=r"read up to 0\.\d s$"):
+        part = audio.load(path, truncated="read")
+    np.testing.assert_array_equal(part, whole[:8000])
+
+
+def test_a_cut_ogg_is_read_to_its_last_whole_page(tmp_path):
+    """A second of Opus a page here; a cut between two pages looks like a broadcast that was recorded."""
+    soundfile.write(tmp_path / "a.opus", SWEEP, 16000, format="OGG", subtype="OPUS")
+    whole, content = audio.load(tmp_path / "a.opus"), (tmp_path / "a.opus").read_bytes()
+    pages = [place for place in range(len(content)) if content[place : place + 5] == b"OggS\0"]
+    (tmp_path / "a.opus").write_bytes(content[: pages[-2] + 100])
+    with pytest.raises(AudioError, match="truncated"):
+        audio.load(tmp_path / "a.opus")
+    with pytest.warns(audio.AudioWarning, match=r"read up to \d\.\d s$"):
+        part = audio.load(tmp_path / "a.opus", truncated="read")
+    (tmp_path / "a.opus").write_bytes(content[: pages[-2]])
+    np.testing.assert_array_equal(audio.load(tmp_path / "a.opus"), part)
+    assert len(whole) - 2 * 16000 - 1000 < len(part) < len(whole)
+    np.testing.assert_allclose(part[:-400], whole[: len(part) - 400], atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.m4a", "a.mp3", "a.nis"])
 def test_really_cut_files_are_an_error_or_read_to_their_end(tmp_path, name):
     path = tmp_path / name

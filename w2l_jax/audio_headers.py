@@ -3,11 +3,12 @@
 import functools
 import math
 import mmap
+import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-_TO_THE_END = 2**63 - 1
 # Writers that cannot seek back leave 0, 2^31 or 2^32, less a header, block or page, as the size.
 _PLACEHOLDERS = (range(0x7F000000, 0x7F001000), range(0x7FFFE000, 0x80001000), range(0xFFFFE000, 2**32))
 _HEADER = 44  # bytes of the smallest WAV header; some writers count it as sound, whole or in part
@@ -20,75 +21,109 @@ class Link(NamedTuple):
     end: int
 
 
-class Wave(NamedTuple):
-    """Where the sound of a WAV file begins, how many bytes its header declares, and how many follow."""
+class Sound(NamedTuple):
+    """Where the sound of a file begins, how many bytes its header declares, and how many follow."""
 
     offset: int
     promised: int
     held: int
     trusted: bool
     """The declared bytes end the file, or valid chunks follow to its end."""
+    size: tuple[int, str, int]
+    """The declared size: its position, its `struct` format, and what it counts besides the sound."""
 
     @property
     def is_cut(self) -> bool:
         """Sound is missing: the header declares more, and its size is not a placeholder."""
-        return self.promised > self.held and not self._is_placeholder and self.promised - self.held not in self._off
-
-    @property
-    def is_short(self) -> bool:
-        """More sound follows than declared: the header was never finalised, or is wrong."""
-        return self.promised < self.held and not self.trusted
-
-    @property
-    def _is_placeholder(self) -> bool:
-        return self.promised >= 2**32 or any(self.promised in numbers for numbers in _PLACEHOLDERS)
-
-    @property
-    def _off(self) -> tuple[int, ...]:
-        return (8, _HEADER - 8, _HEADER, self.offset - 8, self.offset)
+        missing = self.promised - self.held
+        if self.promised >= 2**32 or any(self.promised in numbers for numbers in _PLACEHOLDERS):
+            return False
+        return missing > 0 and missing not in (8, _HEADER - 8, _HEADER, self.offset - 8, self.offset)
 
 
-def wave(path: Path, link: Link) -> Wave | None:
-    """What the header of a WAV file (RIFF or RF64) says about its sound; None for any other file."""
+class _Chunks(NamedTuple):
+    """How a format writes chunks, and which one holds the sound."""
+
+    first: int
+    code: str  # of a chunk's name and length
+    counted: int  # bytes of the length that are not the content's
+    aligned: int
+    name: bytes
+    before: int  # bytes of the content that precede the sound
+
+
+_FORMATS = {  # by how a file begins
+    rb"(RIFF|RF64|BW64)....WAVE": _Chunks(12, "<4sI", 0, 2, b"data", 0),
+    rb"FORM....AIF[FC]": _Chunks(12, ">4sI", 0, 2, b"SSND", 8),
+    rb"caff\x00\x01": _Chunks(8, ">4sQ", 0, 1, b"data", 4),
+    rb"riff.{20}wave": _Chunks(40, "<16sQ", 24, 8, b"data", 0),
+}
+
+
+def sound(path: Path, link: Link) -> Sound | None:
+    """What the header of a WAV (RIFF, RF64), AIFF, CAF, AU or W64 file says about its sound; None for other files."""
     with path.open("rb") as file:
         file.seek(link.begin)
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:12] != b"WAVE":
-            return None
-        long_size = None
-        for name, length, offset in _chunks(file, link.begin + 12):
-            if name == b"ds64":
-                long_size = int.from_bytes(file.read(16)[8:], "little")
-            elif name == b"data":
-                promised = long_size if long_size is not None and length == 0xFFFFFFFF else length
-                in_order = _in_order(file, offset + promised, link.end)
-                return Wave(offset - link.begin, promised, link.end - offset, in_order)
+        head = file.read(40)
+        if head[:4] == b".snd":
+            offset, promised = struct.unpack(">II", head[4:12].ljust(8, b"\0"))
+            return Sound(offset, promised, link.end - link.begin - offset, promised > 0, (8, ">I", 0))
+        form = next((form for begins, form in _FORMATS.items() if re.match(begins, head, re.DOTALL)), None)
+        return form and _sound(file, link, form)
+
+
+def correction(path: Path, link: Link) -> tuple[int, bytes] | None:
+    """The position of a wrong size (too small, or a placeholder) in a link's header, and the right bytes; else None."""
+    found = sound(path, link)
+    if not found or found.is_cut or found.promised == found.held or (found.promised < found.held and found.trusted):
+        return None
+    place, code, more = found.size
+    return place, struct.pack(code, min(found.held + more, 2 ** (8 * struct.calcsize(code)) - 1))
+
+
+def _sound(file: BinaryIO, link: Link, form: _Chunks) -> Sound | None:
+    code, more = form.code[0] + form.code[-1], form.counted + form.before
+    long_size = place = 0
+    for name, length, content in _chunks(file, link.begin + form.first, form):
+        if name == b"ds64":
+            place, long_size = content + 8, int.from_bytes(file.read(16)[8:], "little")
+        elif name.startswith(form.name):
+            if place and length == 0xFFFFFFFF:
+                code, length = "<Q", long_size
+            else:
+                place = content - struct.calcsize(code)
+            offset, promised = content + form.before, max(0, length - more)
+            # Not checked in W64, which libsndfile reads to the end.
+            trusted = form.counted > 0 or _in_order(file, offset + promised, link.end, form)
+            return Sound(offset - link.begin, promised, link.end - offset, trusted, (place - link.begin, code, more))
     return None
 
 
-def _chunks(file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: BinaryIO, offset: int, form: _Chunks) -> Iterator[tuple[bytes, int, int]]:
     """Yields name, length and offset of the chunks from `offset`; the file is positioned at each one's content."""
     file.seek(offset)
-    while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[4:], "little")
-        yield head[:4], length, file.tell()
-        offset += 8 + length + length % 2
+    size = struct.calcsize(form.code)
+    while len(head := file.read(size)) == size:
+        name, length = struct.unpack(form.code, head)
+        yield name, length, file.tell()
+        whole = max(length - form.counted, 0) + size
+        offset += -(-whole // form.aligned) * form.aligned
         if offset > 2**62:
             return
         file.seek(offset)
 
 
-def _in_order(file: BinaryIO, offset: int, size: int) -> bool:
+def _in_order(file: BinaryIO, offset: int, size: int, form: _Chunks) -> bool:
     """Whether only a padding byte, or chunks that end with the file, follow `offset`.
 
     Sound after a wrong length rarely looks like this. Other kinds of tags begin with letters, too.
     """
     if not 0 <= offset <= size:
         return offset > size
-    end = offset + offset % 2
+    end = offset + offset % form.aligned
     if end >= size:
         return True
-    for name, length, start in _chunks(file, end):
+    for name, length, start in _chunks(file, end, form):
         if not all(32 <= byte < 127 for byte in name):
             return False
         end = start + length
@@ -172,7 +207,7 @@ def mp3_frames(path: Path) -> int | None:
 
 def is_cut(path: Path, link: Link) -> bool:
     """Whether a header declares more than the file holds, which libsndfile would silently ignore."""
-    found = wave(path, link)
+    found = sound(path, link)
     return bool(found and found.is_cut) or _nist_is_cut(path) or _ogg_is_cut(path)
 
 

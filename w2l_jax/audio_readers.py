@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from w2l_jax import audio_headers
-from w2l_jax.audio_headers import Link
+from w2l_jax.audio_headers import Link, correction
 
 _WARM_UP = 1.0  # seconds decoded before a piece: a lossy codec's output depends on what came before
 # Only formats that hold sound: ffmpeg follows playlists to other files and into the network.
@@ -45,8 +45,7 @@ def open_link(path: Path, link: Link) -> Reader:
     """Opens one of a file's `audio_headers.links` with the first reader that reads all of it; raises RuntimeError if
     none does.
     """
-    wave = audio_headers.wave(path, link)
-    if audio_headers.is_mpeg(path) or (wave and wave.is_short):
+    if audio_headers.is_mpeg(path) or (link.end >= 2**32 and correction(path, link)):
         return Pyav(path, link)
     try:
         reader = Soundfile(path, link)
@@ -70,7 +69,7 @@ class Soundfile:
         import soundfile
 
         # libsndfile needs to be told the format of a name in .raw.
-        plain = link == (0, path.stat().st_size) and path.suffix.lower() != ".raw"
+        plain = link == (0, path.stat().st_size) and path.suffix.lower() != ".raw" and not correction(path, link)
         try:
             # As bytes: a name need not be valid in the encoding of the locale.
             self._file = soundfile.SoundFile(os.fsencode(path) if plain else _Slice(path, link))
@@ -109,10 +108,10 @@ class Pyav:
         import av
 
         self._av_error, self._bad_data = av.error.FFmpegError, av.error.InvalidDataError
-        wave = audio_headers.wave(path, link)
         # Tags need not be UTF-8, which PyAV before version 19 requires.
         tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        options = {"format_whitelist": _FORMATS, "ignore_length": str(int(bool(wave and wave.is_short)))}
+        # To the end of a WAV with more sound than its header can count.
+        options = {"format_whitelist": _FORMATS, "ignore_length": str(int(correction(path, link) is not None))}
         try:
             # A file object, since a name may look like a protocol (10:30.m4a).
             self._container = av.open(_Slice(path, link), options=options, **tags)
@@ -217,9 +216,10 @@ def _floats(frame: Any) -> np.ndarray:
 
 
 class _Slice(io.RawIOBase):
-    """The bytes of a link as a file of their own."""
+    """The bytes of a link as a file of their own, a wrong size in its header corrected."""
 
     def __init__(self, path: Path, link: Link):
+        self._place, self._right = correction(path, link) or (0, b"")
         self._file, self._link = path.open("rb"), link
         self._file.seek(link.begin)
 
@@ -234,10 +234,14 @@ class _Slice(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: self._link.begin, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._link.end}[whence]
-        return self._file.seek(base + offset) - self._link.begin
+        return self._file.seek(min(max(base + offset, self._link.begin), self._link.end)) - self._link.begin
 
     def readinto(self, buffer: Any) -> int:
-        content = self._file.read(min(len(buffer), max(0, self._link.end - self._file.tell())))
+        first = self.tell()
+        content = bytearray(self._file.read(min(len(buffer), self._link.end - self._file.tell())))
+        for place, byte in enumerate(self._right, self._place):
+            if 0 <= place - first < len(content):
+                content[place - first] = byte
         buffer[: len(content)] = content
         return len(content)
 
