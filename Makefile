@@ -4,13 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 OLDEST := .venv-oldest
+NEWEST := .venv-newest
+NEWEST_PYTHON ?= python3.12
 # A file's tests stay together: they share what is dear to make.
 PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 # Another beam search, for the tests to compare ours with; it asks for numpy<2 and runs on 2 all the same.
 ORACLE := pyctcdecode==0.5.0 pygtrie
 
-.PHONY: demo test test-slow test-oldest lint setup system clean
+.PHONY: demo test test-slow test-oldest test-newest chaos lint setup system clean
 
 demo: setup
 	$(BIN)/python launch/demo.py
@@ -58,5 +60,18 @@ test-oldest: system lmplz
 	$(OLDEST)/bin/python -c "import jax, numpy; print('jax', jax.__version__, 'numpy', numpy.__version__)"
 	$(OLDEST)/bin/python -m pytest $(PARALLEL)
 
+# The same tests on the newest Python that is supported and the newest version of everything.
+test-newest: system lmplz
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(NEWEST)/bin/python -m pip install -qq --upgrade --upgrade-strategy=eager -e '.[demo,dev]'
+	$(NEWEST)/bin/python -m pip install -qq --no-deps $(ORACLE)
+	$(NEWEST)/bin/python -c "import jax, librosa, numpy; print(*(f'{m.__name__} {m.__version__}' for m in (jax, librosa, numpy)))"
+	$(NEWEST)/bin/python -m pytest $(PARALLEL)
+
+# Faults on purpose: kills, full disks, damaged files, hostile input.
+chaos: setup
+	$(BIN)/python -m tests.chaos --seed=0
+
 clean:
-	rm -rf $(VENV) $(OLDEST) tools
+	rm -rf $(VENV) $(OLDEST) $(NEWEST) tools

@@ -89,12 +89,21 @@ def direction(text: str) -> str:
 
 def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a CSV file with a column for each key that any row has."""
+    heads = list(dict.fromkeys(head for row in rows for head in row))
+    return as_csv([heads, *([row.get(head, "") for head in heads] for row in rows)])
+
+
+def as_csv(table: Iterable[Sequence[Any]]) -> str:
+    """A table as a CSV file. Text that a spreadsheet would compute, such as `=A1`, is quoted by an apostrophe."""
     content = io.StringIO()
-    heads = dict.fromkeys(head for row in rows for head in row)
-    writer = csv.DictWriter(content, list(heads), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    csv.writer(content, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in table])
     return content.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    if not isinstance(cell, str) or re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?%?", cell):
+        return cell
+    return re.sub(r"^(?=[=+@\t\n-].)", "'", cell.replace("\r", "\n"), flags=re.DOTALL)
 
 
 def figure(draw: Callable[[Any], None], description: str, size: tuple[float, float] = (6.0, 4.0)) -> str:

@@ -1,13 +1,12 @@
 """Summaries of corpora: a few lines, the columns of the paper's Table 1, and label frequencies."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pages.html import as_csv
 from w2l_jax.corpora import SPLITS, Utterance
 from w2l_jax.dataset import filters
 from w2l_jax.dataset.identity import PrepareConfig
@@ -150,13 +149,6 @@ def as_markdown(table: Table) -> str:
     header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in table]
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
-
-
-def as_csv(table: Table) -> str:
-    """Returns a table as CSV."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(table)
-    return out.getvalue()
 
 
 def write(summary: Summary, stem: Path) -> list[Path]:

@@ -34,7 +34,7 @@ class Findings:
     def attempt(self, read: Callable[[], Any], expected: Any = None, detail: str = "") -> None:
         """Counts what `read` does: gives the `expected` (None: anything), raises UserError, or something else."""
         try:
-            with limited(20):
+            with limited(60):
                 found = read()
         except UserError:
             self.add(REFUSED)

@@ -120,3 +120,13 @@ def test_text_from_right_to_left_is_marked_so():
     found = report.table([{"said": "سلام دنیا", "heard": "hello سلام", "share": "3"}], "words")
     assert '<td dir="rtl">سلام دنیا</td><td>hello سلام</td><td class="number">3</td>' in found
     assert report.direction("12 שלום") == ' dir="rtl"' and report.direction("12") == ""
+
+
+def test_no_cell_of_a_csv_file_is_a_formula():
+    """Names of speakers, corpora and files come from strangers, and a spreadsheet computes what begins like this."""
+    hostile = ['=HYPERLINK("http://x")', "+1+cmd|' /C calc'!A0", "-a", "@SUM(A1)", "\t=1", "\r=1"]
+    plain = ["-", "=", "-0.5", "+3.1%", "-1e-05", "a=b", "'", "ä", -0.5, 7, None]
+    (row,) = csv.reader(io.StringIO(report.as_csv([[*hostile, *plain]])))
+    assert row[: len(hostile)] == [f"'{cell}".replace("\r", "\n") for cell in hostile]
+    assert row[len(hostile) :] == ["" if cell is None else str(cell) for cell in plain]
+    assert "'=x" in report.comma_separated([{"=x": 1}])

@@ -238,6 +238,27 @@ def _own(output: str) -> list[str]:
     return [line for line in output.splitlines() if not line.startswith("[Gloo]")]
 
 
+LISTENING = """
+import sys
+from w2l_jax.training.devices import distributed
+with distributed(f"0/1@{sys.argv[1]}:{sys.argv[2]}"):
+    rows = [line.split() for name in ("tcp", "tcp6") for line in list(open(f"/proc/net/{name}"))[1:]]
+    found = {row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{int(sys.argv[2]):04X}")}
+    print(*found, file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux who listens")
+def test_the_first_process_listens_on_the_address_that_is_given_and_no_other():
+    port = str(free_port())
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, "127.0.0.1", port], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    (listening,) = done.stderr.splitlines()[-1].split()
+    assert listening.removeprefix("0000000000000000FFFF0000") == f"0100007F:{int(port):04X}"
+
+
 @pytest.mark.slow
 def test_two_processes_as_slurm_starts_them(place):
     folder, arguments = place
