@@ -74,8 +74,8 @@ def main() -> None:
             made = adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
         else:
             exclude = [sentence for _, sentence in transcripts(options.exclude_matching)]
-            settings, ids = part(options, LanguageModelConfig), {name for name, _ in held_out}
-            made = build(listed(options.text), options.out, letters, settings, ids, exclude=exclude, **common)
+            config, ids = part(options, LanguageModelConfig), {name for name, _ in held_out}
+            made = build(listed(options.text), options.out, letters, config, ids, exclude=exclude, **common)
     print(f"{options.out}\n{card.summary(made)}")
 
 

@@ -24,7 +24,7 @@ from w2l_jax.training.options import DataOptions
 
 
 def options_of(run: Run | None) -> dict[str, Any]:
-    """The options of the data that a run was trained on, the defaults where there is no run."""
+    """The options of the data that a run was trained on, the defaults without a run."""
     table = run.data if run else {}
     return dataclasses.asdict(from_table(DataOptions, table, f"{run.folder}/config.toml: data" if run else ""))
 

@@ -46,7 +46,7 @@ class FrozenLayers:
 
     @property
     def prefix(self) -> Params:
-        """The layers' parameters alone."""
+        """The parameters of the layers only."""
         return {layer_name(number): self.params[layer_name(number)] for number in range(1, self.count + 1)}
 
     @property
@@ -58,8 +58,8 @@ class FrozenLayers:
     @functools.cached_property
     def _digest(self) -> str:
         dtypes = [str(jnp.dtype(dtype)) for dtype in (self.compute_dtype, self.stored_dtype)]
-        settings = [FORMAT, self.count, dataclasses.asdict(self.config), *dtypes]
-        return text_digest(json.dumps([*settings, digest(self.prefix)], sort_keys=True))
+        inputs = [FORMAT, self.count, dataclasses.asdict(self.config), *dtypes]
+        return text_digest(json.dumps([*inputs, digest(self.prefix)], sort_keys=True))
 
     def fingerprint(self, dataset: Dataset) -> str:
         """A key of what determines these layers' output for `dataset`: weights, config, precisions, features."""
@@ -115,8 +115,8 @@ def compile_filling(layers: FrozenLayers, rows: int, frames: int, mels: int) -> 
     """
     array = jax.ShapeDtypeStruct
     batch = array((rows, frames, mels), jnp.float16), array((rows,), jnp.int32)
-    settings = layers.config, layers.count, layers.compute_dtype, layers.record.dtype
-    return _run.lower(layers.prefix, *batch, *settings).compile()
+    inputs = layers.config, layers.count, layers.compute_dtype, layers.record.dtype
+    return _run.lower(layers.prefix, *batch, *inputs).compile()
 
 
 def rows_at_once(rows: int) -> int:

@@ -40,7 +40,7 @@ def write(folder: Path, trees: Mapping[str, Any]) -> None:
 
 
 def _wait_for_writers(folder: Path) -> None:
-    """Returns when no thread of TensorStore makes files any more: they go on where one of them has failed."""
+    """Returns when no thread of TensorStore creates files any more: they continue after one has failed."""
     before, now = None, sorted(folder.rglob("*"))
     while now != before:
         time.sleep(0.2)

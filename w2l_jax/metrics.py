@@ -83,7 +83,7 @@ class Rates:
 
 
 def rates(errors: Iterable[Errors]) -> Rates:
-    """Summarises utterances; NaN where there are none."""
+    """Summarises utterances; NaN if there are none."""
     errors = list(errors)
     if not errors:
         return Rates(0, *[float("nan")] * 4)

@@ -207,7 +207,7 @@ class _Unfinished:
         yield Event("provisional", shown[0].start, shown[-1].end, recordings.text_of(self._words), self._words)
 
     def _timed(self, words: list[str], before: tuple[Word, ...]) -> tuple[Word, ...]:
-        """When each word was said; aligns again only from the first change."""
+        """The times of the words; aligns again only from the first change."""
         same = 0
         while same < min(len(words), len(before) - 1) and words[same] == before[same].word:
             same += 1

@@ -20,7 +20,7 @@ from w2l_jax.training.job import Job
 from w2l_jax.training.loop import update_of
 from w2l_jax.training.options import AugmentOptions, DataOptions, LogOptions, TrainOptions
 
-SETTINGS = {"as it is": AugmentOptions(), "every augmentation": EVERY_AUGMENTATION}
+AUGMENTATIONS = {"as it is": AugmentOptions(), "every augmentation": EVERY_AUGMENTATION}
 COLUMNS = ("input", "step alone, updates per second", "training, updates per second", "training ÷ step")
 _EVERY = 10  # updates between lines in the log
 _NEVER = 10**9
@@ -32,7 +32,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     with tempfile.TemporaryDirectory() as folder:
         report("loop: preparing recordings")
         manifest = write_corpus(Path(folder), options)
-        for name in SETTINGS:
+        for name in AUGMENTATIONS:
             report(f"loop: {name}, {updates} updates of each")
             rows.append((name, *rates(training_job(manifest, options, name, updates))))
     lengths = f"{options.seconds / 2:g} to {options.seconds:g} s"
@@ -56,7 +56,7 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
         # One padded shape, as for the step alone.
         data=DataOptions(train=str(manifest), cache=str(folder / "prepared"), buckets=1),
         model=options.model,
-        augment=SETTINGS[name],
+        augment=AUGMENTATIONS[name],
     )
     return training.create(wanted, lambda line: None)
 

@@ -77,8 +77,8 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     batch = random_batch(options)
     peaks = _peaks(options, compiled, batch)
     rows = []
-    for settings, group in itertools.groupby(compiled, key=lambda variant: variant[1:]):
-        report(f"timing {settings[0]}, remat {'on' if settings[1] else 'off'}")
+    for common, group in itertools.groupby(compiled, key=lambda variant: variant[1:]):
+        report(f"timing {common[0]}, remat {'on' if common[1] else 'off'}")
         turns = {v: _updates(compiled[v][0], fresh_state(options, v), batch) for v in group}
         seconds = interleaved(turns, options.repetitions)
         first = next(iter(seconds.values()))

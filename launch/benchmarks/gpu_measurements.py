@@ -94,7 +94,7 @@ def _optax_ctc(logits_BxSxV: jax.Array, frames_B: jax.Array, labels_BxL: jax.Arr
 def updates(bench: Bench) -> None:
     """An update at k = 0, 8, 10 in bfloat16 and float32, all compiled side by side, and what training will need."""
     manifest = write_corpus(bench.folder, bench.options)
-    for name in bench_loop.SETTINGS:
+    for name in bench_loop.AUGMENTATIONS:
         count = 10 if bench.options.small else 200
         bench.jobs[name] = bench_loop.training_job(manifest, bench.options, name, count, "bfloat16")
     works = {_name(v): lambda v=v: bench_memory.compiled(bench.options, v) for v in bench.variants}
@@ -149,7 +149,7 @@ def _update(bench: Bench, variant: Variant, executable: Any, batch: Any) -> Call
 def pytorch(bench: Bench) -> None:
     """The same updates in PyTorch, eager."""
     if not (peers := _peers()):
-        bench.say("left out", part="PyTorch", reason="it is not installed, or has no GPU")
+        bench.say("skipped", part="PyTorch", reason="it is not installed, or has no GPU")
         return
     config = bench.options.model
     params = jax.device_get(model.init(jax.random.key(0), config, OUTPUTS))

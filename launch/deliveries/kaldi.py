@@ -43,7 +43,7 @@ def read(source: Path, root: str | Path | None = None) -> Reading:
         split = split_named(folder.absolute().name)
         notes.append(f"{folder}: {f'all of it is {split} data, as its name says' if split else 'split by speaker'}")
         _collect(collector, folder, split)
-    return collector.reading(notes=[f"{note} (--as decides otherwise)" for note in notes])
+    return collector.reading(notes=[f"{note} (override with --as)" for note in notes])
 
 
 def _recordings(

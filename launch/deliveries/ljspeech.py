@@ -51,8 +51,8 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
                 row = {name: field.strip() for name, field in zip(names, fields, strict=not short)}
                 stem = without_ending(row["id"])
                 id = stem if len(audio.get(stem, ())) < 2 else str(folder.relative_to(source) / stem)
-                said = {"speaker": row["speaker"]} if row.get("speaker") else {}
-                collector.add(place, id, row.get("normalized") or row["text"], stem, **said)
+                speaker_field = {"speaker": row["speaker"]} if row.get("speaker") else {}
+                collector.add(place, id, row.get("normalized") or row["text"], stem, **speaker_field)
     if not speaker and not any(utterance.speaker for utterance in collector.utterances):
         notes.append(f"{source}: {_METADATA} names no speakers, so a random split may have the same on both sides")
     return collector.reading(notes=notes)

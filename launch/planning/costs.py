@@ -27,7 +27,7 @@ from w2l_jax.training.optimizer import make_optimizer
 from w2l_jax.training.options import TrainOptions
 from w2l_jax.training.step import microbatches, remat_chunks
 
-# Stands for a network to adapt that has no folder yet.
+# Placeholder for a network to adapt that has no folder yet.
 SOME_RUN = "<run>"
 
 

@@ -53,7 +53,7 @@ def runs(study: Study) -> Table:
                 "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
                 "largest training loss": max(losses, default=None),
                 "dev loss": loss, "dev LER, greedy (%)": ler,
-                "state": "complete" if study.complete(cell) else "under way",
+                "state": "complete" if study.complete(cell) else "running",
             }
         )  # fmt: skip
     caption = "Every training: on a shared machine FLOPs compare costs better than minutes"

@@ -35,7 +35,7 @@ def splits(tmp_path_factory):
 
 
 CORPORA = [
-    ["corpus", "hours", "speakers", "utterances", "train hours", "test hours", "left out"],
+    ["corpus", "hours", "speakers", "utterances", "train hours", "test hours", "skipped"],
     ["ALC", "0.01", "1", "3", "0.01", "0.00", "3"],
     ["PD1", "0.01", "2", "2", "0.00", "0.00", "1"],
     ["all", "0.01", "3", "5", "0.01", "0.01", "4"],
@@ -76,7 +76,7 @@ def test_of_texts_alone(splits):
     table = summary.corpora_table(summary.of_texts(absent, DROP, SKIPPED))
     assert table == [
         [
-            *("corpus", "hours", "speakers", "utterances", "train utterances", "test utterances", "left out"),
+            *("corpus", "hours", "speakers", "utterances", "train utterances", "test utterances", "skipped"),
             *("empty text", "no | transcript", "unknown characters"),
         ],
         ["ALC", "", "2", "4", "3", "1", "2", "1", "1", "0"],
@@ -95,6 +95,6 @@ def test_text_is_aligned():
 def test_one_corpus_has_no_line_of_all(splits):
     found = summary.of_texts({"": splits["train"][:2]}, PrepareConfig())
     assert summary.corpora_table(found) == [
-        ["corpus", "hours", "speakers", "utterances", "left out"],
+        ["corpus", "hours", "speakers", "utterances", "skipped"],
         ["ALC", "", "1", "2", "0"],
     ]

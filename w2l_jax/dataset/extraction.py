@@ -75,8 +75,11 @@ def extract(
     exclusion = filters.label_too_long(features.frame_count(len(waveform_N)), transcript)
     if exclusion:
         return exclusion
-    said = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
-    low_rate, cut = any(text.startswith("recorded at") for text in said), any("; read up to" in text for text in said)
+    messages = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
+    low_rate, cut = (
+        any(text.startswith("recorded at") for text in messages),
+        any("; read up to" in text for text in messages),
+    )
     return Extracted(features.compute(waveform_N, config), seconds, sha256, low_rate, cut)
 
 

@@ -42,7 +42,7 @@ def writing(
     Turns a full disk into a UserError with advice; raises UserError if the folder holds other files or cannot be
     written. `option` chooses the folder; `size` is that of an hour of speech.
     """
-    # In this order: the lock is the first file of whoever writes here.
+    # In this order: a writer's first file is the lock.
     if out.is_dir() and any(out.iterdir()) and not (out / _LOCK).exists():
         raise UserError(f"{out}: the folder holds other files; give a new {option}")
     with contextlib.ExitStack() as stack:

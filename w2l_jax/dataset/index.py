@@ -80,7 +80,7 @@ def finish(
     if totals.cut:
         warnings.warn(
             f"{out}: {totals.cut:,} of {totals.utterances:,} recordings are cut or damaged and were read to their "
-            "end; their texts may say more than is heard",
+            "end; their texts may be longer than the speech",
             stacklevel=3,
         )
     if totals.low:

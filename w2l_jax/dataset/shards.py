@@ -145,7 +145,7 @@ class ShardReader:
         return len(self._names)
 
     def read(self, shard: int, positions: Sequence[int], frames: Sequence[int]) -> list[np.ndarray]:
-        """Returns the arrays at `positions` of one shard; raises UserError where they are damaged."""
+        """Returns the arrays at `positions` of one shard; raises UserError if they are damaged."""
         path = self._folder / self._names[shard]
         try:
             records = self._reader(shard, path).read([int(position) for position in positions])

@@ -1,4 +1,4 @@
-"""When each word of a transcript was said: the most probable of CTC's alignments with the frames (Viterbi)."""
+"""The times of a transcript's words, from the most probable CTC alignment with the frames (Viterbi)."""
 
 import math
 from typing import NamedTuple

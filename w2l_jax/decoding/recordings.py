@@ -99,8 +99,8 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
 
     for found in search(parts()):
         first, part_SxV = waiting.popleft()
-        if said := segment(found, part_SxV, first, alphabet):
-            yield said
+        if piece := segment(found, part_SxV, first, alphabet):
+            yield piece
 
 
 def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
@@ -119,12 +119,12 @@ def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet
     """
     spans = iter(align(logits_SxV, " ".join(lines), alphabet))
     words = [timed(list(itertools.islice(spans, len(line.split())))) for line in lines]
-    begun = [said[0].start for said in words]
-    ended = [said[-1].end for said in words]
+    begun = [line[0].start for line in words]
+    ended = [line[-1].end for line in words]
     seconds = len(logits_SxV) * OUTPUT_SECONDS
     opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
     closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
-    return [Segment(round(a, 3), round(b, 3), said) for a, b, said in zip(opens, closes, words, strict=True)]
+    return [Segment(round(a, 3), round(b, 3), line) for a, b, line in zip(opens, closes, words, strict=True)]
 
 
 def _frames(seconds: float) -> int:

@@ -9,7 +9,7 @@ from w2l_jax.losses.chain_in_one_pass import IN_ONE_PASS
 from w2l_jax.losses.path_sum import path_sum
 from w2l_jax.losses.wide import shift
 
-_LOWEST = -1e30  # stands for −∞: no difference of two is NaN
+_LOWEST = -1e30  # replaces −∞: no difference of two is NaN
 
 
 def chain_score(

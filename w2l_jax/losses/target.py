@@ -9,7 +9,7 @@ from jax import lax
 
 from w2l_jax.arguments import check_array, check_range, is_known
 
-# Stands for −∞: low enough to exclude a path, high enough that no difference of two becomes NaN.
+# Replaces −∞: low enough to exclude a path, high enough that no difference of two becomes NaN.
 IMPOSSIBLE = -1e5
 
 

@@ -129,7 +129,7 @@ def distributed(text: str) -> Iterator[None]:
     """Makes this process one of several within the block; nothing may have used JAX before.
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
-    host:port, on that address alone if it is one, and on all of its machine's if it is a name (or with `auto`). Drops
+    host:port, only on that address if it is one, and on all of its machine's if it is a name (or with `auto`). Drops
     standard output of all but the first. Raises UserError for any other text, and if the processes do not find each
     other.
     """

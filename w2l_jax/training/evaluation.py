@@ -43,8 +43,8 @@ def evaluate(
     """
     texts: dict[int, str] = {}
     losses, errors = [], []
-    settings = {"batch_size": batch_size, "dtype": dtype, "place": place, "with_logits": False}
-    for prediction in predict(params, source, config, **settings):
+    common = {"batch_size": batch_size, "dtype": dtype, "place": place, "with_logits": False}
+    for prediction in predict(params, source, config, **common):
         text = texts[prediction.index] = greedy(prediction.path_S, alphabet)
         errors.append(metrics.utterance_errors(source.dataset.entries[prediction.index].transcript, text))
         if prediction.feasible:

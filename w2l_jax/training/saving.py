@@ -28,13 +28,13 @@ class Saver:
         if kind is None:
             self.check()
 
-    def save(self, step: int, params: Params, opt_state: Any, meta: dict[str, Any], **settings: Any) -> None:
+    def save(self, step: int, params: Params, opt_state: Any, meta: dict[str, Any], **options: Any) -> None:
         """Copies the arrays to the host, after the previous checkpoint is written, and returns; else as `Run.save`."""
         if self._writing:
             self._writing.result()
         # On a CPU these are views; the next update does not reuse them, since referenced arrays are not donated.
         arrays = jax.device_get((params, opt_state))
-        self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **settings)
+        self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **options)
 
     def check(self) -> None:
         """Raises what writing the last checkpoint raised, if it has ended."""

@@ -111,7 +111,7 @@ def test_the_smallest_complete_grid(tmp_path):
     for path in finished:
         assert f"decode {path.parts[-3]} on {path.name.removesuffix('.summary.json')}\n" not in done.stdout
     content = (out / "index.html").read_text()
-    assert "missing" not in content and "under way" not in content
+    assert "missing" not in content and "running" not in content
     pictures = {path.stem for path in (out / "figures").glob("*.png")}
     assert pictures == {
         "figure2", "figure3", "figure4", "figure5", "figure6", "memory", "forgetting", "unfreezing", "amounts",

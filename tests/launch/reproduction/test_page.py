@@ -183,7 +183,7 @@ def test_a_report_of_nothing_and_of_little(scale, write):
     write("german", UNFROZEN, seeds=[0], finished=False)
     path = scale.run(Study(scale).scale.cells()[0])
     content = page.write(dataclasses.replace(scale, only="unfreezing")).read_text()
-    assert "Freezing first, then training all" in content and "under way" in content and "One seed." in content
+    assert "Freezing first, then training all" in content and "running" in content and "One seed." in content
     assert "Table 1" not in content and not path.exists()
 
 
