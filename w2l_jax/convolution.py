@@ -12,8 +12,7 @@ def convolve(
     x_BxTxC: jax.Array, kernel_KxCxD: jax.Array, strides: tuple[int], padding: str, *, precision: Any, **_: Any
 ) -> jax.Array:
     """SAME convolution [B, S, D]; the arguments are those of `nn.Conv`'s `conv_general_dilated`."""
-    # A kernel of one frame is a matrix product; written so, its weight gradient needs no transposed copy of the 2000
-    # input channels.
+    # A kernel of one frame as a matrix product: its weight gradient needs no transposed copy of 2000 input channels.
     if len(kernel_KxCxD) == 1:
         return jnp.matmul(x_BxTxC, kernel_KxCxD[0], precision=precision)
     convolution = _quick if jax.default_backend() == "cpu" else _plain

@@ -6,9 +6,7 @@ import numba
 
 
 def compiled(function: Callable) -> Callable:
-    """Compiles `function` at its first call, without the interpreter's lock, and caches the code beside the source, or
-    in the user's cache if that folder is not writable.
-    """
+    """Compiles `function` at its first call, without the interpreter's lock; cached beside the source or for the user."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither is writable: each process compiles

@@ -57,8 +57,7 @@ def _in_halves(compute):
     """One frame is too little work for two cores, but XLA's CPU backend runs two independent loops side by side."""
 
     def halves(*arguments):
-        # Two loops take longer to compile, which few utterances do not repay; and devices that share the batch must not
-        # exchange it.
+        # Two loops compile longer, too long for few utterances; and devices that share the batch must not exchange it.
         rows = len(arguments[0])
         if rows < _HALVED or jax.device_count() > 1:
             return compute(*arguments)

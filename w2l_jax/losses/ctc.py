@@ -22,8 +22,7 @@ def ctc_loss(
     check(logits_BxSxV, frames_B, labels_BxL, label_lengths_B, lowest=BLANK + 1)
     if not logits_BxSxV.size:
         return jnp.zeros_like(frames_B, jnp.float32)
-    # Replace an infeasible target by the empty one before the loss: masking the loss afterwards would leave its
-    # gradient.
+    # Replace an infeasible target by the empty one: masking the loss afterwards would leave its gradient.
     possible_B = feasible(logits_BxSxV, frames_B, labels_BxL, label_lengths_B)
     lengths_B = jnp.where(possible_B, label_lengths_B, 0)
     scores_BxSxV = shifted(logits_BxSxV, frames_B)

@@ -137,8 +137,7 @@ class OptimizerOptions:
     """The optimizer: the paper's Adam with a constant learning rate, and alternatives."""
 
     name: Literal["adam", "muon"] = _was("optimizer", "adam")
-    """The paper's Adam, or Muon on the kernels of layers 1 to 10: faster from scratch, for the cost of seven more
-    utterances per update at the paper's width.
+    """The paper's Adam, or Muon on layers 1 to 10: faster from scratch, at the cost of seven utterances per update.
     """
     beta1: float = 0.9
     """Adam's β₁."""
@@ -173,8 +172,7 @@ class FreezeOptions:
     init_checkpoint: str = "best"
     """Which of init's checkpoints: best, last or a stored step."""
     new_characters: NewCharacters = "zero"
-    """Output weights of characters that init lacks: zero (the paper's), or copied from the one they resemble (ä: a, ß:
-    s).
+    """Output weights of characters that init lacks: zero (the paper's) or copied from similar ones (ä: a, ß: s).
     """
     unfreeze_after: int = 0
     """Unfreeze all layers after this many updates (0: never)."""
@@ -213,8 +211,7 @@ class MemoryOptions:
     """Compute layer 9 as one matrix product: faster where convolutions are slow; 1 GB more at 64 × 12 s in bfloat16.
     """
     resident: Literal["auto", "on", "off"] = _free("auto")
-    """Keep all training features on every device; auto: if they take at most a third of an accelerator's free
-    memory.
+    """Keep all training features on every device; auto: if they need at most a third of an accelerator's memory.
     """
 
 
