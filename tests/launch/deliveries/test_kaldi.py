@@ -96,10 +96,10 @@ def test_relative_paths_start_where_the_user_says(tmp_path):
         ("segments", "anna-1 anna-1 0", r"segments:1: not `<utterance> <recording> <start> <end>`"),
         ("segments", "anna-1 anna-1 0 1 A", r"segments:1: not `<utterance>"),
         ("segments", "anna-1 anna-1 zero 1", r"segments:1: not `<utterance>"),
-        ("segments", "anna-1 anna-1 2 1", r"segments:1: from 2 to 1 s is not a piece"),
-        ("segments", "anna-1 anna-1 -1 1", r"segments:1: from -1 to 1 s"),
-        ("segments", "anna-1 anna-1 nan 1", r"segments:1: from nan to 1 s"),
-        ("segments", "anna-1 anna-1 0 inf", r"segments:1: from 0 to inf s"),
+        ("segments", "anna-1 anna-1 2 1", r"segments:1: 2 to 1 s is not a piece"),
+        ("segments", "anna-1 anna-1 -1 1", r"segments:1: -1 to 1 s"),
+        ("segments", "anna-1 anna-1 nan 1", r"segments:1: nan to 1 s"),
+        ("segments", "anna-1 anna-1 0 inf", r"segments:1: 0 to inf s"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, name, content, message):
