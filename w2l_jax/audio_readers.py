@@ -42,9 +42,7 @@ class Reader(Protocol):
 
 
 def open_link(path: Path, link: Link) -> Reader:
-    """Opens one of a file's `audio_headers.links` with the first reader that reads all of it; raises RuntimeError if
-    none does.
-    """
+    """Opens one of a file's `audio_headers.links` with the first reader that can; raises RuntimeError if none can."""
     if audio_headers.is_mpeg(path) or (link.end >= 2**32 and correction(path, link)):
         return Pyav(path, link)
     try:
