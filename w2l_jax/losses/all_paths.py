@@ -82,10 +82,10 @@ def _plain(scores_BxSxV, transitions_BxVxV, frames_B, _):
     return jax.nn.logsumexp(lax.scan(frame, scores_SxBxV[0], rest)[0], axis=1)
 
 
-def _form(multiply):
-    return Form(functools.partial(_score, multiply), functools.partial(_counts, multiply))
+def _elementwise(x, weights):
+    return (x[..., None] * weights[:, None]).sum(axis=2)
 
 
-_products = _form(functools.partial(jnp.matmul, precision="highest"))
-_elementwise = _form(lambda x, weights: (x[..., None] * weights[:, None]).sum(axis=2))
-_all_paths = path_sum(_plain, _products, _elementwise)
+_multiply = functools.partial(jnp.matmul, precision="highest"), _elementwise
+_forms = (Form(functools.partial(_score, by), functools.partial(_counts, by)) for by in _multiply)
+_all_paths = path_sum(_plain, *_forms)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
 Function = Callable[..., Any]
 
@@ -32,15 +33,15 @@ def path_sum(plain: Function, in_chunks: Form, in_one_pass: Form) -> Function:
 
     def by_platform(chunked, other):
         # Decided at lowering, so that it works under jit, in shard_map and in an export.
-        return jax.custom_jvp(
-            lambda *arguments: lax.platform_dependent(
-                *arguments, default=other, **dict.fromkeys(CHUNKED_PLATFORMS, chunked)
-            )
-        )
+        @jax.custom_jvp
+        def either(*arguments):
+            return lax.platform_dependent(*arguments, default=other, **dict.fromkeys(CHUNKED_PLATFORMS, chunked))
+
+        return either
 
     def score_jvp(primals, tangents):
         score_B, *counts = counts_of(*primals)
-        moving = [(c, t) for c, t in zip(counts, tangents, strict=False) if not _is_zero(t)]
+        moving = [(c, t) for c, t in zip(counts, tangents, strict=False) if not isinstance(t, SymbolicZero)]
         return score_B, sum(((c * t).sum(axis=(1, 2)) for c, t in moving), jnp.zeros_like(score_B))
 
     def counts_jvp(primals, tangents):
@@ -55,7 +56,3 @@ def path_sum(plain: Function, in_chunks: Form, in_one_pass: Form) -> Function:
     score_of.defjvp(score_jvp, symbolic_zeros=True)
     counts_of.defjvp(counts_jvp)
     return score_of
-
-
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
