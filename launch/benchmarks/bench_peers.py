@@ -110,7 +110,7 @@ def torch_step(
     optimizer = torch.optim.Adam(
         network.freeze(k), lr=options.learning_rate, betas=betas, eps=options.optimizer.epsilon
     )
-    tensors = Batch(*(torch.from_numpy(array).to(device) for array in batch))
+    tensors = jax.tree.map(lambda array: torch.from_numpy(array).to(device), batch)
     forward = torch.compile(network) if compiled else network
 
     def update() -> torch.Tensor:

@@ -6,7 +6,6 @@ import optax
 import pytest
 
 from w2l_jax import model
-from w2l_jax.dataset.batches import Batch
 from w2l_jax.model import ModelConfig
 from w2l_jax.training.step import StepConfig, init_state, make_step
 
@@ -27,7 +26,7 @@ def batch():
 
 
 def tensors(batch):
-    return Batch(*(torch.from_numpy(array) for array in batch))
+    return jax.tree.map(torch.from_numpy, batch)
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu"])
