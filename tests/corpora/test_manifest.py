@@ -31,6 +31,16 @@ def test_defaults(tmp_path):
     assert (utterance.id, utterance.speaker, utterance.source, utterance.split) == ("b.c", "", "corpus", "")
 
 
+def test_a_recording_may_be_outside_the_folder_of_the_manifest(tmp_path):
+    """As CORPORA.md says: data and lists are often kept apart."""
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    (tmp_path / "lists").mkdir()
+    paths = ["../a.wav", "../../a.wav", str(tmp_path / "a.wav")]
+    rows = [{**LINE, "audio_filepath": path, "id": str(i)} for i, path in enumerate(paths)]
+    found = manifest.read(write(tmp_path / "lists", "\n".join(map(json.dumps, rows))))
+    assert [u.audio.resolve() for u in found] == [tmp_path / "a.wav", tmp_path.parent / "a.wav", tmp_path / "a.wav"]
+
+
 def test_byte_order_mark_blank_lines_and_carriage_returns(tmp_path):
     content = "\ufeff\r\n" + json.dumps(LINE) + "\r\n\n   \n" + json.dumps({**LINE, "id": "b"}, ensure_ascii=False)
     assert [u.id for u in manifest.read(write(tmp_path, content))] == ["a", "b"]
