@@ -143,3 +143,12 @@ def test_memory_of_batches_serves_again_when_nothing_refers_to_it(source):
     assert len(addresses) <= 1 + 4 + 2  # two grew
     for array, copy in kept:
         np.testing.assert_array_equal(array, copy)
+
+
+def test_threads_share_the_memory_of_batches(source):
+    source = dataclasses.replace(source)
+    alone = [source.batch([i, i + 1], 2).features_BxTxM.copy() for i in range(40)]
+    for _ in range(5):
+        read = prefetch(range(40), lambda i: source.batch([i, i + 1], 2).features_BxTxM, depth=8)
+        for i, features in enumerate(read):
+            np.testing.assert_array_equal(features, alone[i])

@@ -202,7 +202,10 @@ class _Memory:
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array of any content."""
         size = math.prod(shape) * dtype.itemsize
-        memory = self._free.pop() if self._free else np.empty(0, np.uint8)
+        try:  # several threads ask, and another may be faster
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(0, np.uint8)
         if len(memory) < size:
             memory = np.empty(size + self._ALIGNED, np.uint8)
             memory = memory[-memory.ctypes.data % self._ALIGNED :][:size]
