@@ -140,7 +140,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an exception and those that it came of."""
+    """Yields an exception and its causes."""
     while error:
         yield error
         error = error.__cause__ or error.__context__

@@ -164,7 +164,7 @@ def decode(options: Options) -> list[results.Result]:
 
 
 def _write(found: list[results.Result], out: Path) -> None:
-    """Writes every utterance into `out`, and the error rates beside it."""
+    """Writes every utterance to `out`, and the error rates beside it."""
     rows = [
         {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
     ]

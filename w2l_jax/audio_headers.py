@@ -42,7 +42,7 @@ class Sound(NamedTuple):
 
 
 class _Chunks(NamedTuple):
-    """How a format writes chunks, and which one holds the sound."""
+    """The chunks of a format, and the one that holds the sound."""
 
     first: int
     code: str  # of a chunk's name and length

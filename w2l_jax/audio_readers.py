@@ -214,7 +214,7 @@ def _floats(frame: Any) -> np.ndarray:
 
 
 class _Slice(io.RawIOBase):
-    """The bytes of a link as a file of their own, a wrong size in its header corrected."""
+    """The bytes of a link as a separate file, with a wrong size in its header corrected."""
 
     def __init__(self, path: Path, link: Link):
         self._place, self._right = correction(path, link) or (0, b"")

@@ -13,7 +13,7 @@ from w2l_jax.model import Params
 SUFFIX = ".safetensors"
 FORMAT = 3
 _LONGEST_HEADER = 2**24  # bytes; the library would accept 100 MB of JSON
-_LARGEST = 2**31  # bytes, twenty times the paper's network; a file of nothing but a hole may be larger
+_LARGEST = 2**31  # bytes, twenty times the paper's network; a sparse file may claim more
 
 
 def write(

@@ -76,7 +76,7 @@ def rates(job: Job) -> tuple[float, float, float]:
     def pause(*_: Any) -> None:
         nonlocal state
         begins = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, batch))  # after training's last update, which is at work
+        state, _ = jax.block_until_ready(step(state, batch))  # after training's last update, still running
         between = time.perf_counter()
         for _ in range(_EVERY):
             state, _ = step(state, batch)

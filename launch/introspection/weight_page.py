@@ -49,7 +49,7 @@ def parse_filters(text: str, count: int) -> tuple[int, ...]:
     """Filters from an option such as `3,17`, of `count` that are numbered from 1; raises UserError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if wrong := [part for part in parts if not part.isdecimal() or not 1 <= int(part) <= count]:
-        raise UserError(f"--filters={text}: {wrong[0]} is none; the input layer has filters 1 to {count}")
+        raise UserError(f"--filters={text}: {wrong[0]} does not exist; the input layer has filters 1 to {count}")
     return tuple(dict.fromkeys(map(int, parts)))
 
 

@@ -42,8 +42,8 @@ def resolve(
             where = f"{run.folder} cannot be written ({error.strerror})"
             if not lm:
                 advice = "name one with lm=<folder>, or decode greedily with lm=none"
-                raise UserError(f"{where}, so it gets no language model of its own: {advice}") from None
-            report(f"note: {where}, so it will not remember this language model")
+                raise UserError(f"{where}, so no language model can be stored there: {advice}") from None
+            report(f"note: {where}, so this language model is not remembered")
             chosen = DecoderConfig(lm=lm)
     return override(greedy_without_lm(chosen), given)
 

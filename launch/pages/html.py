@@ -94,7 +94,7 @@ def comma_separated(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(table: Iterable[Sequence[Any]]) -> str:
-    """A table as a CSV file. Text that a spreadsheet would compute, such as `=A1`, is quoted by an apostrophe."""
+    """A table as a CSV file. Text that a spreadsheet would evaluate, such as `=A1`, gets an apostrophe."""
     content = io.StringIO()
     csv.writer(content, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in table])
     return content.getvalue()

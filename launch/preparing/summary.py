@@ -168,7 +168,7 @@ def write(summary: Summary, stem: Path) -> list[Path]:
 
 
 def report(dataset: Dataset, examples: int) -> None:
-    """Prints what a prepared dataset holds, and `examples` of what was skipped for each reason."""
+    """Summarises a prepared dataset, with `examples` of skipped utterances per reason."""
     print(f"prepared {dataset.folder} ({dataset.language})")
     print(f"kept {len(dataset):,} utterances, {dataset.hours:.2f} h, speakers known: {len(dataset.speakers):,}")
     if dataset.excluded:

@@ -235,5 +235,5 @@ def worst(study: Study, language: Language, count: int = 10) -> Table:
 def findings(name: str, caption: str, found: Sequence[Finding]) -> Table:
     """Claims with their verdicts."""
     heads = {"section": "section", "claim": "claim", "where": "tested on", "verdict": "verdict"}
-    heads |= {"found": "numbers, or why there are none", "rule": "rule"}
+    heads |= {"found": "numbers, or why they are missing", "rule": "rule"}
     return Table(name, caption, [{head: getattr(f, field) for field, head in heads.items()} for f in found])

@@ -102,7 +102,7 @@ def test_a_cut_recording_is_read_to_its_end_on_demand(tmp_path, utterances):
     cut = [dataclasses.replace(utterances[0], audio=tmp_path / utterances[0].audio.name), *utterances[1:4]]
     skipping = prepare(cut, tmp_path / "skip", workers=1)
     assert (len(skipping), skipping.excluded) == (3, {"truncated audio": 1})
-    with pytest.warns(UserWarning, match="1 of 4 recordings are cut or damaged"):
+    with pytest.warns(UserWarning, match="1 of 4 recordings are truncated or damaged"):
         reading = prepare(cut, tmp_path / "read", PrepareConfig(truncated="read"), workers=1)
     assert len(reading) == 4 and reading.fingerprint != skipping.fingerprint
 

@@ -58,7 +58,7 @@ def test_decoding_a_run_that_may_not_be_written(place, small_disk, decode):
     assert errors.endswith(
         f"note: {disk}/run/decode cannot be written (Read-only file system); --out names another file\n"
     )
-    with pytest.raises(ValueError, match=r"cannot be written .*, so it gets no language model of its own: name one"):
+    with pytest.raises(ValueError, match=r"cannot be written .*, so no language model can be stored there: name one"):
         decode(f"--run={disk}/run")
 
 

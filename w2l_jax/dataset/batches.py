@@ -189,7 +189,8 @@ class Source:
 
 
 class _Memory:
-    """Memory for arrays, reused once an array and its views are gone, in JAX too: new pages cost more than to fill.
+    """Memory for arrays, reused once an array and all its views (in JAX, too) are gone: new pages cost more than
+    filling them.
 
     It is aligned, so that JAX's CPU backend takes the arrays without a copy.
     """

@@ -1,4 +1,4 @@
-"""Recordings with their transcripts to features, one at a time, in several processes."""
+"""Extracts features of recordings with transcripts, one at a time, in several processes."""
 
 import contextlib
 import dataclasses

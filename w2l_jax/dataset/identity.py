@@ -43,7 +43,7 @@ class PrepareConfig:
     """
 
     truncated: Literal["skip", "read"] = "skip"
-    """What to do about recordings that are cut or damaged: skip them, or read them to their end."""
+    """Truncated or damaged recordings: skip them, or read them to their end."""
 
     def __post_init__(self):
         object.__setattr__(self, "language", language_name(self.language))

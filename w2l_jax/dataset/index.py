@@ -79,7 +79,7 @@ def finish(
         path.unlink()
     if totals.cut:
         warnings.warn(
-            f"{out}: {totals.cut:,} of {totals.utterances:,} recordings are cut or damaged and were read to their "
+            f"{out}: {totals.cut:,} of {totals.utterances:,} recordings are truncated or damaged, read to their "
             "end; their texts may be longer than the speech",
             stacklevel=3,
         )

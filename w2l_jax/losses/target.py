@@ -40,7 +40,7 @@ def proper(
 
 
 def at_least(x: jax.Array, lowest: float) -> jax.Array:
-    """`jnp.maximum(x, lowest)` that keeps NaN, which XLA's own passes over on CPUs."""
+    """`jnp.maximum(x, lowest)` that keeps NaN, which XLA's own drops on CPUs."""
     return jnp.where(x < lowest, lowest, x)
 
 

@@ -143,7 +143,7 @@ def distributed(text: str) -> Iterator[None]:
         number, count, address = manual.groups()
         options = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
         options["cluster_detection_method"] = "deactivate"
-        # JAX's own choice is every interface of the machine; behind a name there may be another one for others.
+        # JAX's default is every interface of the machine; a name may resolve differently elsewhere.
         if re.fullmatch(r"localhost|[\d.]+|\[[\da-fA-F:.]+\]", address.rpartition(":")[0]):
             options["coordinator_bind_address"] = address
     try:

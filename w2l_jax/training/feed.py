@@ -18,7 +18,7 @@ from w2l_jax.training import augment
 from w2l_jax.training.devices import Devices
 from w2l_jax.training.job import Job
 
-# Of a device's free memory resident features take this part unasked at most; the rest is for updates.
+# Resident features take at most this share of a device's free memory by default; the rest is for updates.
 _THIRD = 3
 
 

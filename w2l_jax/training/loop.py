@@ -97,7 +97,7 @@ class _Trainer:
         step_of = None
         for batch in stream:
             if step_of is None or self._unfreezes:
-                signals.at_once = step_of is None and self.devices.is_single_process  # all that is trained is stored
+                signals.at_once = step_of is None and self.devices.is_single_process  # everything trained is stored
                 step_of = self._begin_phase()
                 signals.at_once = False
                 self.started = time.perf_counter()
@@ -179,7 +179,7 @@ class _Trainer:
             self.progress(self.position, values)
 
     def _evaluate(self) -> None:
-        """Measures the weights on the dev data, which decide whether they are the best so far, and on the old ones."""
+        """Evaluates the weights on the dev data, to find the best, and on the old language's."""
         on, params = self.devices.local(self.state.best_params)
         for kind, source in (("dev", self.job.dev), ("old_dev", self.job.old_dev)):
             if not source:
