@@ -50,7 +50,7 @@ def ngrams(path: Path, progress: Callable[[int], None] = lambda position: None) 
             fields = line.split()
             if len(fields) not in (order + 1, order + 2):
                 raise UserError(
-                    f"{path}:{number}: {_shown(line)} is not an {order}-gram, of which {left} more are missing"
+                    f"{path}:{number}: {_shown(line)} is not a {order}-gram, of which {left} more are missing"
                 )
             left -= 1
             yield order, fields

@@ -170,7 +170,7 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
 
 
 def test_a_language_model_that_is_not_there(run, tmp_path):
-    with pytest.raises(UserError, match="nowhere is no language model"):
+    with pytest.raises(UserError, match="nowhere is not a language model"):
         of_run.resolve(run, str(tmp_path / "nowhere"), {}, set())
     assert decoder_config.load(run) is None
 

@@ -183,7 +183,7 @@ def test_bad_options_are_named(options):
 
 
 def test_text_that_no_alphabet_spells(corpus):
-    with pytest.raises(UserError, match="no sentence"):
+    with pytest.raises(UserError, match="no usable sentence"):
         lm.build([corpus / "a.txt"], corpus / "lm", Alphabet("xyz "))
     assert not (corpus / "lm").exists()
 

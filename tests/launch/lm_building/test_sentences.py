@@ -163,5 +163,5 @@ def test_files_that_are_not_there_or_not_understood(tmp_path):
     for names, message in [(["no*.txt"], "no such text"), ([], "at least one"), ([tmp_path], "no such text")]:
         with pytest.raises(UserError, match=message):
             text.find(names)
-    with pytest.raises(UserError, match="unpacked"):
+    with pytest.raises(UserError, match="decompress"):
         text.find([tmp_path / "m.jsonl.gz"])

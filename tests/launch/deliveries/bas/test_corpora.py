@@ -117,7 +117,7 @@ def test_pd1_with_every_oddity(tmp_path):
     )
     folder = tmp_path / "v3/data/bbk"
     assert reading.notes == (
-        f"{folder}/bbk02_annot.json: 'Die Sonne lacht' counts, though {folder}/bbk02.par has 'Die Sonne flacht'",
+        f"{folder}/bbk02_annot.json: 'Die Sonne lacht' is used, though {folder}/bbk02.par has 'Die Sonne flacht'",
     )
     assert reading.skipped[2].message.startswith(f"{tmp_path}/v3/bbk/bbk05.par:1: 'ORT: zwei' is not ORT: <link>")
     assert [row.id for row in reading.skipped[1:4]] == ["bbk04", "bbk05", "bbk06"]
@@ -145,9 +145,9 @@ def test_the_better_of_two_annotations(tmp_path):
         ("nein", ()),
     ]
     at = f"{tmp_path}/s"
-    assert reading.notes[0] == f"{at}/a2.par: 'ja' counts, though {at}/a2_annot.json has ''"
+    assert reading.notes[0] == f"{at}/a2.par: 'ja' is used, though {at}/a2_annot.json has ''"
     assert reading.notes[1].startswith(f"{at}/a3_annot.json: not valid JSON")
-    assert reading.notes[2] == f"{at}/a5_annot.json: 'nein' counts, though {at}/a5.par has 'ja'"
+    assert reading.notes[2] == f"{at}/a5_annot.json: 'nein' is used, though {at}/a5.par has 'ja'"
     assert len(reading.notes) == 3
 
 
