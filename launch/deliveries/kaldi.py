@@ -19,7 +19,13 @@ Table = dict[str, tuple[Place, str]]
 Audio = dict[str, list[Path]]
 
 _BLANKS = re.compile(r"[ \t]+")
-_MARKS = re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)")  # silence and noises among the words of some recipes
+_MARKS = (  # of the recipes' corpora, by their documentation
+    (re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)"), " "),  # silence and noises that are no words
+    (re.compile(r"\[laughter-([^][]+)\]", re.IGNORECASE), r"\1"),  # Switchboard: a word said with a laugh
+    (re.compile(r"\[([^][/]+)/[^][]+\]"), r"\1"),  # Switchboard: as it was said / as it was meant
+    (re.compile(r"(?<=\w)\[[^][/]+\](?=[-\w]|$)|(?<!\S)-?\[[^][/]+\](?=\w)"), ""),  # the rest of a broken-off word
+    (re.compile(r"(?<=\w)(\([0-9]\)|_[0-9])(?!\S)"), ""),  # TED-LIUM, Switchboard: which pronunciation of a word
+)
 
 
 def read(source: Path, root: str | Path | None = None) -> Reading:
@@ -77,7 +83,9 @@ def _collect(collector: Collector, folder: Path, split: str) -> None:
                 raise BrokenRowError(f"{place}: {id!r} is not in {folder / 'segments'}", "missing audio", id)
             fields = {"speaker": speakers[id][1], "language": languages.get(id, (place, ""))[1], "split": split}
             piece = _piece(*segments[id], id) if segmented else {}
-            collector.add(place, id, _MARKS.sub(" ", text), **piece, **fields)
+            for mark, spoken in _MARKS:
+                text = mark.sub(spoken, text)
+            collector.add(place, id, text, **piece, **fields)
     for id, (place, entry) in segments.items():
         if id not in texts:
             with collector.row(place):

@@ -1,6 +1,11 @@
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,6 +175,20 @@ def test_what_others_call_a_split(tmp_path):
     rows = [{**LINE, "id": str(i), "split": name} for i, name in enumerate(names)]
     found = [u.split for u in manifest.read(write(tmp_path, "\n".join(map(json.dumps, rows))))]
     assert found == ["train", "dev", "dev", "dev", "test", "test", "dev", ""]
+
+
+def test_names_are_found_in_a_locale_that_is_not_utf_8(tmp_path):
+    soundfile.write(tmp_path / "März→.wav", np.zeros(16000), 16000)
+    (tmp_path / "m.jsonl").write_text('{"audio_filepath": "März→.wav", "text": "a"}\n', encoding="utf-8")
+    code = (
+        "import sys; from w2l_jax import audio; from w2l_jax.corpora import manifest\n"
+        "(u,) = manifest.read(sys.argv[1])\n"
+        "print(sys.getfilesystemencoding(), ascii(u.id), len(audio.load(u.audio)))"
+    )
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code, tmp_path / "m.jsonl"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "ascii 'M\\xe4rz\\u2192' 16000\n"
 
 
 def test_a_name_written_decomposed_is_found(tmp_path):

@@ -198,4 +198,5 @@ def _id(utterance: Utterance, folder: Path, stems: Counter[str]) -> str:
     if stems[name] > 1:
         inside = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
         name = str(inside.with_suffix(""))
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")  # the same in any locale
     return name if not utterance.start and utterance.end is None else f"{name}-{round(1000 * utterance.start):07d}"

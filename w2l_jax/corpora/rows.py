@@ -63,5 +63,7 @@ def decoded(content: bytes, place: Place) -> str:
 
 def on_disk(path: Path) -> Path | None:
     """Returns the file at `path`, or at its composed or decomposed (macOS) form; None if there is none."""
-    forms = (path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")))
-    return next((form for form in forms if os.path.isfile(form)), None)
+    forms = (str(path), *(unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD")))
+    # The bytes of names are UTF-8, even if the locale is not.
+    names = (name for form in forms for name in (form, os.fsdecode(form.encode("utf-8", "surrogateescape"))))
+    return next((Path(name) for name in names if os.path.isfile(name)), None)

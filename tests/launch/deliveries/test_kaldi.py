@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from deliveries import kaldi
 from tests.launch.deliveries.deliveries import damages, listed, read_damaged, record, write
+from w2l_jax.alphabet import preset
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
+from w2l_jax.text import clean
 
 FILES = {
     "train/wav.scp": "anna-1 {audio}/one.wav\nanna-2\t../audio/two words.flac\nanna-3 gone.wav\n"
@@ -169,3 +171,22 @@ def test_damaged_files_are_read_or_refused(delivery, changes):
 @given(damages)
 def test_many_damaged_files_are_read_or_refused(delivery, changes):
     fuzz(delivery, changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("!SIL well NSN yes SPN", "well yes"),
+        ("[laughter-yeah] [LAUGHTER-I] know [laughter]", "yeah i know"),
+        ("that [it'n/isn't] so", "that it'n so"),
+        ("ab[solute]- -[an]y ammu[n]it[ion]-", "ab y ammuit"),
+        ("the(2) them_1 cat", "the them cat"),
+        ("{NOISE} <unk> [vocalized-noise] ((maybe)) this ++garbage++ <b_aside> yes <e_aside>", "maybe this yes"),
+    ],
+)
+def test_marks_of_the_recipes(tmp_path, text, spoken):
+    record(tmp_path / "a.wav")
+    for name, content in {"wav.scp": "a a.wav", "text": f"a {text}", "utt2spk": "a a"}.items():
+        write(tmp_path / name, content + "\n")
+    (utterance,) = kaldi.read(tmp_path).utterances
+    assert clean(utterance.text, preset("english")) == spoken
