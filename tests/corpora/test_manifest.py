@@ -206,8 +206,10 @@ def test_bad_files(tmp_path):
         with pytest.raises(UserError, match="holds no utterances"):
             manifest.read(write(tmp_path, content))
     latin = json.dumps({**LINE, "text": "schön"}, ensure_ascii=False).encode("latin1")
-    with pytest.raises(UserError, match=r"corpus\.jsonl:2: not UTF-8; convert it, e\.g\. `iconv"):
+    with pytest.raises(UserError, match=r"corpus\.jsonl:2: not UTF-8; convert it, e\.g\. `iconv -f latin1 "):
         manifest.read(write(tmp_path, b"\n" + latin))
+    with pytest.raises(UserError, match=r"corpus\.jsonl:1: not UTF-8; convert it, e\.g\. `iconv -f utf-16 "):
+        manifest.read(write(tmp_path, json.dumps(LINE).encode("utf-16")))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

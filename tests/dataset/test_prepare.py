@@ -1,6 +1,8 @@
 import dataclasses
 import errno
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +27,9 @@ from w2l_jax.corpora import Utterance, manifest, weighted_sources
 from w2l_jax.dataset import filters
 from w2l_jax.dataset import prepare as module
 from w2l_jax.dataset.identity import digest, stamp
+from w2l_jax.dataset.order import Order
 from w2l_jax.dataset.prepare import PrepareConfig, open_or_prepare, prepare, prepare_cached, repeated
-from w2l_jax.dataset.store import open_dataset
+from w2l_jax.dataset.store import Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
 
@@ -476,6 +480,22 @@ def test_a_weight_repeats(reference):
     half = repeated(dataset, 1.5).entries[24:]
     assert set(half) < set(dataset.entries)
     assert 0.4 * dataset.hours < sum(entry.duration for entry in half) / 3600 <= 0.5 * dataset.hours
+
+
+def test_how_often_an_epoch_draws_the_utterances_of_each_source(reference):
+    """With `a,b=2,c=1.5`, of 24 utterances each."""
+    dataset = open_dataset(reference)
+    parts = [repeated(dataset, weight) for weight in (1, 2, 1.5)]
+    mixed = functools.reduce(Dataset.followed_by, parts)
+    order = Order(tuple(entry.frames for entry in mixed.entries), len(mixed), seed=0, sorted_first=True)
+    drawn = Counter(order.batch(0).tolist())  # an epoch
+    assert set(drawn.values()) == {1} and len(drawn) == len(mixed)
+    edges = np.cumsum([0, *map(len, parts)])
+    counts = [Counter(mixed.entries[i].id for i in drawn if a <= i < b) for a, b in itertools.pairwise(edges)]
+    assert [set(count.values()) for count in counts] == [{1}, {2}, {1, 2}] and all(len(count) == 24 for count in counts)
+    twice = {id for id, n in counts[2].items() if n == 2}
+    assert twice == {entry.id for entry in repeated(dataset, 0.5).entries}
+    assert len(repeated(dataset, 0.001)) == 1
 
 
 def test_open_or_prepare(reference, corpus, tmp_path):

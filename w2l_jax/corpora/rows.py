@@ -58,7 +58,8 @@ def decoded(content: bytes, place: Place) -> str:
     try:
         return content.decode("utf-8-sig" if place.line == 1 else "utf-8")
     except UnicodeDecodeError:
-        raise BrokenRowError(f"{place}: not UTF-8; convert it, e.g. `iconv -f latin1 -t utf-8`", "not UTF-8") from None
+        other = "utf-16" if b"\0" in content else "latin1"
+        raise BrokenRowError(f"{place}: not UTF-8; convert it, e.g. `iconv -f {other} -t utf-8`", "not UTF-8") from None
 
 
 def on_disk(path: Path) -> Path | None:
