@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
 NEWEST_PYTHON ?= python3.12
-# A file's tests stay together: they share what is dear to make.
+# A file's tests stay together: they share what is expensive to make.
 PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 
 # Another beam search, for the tests to compare ours with; it asks for numpy<2 and runs on 2 all the same.

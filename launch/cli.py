@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import errno
 import functools
 import io
@@ -27,6 +28,8 @@ _OUT_OF_MEMORY = (
     "activations, and frozen layers need none; --memory.resident=off leaves the training features in their files"
 )
 
+_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
 
 def parse(
     cls: type[T],
@@ -45,10 +48,15 @@ def parse(
 
     argv = list(sys.argv[1:] if argv is None else argv)
     _NAMES.update(config.names(cls))
-    former = config.renamed(cls)
+    former, known = config.renamed(cls), {*config.names(cls), "as", "help"}
     for name in given(argv):
         if now := former.get(name.removeprefix("no_")):
             raise UserError(f"--{name} was renamed to --{now}")
+        group, _, last = name.rpartition(".")
+        plain = ".".join(filter(None, (group, last.removeprefix("no_"))))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        if near and not known & {name, plain} and not any(other.startswith(f"{name}.") for other in known):
+            raise UserError(f"unknown option --{name}; did you mean --{near[0]}?")
 
     def read(**default: T) -> T:
         ask = functools.partial(tyro.cli, cls, args=argv, description=description, use_underscores=True, **default)
@@ -67,6 +75,9 @@ def parse(
     path = getattr(options, "config", "") or fallback(options)
     if not path:
         return options
+    shipped = _CONFIGS / Path(path).name
+    if not Path(path).exists() and shipped.exists():
+        raise UserError(f"{path}: no such configuration; did you mean {os.path.relpath(shipped)}?")
     default = dataclasses.replace(config.load(cls, path), config=str(path))
     # Lists of tables are for files only: on the command line each table would add several options.
     chosen = read(default=_map_tables(default, default, lambda tables: ()))
@@ -88,8 +99,9 @@ def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
 def as_options(message: str) -> str:
     """Turns the argument names of a library message into options: `init=x` becomes `--init=x`.
 
-    One-word names only before a `=`.
+    One-word names only before a `=` or in `backticks`.
     """
+    message = re.sub(r"`([a-z_.]+)`", lambda found: f"--{found[1]}" if found[1] in _NAMES else found[0], message)
     own = [f"{name}=" if name.isalpha() else rf"{re.escape(name)}\b(?!\.)" for name in _NAMES]
     return re.sub(rf"(?<![\w./-])(?={'|'.join(own)})", "--", message) if own else message
 

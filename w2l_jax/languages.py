@@ -1,6 +1,9 @@
 """Languages by name and code: one name for whatever a user, a corpus or a manifest calls it."""
 
+import difflib
 import functools
+
+from w2l_jax.errors import UserError
 
 _TABLE = """af afrikaans am amharic ar arabic as assamese az azerbaijani ba bashkir be belarusian bg bulgarian bn
 bengali br breton ca catalan ce chechen cs czech cv chuvash cy welsh da danish de german el greek en english eo
@@ -33,3 +36,12 @@ def language_name(language: str) -> str:
     """Returns the English name, in lower case, of a language's name or code; others in lower case."""
     code = language_code(language)
     return NAMES.get(code, code)
+
+
+def checked_name(language: str) -> str:
+    """Returns `language_name`; raises UserError for what is probably a misspelt language. Others may be new."""
+    name = language_name(language)
+    near = difflib.get_close_matches(name, _CODES, n=1, cutoff=0.8) if name and name not in _CODES else []
+    if near:
+        raise UserError(f"unknown language {language!r}; did you mean {near[0]}?")
+    return name

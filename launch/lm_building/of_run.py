@@ -10,6 +10,8 @@ from w2l_jax.errors import UserError
 from w2l_jax.files import one_at_a_time
 from w2l_jax.run import Run
 
+_FEW_WORDS = 1000
+
 
 def resolve(
     run: Run,
@@ -61,5 +63,6 @@ def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[
         report(f"{error}; decoding greedily, as with lm=none")
         return ""
     held_out = f", {card['held_out']} utterances held out" if card["held_out"] else ""
-    report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}")
+    few = "; so few words may do more harm than good, compare lm=none" if card["vocabulary"] < _FEW_WORDS else ""
+    report(f"language model: {card['sentences']:,} sentences, {card['vocabulary']:,} different words{held_out}{few}")
     return str(run.folder / "lm")

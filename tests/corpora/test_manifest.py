@@ -233,3 +233,9 @@ def test_round_trip(tmp_path_factory, pairs):
 def test_the_catalog_reads_manifests(tmp_path):
     path = write(tmp_path, json.dumps(LINE))
     assert catalog.read("manifest", path) == Reading(tuple(manifest.read(path)))
+
+
+def test_a_table_without_the_columns_it_needs_names_those_it_has(tmp_path):
+    (tmp_path / "meta.tsv").write_text("Datei\tGesagt\na.wav\thallo\n")
+    with pytest.raises(UserError, match=r"no column audio_filepath \(or .*text \(or .*columns are Datei, Gesagt"):
+        manifest.read(tmp_path / "meta.tsv")

@@ -35,6 +35,22 @@ def test_a_former_name_on_the_command_line(old, new):
 
 
 @pytest.mark.parametrize(
+    ("given", "near"),
+    [("--data.trian=x", "--data.train"), ("--lerning_rate", "--learning_rate"), ("--memory.remta", "--memory.remat")],
+)
+def test_a_misspelt_option_names_the_right_one(given, near):
+    with pytest.raises(UserError, match=f"did you mean {near}"):
+        cli.parse(TrainOptions, [given])
+    assert cli.parse(TrainOptions, ["--no_resume", "--memory.no_remat", "--model.width=3"]).model.width == 3
+
+
+def test_a_shipped_configuration_is_named_where_none_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no such configuration; did you mean .*configs/adapt.toml"):
+        cli.parse(TrainOptions, ["--config=adapt.toml"])
+
+
+@pytest.mark.parametrize(
     ("option", "said"),
     [
         ("--augment.speed=0.7", "error: --augment.speed must lie in [0, 0.5), not 0.7\n"),  # of a group
@@ -51,8 +67,8 @@ def test_what_options_refuse_is_an_error_like_any_other(option, said, capsys):
 
 def test_an_unknown_option_is_named_once(capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
-        cli.parse(TrainOptions, ["--learning_rat=1"])
-    assert capsys.readouterr().err.count("learning_rat=1") == 1
+        cli.parse(TrainOptions, ["--nonsense=1"])
+    assert capsys.readouterr().err.count("nonsense=1") == 1
 
 
 FULL = {

@@ -101,6 +101,11 @@ def _rows(
             if {"audio_filepath", "text"} <= set(header):
                 row = functools.partial(_table_row, delimiter=delimiter, header=header)
                 continue
+            if path.suffix.lower() in (".csv", ".tsv"):
+                names = ("audio_filepath", "text")
+                missing = " and ".join(f"{n} (or {', '.join(_NAMES[n].split())})" for n in names if n not in header)
+                columns = ", ".join(line.strip().split(delimiter))
+                raise UserError(f"{path}: no column {missing}; its columns are {columns}")
         yield place, functools.partial(row, line)
 
 

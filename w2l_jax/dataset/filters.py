@@ -78,7 +78,9 @@ def check_texts(
             excluded[utterance.id] = Exclusion(EMPTY_TEXT, f"nothing is left of the text {utterance.text!r}")
         elif strange:
             reason = NUMBERS if numbers and all(char.isdecimal() for char in strange) else UNKNOWN_CHARACTERS
-            excluded[utterance.id] = Exclusion(reason, f"{strange!r} in {utterance.text!r}")
+            digits = not numbers and any(map(str.isdecimal, strange))
+            hint = "; write numbers in words (spell_numbers)" if digits else ""
+            excluded[utterance.id] = Exclusion(reason, f"{', '.join(strange)} in {utterance.text!r}{hint}")
             unknown.update(strange)
             examples.update({char: f"{utterance.id}: {utterance.text!r}" for char in strange if char not in examples})
         else:

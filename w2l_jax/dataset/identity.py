@@ -15,7 +15,7 @@ from w2l_jax.dataset import filters
 from w2l_jax.dataset.store import FORMAT
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.languages import language_name
+from w2l_jax.languages import checked_name
 from w2l_jax.text import Tags, alphabet_from_data, spoken
 
 _CLEANING = 2  # of `text.clean`: increase it when transcripts change, so that caches are rebuilt
@@ -46,7 +46,7 @@ class PrepareConfig:
     """Truncated or damaged recordings: skip them, or read them to their end."""
 
     def __post_init__(self):
-        object.__setattr__(self, "language", language_name(self.language))
+        object.__setattr__(self, "language", checked_name(self.language))
         if not self.max_seconds > 0:
             raise UserError(f"max_seconds must be positive, not {self.max_seconds}")
 

@@ -118,9 +118,14 @@ def override(decoder: DecoderConfig, given: dict[str, Any]) -> DecoderConfig:
 
 
 def with_lm(decoder: DecoderConfig, lm: Path) -> DecoderConfig:
-    """Returns the options with another language model; values tuned with the old one are discarded."""
+    """Returns the options with another language model; values tuned with the old one are discarded.
+
+    Raises UserError if the folder `lm` holds none.
+    """
+    if not (lm / "lm.bin").is_file():
+        raise UserError(f"{lm} is not a language model (lm.bin is missing); build one")
     decoder = dataclasses.replace(decoder, beam_width=decoder.beam_width or DecoderConfig.beam_width)
-    if decoder.tuned and not (decoder.lm_sha256 and (lm / "lm.bin").is_file() and sha256(lm) == decoder.lm_sha256):
+    if decoder.tuned and not (decoder.lm_sha256 and sha256(lm) == decoder.lm_sha256):
         decoder = DecoderConfig()
     return dataclasses.replace(decoder, lm=str(lm), lm_sha256="")
 

@@ -18,7 +18,7 @@ from w2l_jax.dataset.prepare import (
 )
 from w2l_jax.dataset.store import Dataset, check_speakers, open_dataset
 from w2l_jax.errors import UserError
-from w2l_jax.languages import language_name
+from w2l_jax.languages import checked_name, language_name
 from w2l_jax.reporting import Progress, Report
 from w2l_jax.training.old_language import representable
 from w2l_jax.training.options import DataOptions, TrainOptions
@@ -72,6 +72,8 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
     if old_data:
         order = MixedOrder(order, _order(old_data, options), Fraction(str(options.data.old_share)))
     used = {"train": train_data, "dev": dev_data, "old_train": old_data, "old_dev": old_dev_data}
+    if dev_data and dev_data.fingerprint == train_data.fingerprint:
+        report("note: the dev data are the training data, so the error rates will look too good")
     fingerprints = {name: dataset.fingerprint if dataset else "" for name, dataset in used.items()}
     return Data(alphabet, train, dev, old_dev, order, fingerprints, overlap)
 
@@ -79,14 +81,15 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
 def language_of(data: DataOptions) -> str:
     """The language of the training data: a preset's name, or that of a prepared folder, which may have none."""
     if data.language:
-        return language_name(data.language)
+        return checked_name(data.language)
     found: set[str] = set()
     for path, _ in weighted_sources(data.train):
         prepared = Path(path).is_dir()
         found |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
     names = {language_name(language) for language in found}
     if len(names) != 1 or not all(names):
-        raise UserError(f"{data.train}: its `lang` fields do not determine the language; give data.language")
+        says = f"its rows are {' and '.join(sorted(filter(None, names)))}" if any(names) else "its rows have no `lang`"
+        raise UserError(f"{data.train}: {says}; say which language to train, such as data.language=de")
     return names.pop()
 
 

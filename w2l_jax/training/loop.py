@@ -146,7 +146,7 @@ class _Trainer:
         if position.step >= options.steps:
             return f"{options.steps} steps are done"
         if asked:
-            return f"stopped by {asked}; resume continues it"
+            return f"stopped by {asked}; `resume` continues it"
         if options.stop.max_hours and position.seconds >= options.stop.max_hours * 3600:
             return f"{options.stop.max_hours} hours of training are over"
         if options.stop.patience and position.without_gain >= options.stop.patience:

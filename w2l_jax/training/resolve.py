@@ -70,7 +70,7 @@ def _completed(group: str, options: TrainOptions, cls: type[T], base: Recognizer
 def resumes(folder: str, asked: bool) -> bool:
     """Whether the run has a checkpoint to resume; raises UserError as `resolve` does."""
     if Run.exists(folder) and not asked:
-        raise UserError(f"{folder}: a run exists; resume it, or name another run folder")
+        raise UserError(f"{folder}: a run exists; continue it with `resume`, or name another folder with `run`")
     if asked and not Run.exists(folder):
         raise UserError(f"{folder}: no run to resume; start it without resume")
     return asked and bool(Run.open(folder).pointers())
