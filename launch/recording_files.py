@@ -1,6 +1,7 @@
 """Files named by the user: recordings in folders, standard input, and the transcript to align."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -8,10 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from deliveries import archives as files
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora.rows import lines
+from w2l_jax.decoding.align import align
+from w2l_jax.decoding.recordings import Segment, timed
 from w2l_jax.errors import UserError
+from w2l_jax.features import OUTPUT_SECONDS
 from w2l_jax.text import clean
 
 ENDINGS = (
@@ -20,6 +26,7 @@ ENDINGS = (
     *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
 )
 """Suffixes of recordings in folders; a file named directly may have any."""
+_MARGIN = 0.5  # seconds of a pause that stay with the words before or after it
 
 
 class Recording(NamedTuple):
@@ -114,3 +121,19 @@ def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
     if not found:
         raise UserError(f"{path}: holds no words")
     return found
+
+
+def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
+    """Aligns consecutive lines with a recording that contains all of them in order; raises as `align` does.
+
+    A line's segment extends from the middle of a pause to the middle of the next, at most half a second beyond its
+    words, for cutting the recording.
+    """
+    spans = iter(align(logits_SxV, " ".join(lines), alphabet))
+    words = [timed(list(itertools.islice(spans, len(line.split())))) for line in lines]
+    begun = [line[0].start for line in words]
+    ended = [line[-1].end for line in words]
+    seconds = len(logits_SxV) * OUTPUT_SECONDS
+    opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
+    closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
+    return [Segment(round(a, 3), round(b, 3), line) for a, b, line in zip(opens, closes, words, strict=True)]

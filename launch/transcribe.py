@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
                     bar = functools.partial(_bar, screen, recording.name)
                     if lines:
                         logits_SxV = recognizer.logits(path, progress=bar)
-                        segments = recordings.align_lines(logits_SxV, lines, recognizer.alphabet)
+                        segments = recording_files.align_lines(logits_SxV, lines, recognizer.alphabet)
                     else:
                         segments = recognizer.segments(path, progress=bar, search=search, truncated=truncated)
                     _write(recording, len(found) > 1, kind, segments, options.out)

@@ -33,15 +33,6 @@ def test_an_alignment_goes_through_both_and_costs_the_edit_distance(reference, h
     assert wrong == metrics.edit_distance(reference, hypothesis)
 
 
-def test_confusions_by_hand():
-    # a b c -> a x c d: b became x, d came in; then one l went.
-    found = metrics.confusions([("abc", "axcd"), ("hallo", "halo")])
-    expected = {("a", "a"): 2, ("b", "x"): 1, ("c", "c"): 1, ("", "d"): 1, ("h", "h"): 1, ("l", "l"): 1, ("l", ""): 1}
-    assert found == {**expected, ("o", "o"): 1}
-    words = metrics.confusions([("der alte hund".split(), "der hund".split()), ("ja".split(), [])])
-    assert words == {("der", "der"): 1, ("alte", ""): 1, ("hund", "hund"): 1, ("ja", ""): 1}
-
-
 def test_scripts_without_spaces_are_counted_by_character():
     errors = metrics.utterance_errors("春 天 来 了", "春 天 了")
     assert errors == metrics.Errors(letter_edits=1, letters=4, word_edits=1, words=4)

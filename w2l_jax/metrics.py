@@ -1,6 +1,5 @@
 """Letter and word error rates: the paper's means over utterances, and corpus-level rates."""
 
-import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
@@ -27,18 +26,6 @@ def alignment(reference: Sequence, hypothesis: Sequence) -> list[tuple[int | Non
         j = range(start, end) if step != "delete" else [None] * (last - first)
         pairs += zip(i, j, strict=True)
     return pairs
-
-
-def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> collections.Counter[tuple[str, str]]:
-    """Counts pairs of (reference, decoded) symbols over pairs of reference and hypothesis.
-
-    A decoded "" is a deletion, a reference "" an insertion. Strings are compared by letters, lists by words.
-    """
-    found: collections.Counter[tuple[str, str]] = collections.Counter()
-    for reference, decoded in pairs:
-        steps = alignment(reference, decoded)
-        found.update(("" if i is None else reference[i], "" if j is None else decoded[j]) for i, j in steps)
-    return found
 
 
 @dataclasses.dataclass(frozen=True)

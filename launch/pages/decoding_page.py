@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
@@ -103,8 +104,8 @@ def _lengths(found: Sequence[Result]) -> str:
 
 
 def _letters(found: Sequence[Result]) -> str:
-    counts = metrics.confusions((r.expected, r.best) for r in found)
-    reference = metrics.confusions((r.expected, "") for r in found)
+    counts = confusions((r.expected, r.best) for r in found)
+    reference = confusions((r.expected, "") for r in found)
     rows = [
         {
             "reference": figures.visible(a) or "(nothing)",
@@ -121,7 +122,7 @@ def _letters(found: Sequence[Result]) -> str:
 
 
 def _words(found: Sequence[Result]) -> str:
-    counts = metrics.confusions((r.expected.split(), r.best.split()) for r in found).most_common()
+    counts = confusions((r.expected.split(), r.best.split()) for r in found).most_common()
     wrong = [(a, b, count) for (a, b), count in counts if a != b]
     kinds = {
         "Most frequent substitutions": [{"reference": a, "decoded": b, "times": n} for a, b, n in wrong if a and b],
@@ -228,3 +229,15 @@ def _click(r: Result, number: int, content: str) -> str:
         f'<button type="button" class="word" data-start="{word.start:.3f}" data-end="{word.end:.3f}" title="{about}">'
         f"{content}</button>"
     )
+
+
+def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Counter[tuple[str, str]]:
+    """Counts pairs of (reference, decoded) symbols over pairs of reference and hypothesis.
+
+    A decoded "" is a deletion, a reference "" an insertion. Strings are compared by letters, lists by words.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for reference, decoded in pairs:
+        steps = metrics.alignment(reference, decoded)
+        found.update(("" if i is None else reference[i], "" if j is None else decoded[j]) for i, j in steps)
+    return found

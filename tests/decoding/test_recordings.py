@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import recording_files
 from tests.decoding.conftest import logits_for
 from w2l_jax import losses, model
 from w2l_jax.alphabet import BLANK, Alphabet
@@ -78,7 +79,7 @@ def test_lines_of_a_transcript(long):
     logits_SxV, spans = long
     words = [span.word for span in spans]
     lines = [" ".join(words[i : i + 40]) for i in range(0, 500, 40)]
-    segments = recordings.align_lines(logits_SxV, lines, ALPHABET)
+    segments = recording_files.align_lines(logits_SxV, lines, ALPHABET)
     assert [segment.text for segment in segments] == lines
     assert [word for segment in segments for word in segment.words] == spans
     # Cut in the middle of a pause, or half a second from the words.
@@ -89,7 +90,7 @@ def test_lines_of_a_transcript(long):
     assert segments[0].start == pytest.approx(max(0, spans[0].start - 0.5))
     assert segments[-1].end == pytest.approx(min(len(logits_SxV) * 0.016, spans[-1].end + 0.5))
     with pytest.raises(UserError, match="is it the right transcript"):
-        recordings.align_lines(logits_SxV[:100], lines, ALPHABET)
+        recording_files.align_lines(logits_SxV[:100], lines, ALPHABET)
 
 
 def test_asg_has_no_blank_and_long_recordings_too():

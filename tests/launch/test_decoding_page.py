@@ -12,7 +12,6 @@ from pages.decoding_page import Example
 from results import Result
 from tests.decoding.conftest import logits_for
 from tests.launch.test_html import Reader, external
-from w2l_jax import metrics
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.corpora import Utterance
 from w2l_jax.decoding.beam import Transcript
@@ -97,7 +96,7 @@ def test_frequent_errors_by_hand():
         ("(nothing)", "␣", "1"),
         ("(nothing)", "d", "1"),
     }
-    counts = metrics.confusions((r.expected, r.best) for r in some)
+    counts = page.confusions((r.expected, r.best) for r in some)
     assert counts["a", "a"] == 3 and counts["b", "d"] == 1 and counts["d", "d"] == 2 and counts["d", ""] == 0
     # "a a" heard as "aa" is one word missed and one changed.
     assert table_rows(page._words(some), 3) >= {("ab", "ad", "1"), ("cc", "c", "1")}
@@ -141,3 +140,12 @@ def test_a_figure_of_one_utterance_without_words():
 def test_records_carry_words_and_hypotheses():
     record = json.loads(json.dumps(FOUND[1].record()))
     assert record["words"][0] == {"word": "ad", "start": 0.0, "end": 0.08, "confidence": 0.5}
+
+
+def test_confusions_by_hand():
+    # a b c -> a x c d: b became x, d came in; then one l went.
+    found = page.confusions([("abc", "axcd"), ("hallo", "halo")])
+    expected = {("a", "a"): 2, ("b", "x"): 1, ("c", "c"): 1, ("", "d"): 1, ("h", "h"): 1, ("l", "l"): 1, ("l", ""): 1}
+    assert found == {**expected, ("o", "o"): 1}
+    words = page.confusions([("der alte hund".split(), "der hund".split()), ("ja".split(), [])])
+    assert words == {("der", "der"): 1, ("alte", ""): 1, ("hund", "hund"): 1, ("ja", ""): 1}

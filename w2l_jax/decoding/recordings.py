@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
 
 _PAUSE = 0.5  # seconds of silence wanted around a cut
-_MARGIN = 0.5  # seconds of a pause that stay with the words before or after it
 
 
 class Word(NamedTuple):
@@ -109,22 +107,6 @@ def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: A
         return None
     words = timed(align(logits_SxV, found.text, alphabet), found.confidences, first * OUTPUT_SECONDS)
     return Segment(words[0].start, words[-1].end, words, found.transcript)
-
-
-def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:
-    """Aligns consecutive lines with a recording that contains all of them in order; raises as `align` does.
-
-    A line's segment extends from the middle of a pause to the middle of the next, at most half a second beyond its
-    words, for cutting the recording.
-    """
-    spans = iter(align(logits_SxV, " ".join(lines), alphabet))
-    words = [timed(list(itertools.islice(spans, len(line.split())))) for line in lines]
-    begun = [line[0].start for line in words]
-    ended = [line[-1].end for line in words]
-    seconds = len(logits_SxV) * OUTPUT_SECONDS
-    opens = [max(b - _MARGIN, (a + b) / 2) for a, b in zip([-begun[0], *ended[:-1]], begun, strict=True)]
-    closes = [min(a + _MARGIN, (a + b) / 2) for a, b in zip(ended, [*begun[1:], 2 * seconds - ended[-1]], strict=True)]
-    return [Segment(round(a, 3), round(b, 3), line) for a, b, line in zip(opens, closes, words, strict=True)]
 
 
 def _frames(seconds: float) -> int:

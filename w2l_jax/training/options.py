@@ -30,7 +30,7 @@ class DataOptions:
     """The recordings to learn from: JSON-lines manifests or prepared folders."""
 
     train: str = ""
-    """Training data; separate several by commas: a.jsonl,data/b=2,c=0.5 (an epoch has b twice, and half of c's hours)."""
+    """Training data; separate several by commas: a.jsonl,data/b=2,c=0.5 (per epoch, b twice and half of c's hours)."""
     dev: str = ""
     """Data for evaluation during training; without them the last checkpoint is the best."""
     old_train: str = _was("keep_old_language", "")
