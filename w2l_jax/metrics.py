@@ -124,7 +124,7 @@ def difference_intervals(
     An interval below zero is better than the baseline. Each draw takes the same units from both.
     """
     if len(errors) != len(baseline):
-        raise ValueError(f"{len(errors)} utterances against {len(baseline)}: a paired comparison needs the same")
+        raise ValueError(f"{len(errors)} utterances against {len(baseline)}: a paired comparison needs the same ones")
     a, b = (_resampled(side, units, samples, seed) for side in (errors, baseline))
     return _interval({name: a[name] - b[name] for name in _MEASURES}, level)
 
