@@ -15,6 +15,7 @@ from w2l_jax.text import normalize
     ("language", "raw", "spelled"),
     [
         ("de", "am 3. Mai um 10:30", "am dritten mai um zehn dreißig"),
+        ("de", "14:30 Uhr, 9.05 Uhr, 12:00 Uhr, 1 Uhr", "vierzehn uhr dreißig neun uhr fünf zwölf uhr ein uhr"),
         ("de", "der 3. Mai; es waren 3.", "der dritte mai es waren drei"),
         ("german", "1.250,50 Euro", "eintausendzweihundertfünfzig komma fünf null euro"),
         ("de", "007, A4, 20km", "null null sieben a vier zwanzig kilometer"),

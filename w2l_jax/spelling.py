@@ -50,6 +50,7 @@ _DATIVE = "am im vom zum beim dem den des einem einen eines ab bis seit".split()
 _NOMINATIVE = "der die das".split()
 _BEFORE_YEARS = "in since until by from of year before after".split()
 
+_CLOCK = re.compile(r"\b([01]?\d|2[0-4])[:.]([0-5]\d)\s?Uhr\b")  # 14:30 Uhr is spoken 14 Uhr 30
 _LONGEST_NUMBER = 12  # digits; longer ones are read digit by digit, as are those that begin with 0
 _CHUNK = re.compile(
     r"(?:(?<!\w)['’](?=\d\ds))?(?P<money>[€$£]\s?)?(?P<number>\d(?:[.,:/\-–−\u00a0\u202f]?\d)*)"
@@ -73,6 +74,9 @@ def spell_numbers(text: str, language: str) -> str:
     if not re.search(r"\d", text):
         return text
     _words(0, code, "cardinal")
+    if code == "de":
+        text = _CLOCK.sub(lambda match: f"{int(match[1])} Uhr {int(match[2]) or ''}", text)
+        text = re.sub(r"(?<![\d.,:])1 Uhr\b", "ein Uhr", text)
     if code in ("zh", "ja") and re.search("[\u4e00-\u9fff]", text):  # written without spaces, and not in pinyin
         written = _HANZI if code == "zh" else code
         return _CHUNK.sub(lambda match: _spelled(match, written).replace(" ", "") or match[0], text)
