@@ -1,8 +1,10 @@
 """Data to decode, utterances to exclude from language models, and stored logits for tuning."""
 
+import contextlib
 import dataclasses
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,10 @@ def kept_logits(
     """
     lengths = [model.output_frames(entry.frames) for entry in dataset.entries]
     key = _key(recognizer, dataset)
-    if file.is_file():
-        with np.load(file) as kept:
-            if str(kept["key"]) == key:
-                return key, np.split(kept["logits_NxV"], np.cumsum(lengths)[:-1])
+    damaged = (OSError, ValueError, KeyError, zipfile.BadZipFile)  # or missing: computed again
+    with contextlib.suppress(*damaged), np.load(file) as kept:
+        if str(kept["key"]) == key:
+            return key, np.split(kept["logits_NxV"], np.cumsum(lengths)[:-1])
     source = Source.create(dataset, recognizer.alphabet, 6, batch_size)
     params = jax.device_put(recognizer.params)
     logits: list[np.ndarray] = [np.empty(0)] * len(dataset)

@@ -134,7 +134,7 @@ def _line(trial: Trial) -> str:
 
 def _read(file: Path) -> dict[BeamConfig, Trial]:
     known: dict[BeamConfig, Trial] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
+    for line in file.read_bytes().splitlines() if file.is_file() else []:
         try:
             row = json.loads(line)
             ler, wer = row.pop("ler"), row.pop("wer")

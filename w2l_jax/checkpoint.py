@@ -50,14 +50,14 @@ def _wait_for_writers(folder: Path) -> None:
 def restore(path: Path) -> Any:
     """Returns the tree stored as `path`, of dictionaries and lists; raises UserError if it was changed since."""
     jax.devices()  # raises here if there is no device, which is no fault of the checkpoint
-    expected = read(path.parent / _DIGESTS, json.loads, "use another checkpoint")
+    expected = read(path.parent / _DIGESTS, lambda text: dict(json.loads(text)), "use another checkpoint")
     try:
         with _checkpointer() as checkpointer:
             tree = jax.tree.map(np.asarray, checkpointer.restore(path.absolute()))
     except Exception as error:  # Orbax and TensorStore raise many types for damaged files
         reason = textwrap.shorten(str(error).partition(" [tensorstore_spec")[0], 300) or type(error).__name__
         raise UserError(f"{path}: damaged or incomplete checkpoint ({reason}); use another one") from None
-    if not isinstance(expected, dict) or digest(named(tree)) != expected.get(path.name):
+    if digest(named(tree)) != expected.get(path.name):
         raise UserError(f"{path}: damaged checkpoint (its digest differs); use another one")
     return tree
 

@@ -9,6 +9,7 @@ from typing import Any
 from results import RATES, percent
 from w2l_jax import metrics
 from w2l_jax.errors import UserError
+from w2l_jax.files import read as read_text
 from w2l_jax.files import replacing
 from w2l_jax.metrics import Errors
 from w2l_jax.run import Run
@@ -60,7 +61,7 @@ def read(folder: str | Path, data: str) -> Decoded:
 
 def read_file(path: Path, name: str, metrics_lines: tuple[dict[str, Any], ...] = ()) -> Decoded:
     """Reads a file that decode.py wrote."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = read_text(path, lambda text: [dict(json.loads(line)) for line in text.split("\n") if line])
     errors = {
         search: {r["id"]: metrics.utterance_errors(r["expected"], r[field]) for r in records}
         for search, field in _FIELDS.items()

@@ -10,6 +10,7 @@ from pages.comparison import Decoded
 from reproduction import tasks
 from reproduction.grid import Cell, Language, Scale, Variant
 from w2l_jax.dataset.store import PREPARED, Dataset, open_dataset, read_meta
+from w2l_jax.files import read
 from w2l_jax.run import Run
 from w2l_jax.training import log
 
@@ -92,7 +93,7 @@ class Study:
 
 
 def _json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+    return read(path, json.loads) if path.is_file() else otherwise
 
 
 @functools.lru_cache(maxsize=1024)  # counting errors takes seconds, and the report is rewritten often

@@ -11,7 +11,7 @@ from pathlib import Path
 from reproduction.grid import MEASURED, Cell, Language, Scale, Timing
 from w2l_jax import config
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import read, write_atomically
 from w2l_jax.run import Run
 from w2l_jax.training.options import TrainOptions
 
@@ -188,7 +188,7 @@ class Diary:
 
     def _read(self, name: str) -> dict:
         file = self._folder / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read(file, lambda text: dict(json.loads(text))) if file.is_file() else {}
 
     def add(self, task: Task, seconds: float) -> None:
         """Records a task's command and duration, added to that before an interruption."""

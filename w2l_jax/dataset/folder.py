@@ -22,7 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def is_of(out: Path, inputs: str) -> bool:
     """Whether `out` is finished and was made from the input with the key `inputs`."""
     try:
-        return (out / PREPARED).exists() and (out / INPUTS).read_text() == inputs
+        return (out / PREPARED).exists() and (out / INPUTS).read_bytes() == inputs.encode()
     except OSError:
         return False
 

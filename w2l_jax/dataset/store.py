@@ -24,7 +24,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.shards import AGAIN, Record, ShardReader
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import file_digest, text_digest
+from w2l_jax.files import file_digest, read, text_digest
 
 FORMAT = 1
 PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
@@ -171,19 +171,14 @@ def open_dataset(folder: str | Path) -> Dataset:
 def read_meta(folder: Path) -> dict[str, Any]:
     """Returns the content of `prepared.json`; raises UserError if it is missing, damaged or of another format."""
     path = folder / PREPARED
-    try:
-        meta = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such prepared dataset") from None
-        if any(folder.glob("shard-*")):
-            raise UserError(
-                f"{folder}: its preparation was interrupted; prepare it again with the same options: "
-                "it resumes where it stopped"
-            ) from None
-        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED})") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such prepared dataset")
+    if not path.exists() and any(folder.glob("shard-*")):
+        advice = "prepare it again with the same options: it resumes where it stopped"
+        raise UserError(f"{folder}: its preparation was interrupted; {advice}")
+    if not path.exists():
+        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED})")
+    meta = read(path, json.loads, AGAIN)
     found = _required(meta, "format", int, folder)
     if found != FORMAT:
         raise UserError(f"{path}: written in format {found}, but this version reads {FORMAT}; {AGAIN}")
@@ -209,6 +204,8 @@ def _read_index(path: Path, meta: dict[str, Any]) -> tuple[tuple[Entry, ...], tu
                 places.append((row["shard"], row["position"]))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}); {AGAIN}") from None
     return tuple(entries), tuple(places)
 
 

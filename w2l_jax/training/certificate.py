@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -66,10 +67,9 @@ class Certificate:
     """Layers below it are not run: the batch holds their output."""
     devices: int = 1
 
-    def to_json(self, earlier: str = "") -> str:
+    def to_json(self, earlier: Mapping[str, Any] = MappingProxyType({})) -> str:
         """The content of a run's `certificate.json`; includes `earlier` content from before layers were unfrozen."""
-        before = json.loads(earlier or "{}")
-        before = before.get("before_unfreezing", before)
+        before = dict(earlier.get("before_unfreezing", earlier))
         values = dataclasses.asdict(self)
         return json.dumps({**values, "before_unfreezing": before} if before else values, indent=1)
 

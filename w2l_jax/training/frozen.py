@@ -7,7 +7,7 @@ import jax
 
 from w2l_jax import freezing
 from w2l_jax.errors import UserError
-from w2l_jax.files import digest, write_atomically
+from w2l_jax.files import digest, read, write_atomically
 from w2l_jax.model import Params
 
 FROZEN_FILE = "frozen.json"
@@ -34,10 +34,7 @@ def verify(folder: Path, params: Params, frozen: frozenset[int]) -> int:
     Raises UserError naming those that differ in any bit.
     """
     path = folder / FROZEN_FILE
-    try:
-        expected = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}), so freeze.verify cannot compare") from None
+    expected = read(path, lambda text: dict(json.loads(text)), "freeze.verify cannot compare without it")
     found = digests(params, frozen)
     changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if changed:

@@ -18,7 +18,7 @@ from w2l_jax.config import differences, load, to_toml
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import read, write_atomically
 from w2l_jax.model import LAYERS
 from w2l_jax.recognizer import Recognizer
 from w2l_jax.reporting import Progress, Report
@@ -202,7 +202,7 @@ def _resumed(
     for name, was, now, metadata in differences(before, options):
         if not metadata.get("resume"):
             raise UserError(f"{run.folder}: {name} was {was!r} when the run began and is {now!r} now")
-    stored = json.loads((run.folder / "data.json").read_text())
+    stored = read(run.folder / "data.json", lambda text: dict(json.loads(text)))
     for name, fingerprint in data.items():
         if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")

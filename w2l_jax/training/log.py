@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 
 
@@ -21,8 +22,8 @@ class MetricsLog:
             self._file, self._board = self.path.open("w"), None
             return
         if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-            write_atomically(self.path, "".join(line + "\n" for line in kept))
+            kept = [line for line in self.path.read_bytes().splitlines() if _step_of(line) <= step]
+            write_atomically(self.path, b"".join(line + b"\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
         try:
             from tensorboardX import SummaryWriter
@@ -57,8 +58,12 @@ class MetricsLog:
 def read(folder: Path) -> tuple[dict[str, Any], ...]:
     """The lines of `metrics.jsonl` in a run folder, NaN for null; a line still being written is ignored."""
     path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    records = (json.loads(line) for line in lines if line.endswith("\n"))
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    complete = [line for line in lines if line.endswith(b"\n")]
+    try:
+        records = [dict(json.loads(line.decode())) for line in complete]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}); resuming the run removes what is") from None
     return tuple({k: math.nan if v is None else v for k, v in record.items()} for record in records)
 
 
@@ -66,9 +71,9 @@ def _undefined(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     """A line truncated by a kill counts as last."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line.decode())["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ import jax
 from w2l_jax import model
 from w2l_jax.dataset.batches import Batch, Source
 from w2l_jax.errors import UserError
-from w2l_jax.files import write_atomically
+from w2l_jax.files import read, write_atomically
 from w2l_jax.model import Params
 from w2l_jax.reporting import Report
 from w2l_jax.training import feed
@@ -242,6 +243,6 @@ class _Trainer:
         certificate = certify(compiled, self.state, table, shape, job.step_config)
         path = job.run.folder / "certificate.json"
         if self.devices.first:
-            earlier = path.read_text() if job.late and path.is_file() else ""
+            earlier = read(path, lambda text: dict(json.loads(text))) if job.late and path.is_file() else {}
             write_atomically(path, certificate.to_json(earlier))
         self.report(certificate.text())
