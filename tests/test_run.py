@@ -205,3 +205,20 @@ def test_no_run_no_checkpoint_other_version(run, tmp_path):
     (run.folder / "run.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         Run.open(run.folder)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/checkpoints.json", "alphabet.json"])
+def test_a_flipped_bit_in_what_names_the_checkpoints_or_the_labels(run, name):
+    """A step that was another one, and a letter that was another one, would be read like any other."""
+    save(run, 3)
+    path, whole = run.folder / name, (run.folder / name).read_bytes()
+
+    def found():
+        return run.position(), run.step_of("best"), run.alphabet
+
+    expected = found()
+    for place in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with contextlib.suppress(UserError):
+                assert found() == expected, (place, bit)

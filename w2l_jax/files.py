@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -164,6 +165,24 @@ def _flat(arrays: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def sealed(table: Mapping[str, Any]) -> str:
+    """Returns JSON that holds a digest of itself."""
+    return json.dumps({**table, "sha256": _json_digest(table)}, indent=1, ensure_ascii=False)
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """Returns the table of such JSON; raises ValueError if it was changed. Without a digest it is taken as it is."""
+    table = dict(json.loads(text))
+    expected = table.pop("sha256", None)
+    if expected not in (None, _json_digest(table)):
+        raise ValueError("not what was written (if you changed it, delete its sha256)")
+    return table
+
+
+def _json_digest(table: Mapping[str, Any]) -> str:
+    return text_digest(json.dumps(json.loads(json.dumps(table)), sort_keys=True))
 
 
 def text_digest(content: str | bytes) -> str:

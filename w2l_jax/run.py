@@ -16,7 +16,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.config import from_table, to_toml
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import locked, making, read, write_atomically
+from w2l_jax.files import locked, making, read, sealed, unsealed, write_atomically
 from w2l_jax.model import ModelConfig, Params
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Run:
             raise UserError(f"{folder}: a run exists; resume it, or name another folder")
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         write_atomically(run.folder / "config.toml", to_toml(options))
-        write_atomically(run.folder / "alphabet.json", alphabet.to_json())
+        write_atomically(run.folder / "alphabet.json", sealed(json.loads(alphabet.to_json())))
         write_atomically(run.folder / "run.json", json.dumps({"format": FORMAT}))
         return run
 
@@ -117,14 +117,14 @@ class Run:
     @property
     def alphabet(self) -> Alphabet:
         """The alphabet of the network's outputs."""
-        return read(self.folder / "alphabet.json", Alphabet.from_json)
+        return read(self.folder / "alphabet.json", lambda text: Alphabet.from_json(json.dumps(unsealed(text))))
 
     def pointers(self) -> dict[str, Any]:
         """The content of `checkpoints.json`: `last`, `best` (steps) and `meta` (position of the last one)."""
         if not self._pointer.is_file():
             return {}
         advice = 'write {"last": <step>} with one of the steps in this folder'
-        return read(self._pointer, lambda text: dict(json.loads(text)), advice)
+        return read(self._pointer, unsealed, advice)
 
     def position(self) -> dict[str, Any]:
         """The metadata of the last checkpoint, at least its `step`."""
@@ -149,9 +149,7 @@ class Run:
         with making(self._folder(step)) as folder:
             checkpoint.write(folder, jax.device_get(trees))
         best = step if best is None else best
-        write_atomically(
-            self._pointer, json.dumps({"last": step, "best": best, "finished": finished, "meta": meta}, indent=1)
-        )
+        write_atomically(self._pointer, sealed({"last": step, "best": best, "finished": finished, "meta": meta}))
         wanted = {step, best, *keep}
         for other in set(self.steps()) - wanted:
             shutil.rmtree(self._folder(other), ignore_errors=True)
