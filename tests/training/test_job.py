@@ -1,6 +1,7 @@
 """Training jobs: what fits together, what learns, and that stopping loses nothing."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import os
@@ -220,8 +221,9 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     reached = []
     while not Run.complete(parts.run):
         resume = Run.exists(parts.run)
-        reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
-    assert reached == [2, 4, 5, 6, 8]
+        with contextlib.suppress(KeyboardInterrupt):  # stopped at once: resumed at the fourth update, none was made
+            reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
+    assert reached == [2, 4, 6, 8] and not stops
     a, b = Run.open(whole.run), Run.open(parts.run)
     for which in ("4", "6", "last", "best"):
         assert equal(a.restore_params(which), b.restore_params(which)), which
