@@ -73,7 +73,7 @@ def _steps(blocks: Iterable[Block], rate: int, messages: Messages) -> Iterator[t
     for block in itertools.chain(blocks, [Break()]):
         is_break = isinstance(block, Break)
         if not is_break:
-            waiting.append(_floats(block))
+            waiting.append(floats(block))
             held += len(waiting[-1])
         size = round(rate * STEP_SECONDS)
         if held and (held >= size or is_break):
@@ -92,14 +92,15 @@ def _steps(blocks: Iterable[Block], rate: int, messages: Messages) -> Iterator[t
             rate = block.rate
 
 
-def _floats(block: np.ndarray) -> np.ndarray:
+def floats(block: np.ndarray, name: str = "a block") -> np.ndarray:
+    """Returns one channel as float32 [N] in −1…1; raises UserError, with its `name`, for another shape or type."""
     block_N = np.asarray(block)
     if block_N.ndim != 1:
-        raise UserError(f"a block has the shape {list(block_N.shape)}; give one channel, [N]")
+        raise UserError(f"{name} has the shape {list(block_N.shape)}; give one channel, [N]")
     if block_N.dtype == np.int16:
         return block_N / np.float32(32768)
     if not np.issubdtype(block_N.dtype, np.floating):
-        raise UserError(f"a block is of type {block_N.dtype}; give floats in −1…1, or int16")
+        raise UserError(f"{name} is of type {block_N.dtype}; give floats in −1…1, or int16")
     return block_N.astype(np.float32)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from w2l_jax import audio, config, features, inference, losses, model, network_file, streaming
+from w2l_jax import audio, config, features, incoming, inference, losses, model, network_file, streaming
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import decoder_config, recordings
 from w2l_jax.decoding.decoder_config import DecoderConfig
@@ -178,16 +178,10 @@ class Recognizer:
 def _waveform(recording: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yields checked float32 blocks [N] of a waveform or of its blocks."""
     for block in [recording] if hasattr(recording, "shape") else recording:
-        block_N = np.asarray(block)
-        if block_N.ndim != 1:
-            raise UserError(f"the waveform has the shape {list(block_N.shape)}; give one channel, [N]")
-        if block_N.dtype == np.int16:
-            block_N = block_N / np.float32(32768)
-        if not np.issubdtype(block_N.dtype, np.floating):
-            raise UserError(f"the waveform is of type {block_N.dtype}; give floats in −1…1, or int16")
+        block_N = incoming.floats(block, "the waveform")
         if not np.isfinite(block_N).all():
             raise UserError("the waveform holds values that are not finite; the recording is damaged")
-        yield block_N.astype(np.float32)
+        yield block_N
 
 
 def load(name_or_path: str | Path, checkpoint: str = "best", *, lm: str | Path = "") -> Recognizer:
