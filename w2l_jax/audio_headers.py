@@ -141,7 +141,9 @@ def _links(path: Path, size: int, changed: int) -> tuple[Link, ...]:
     starts = [0]
     with path.open("rb") as file:
         head = file.read(4)
-        if find := {b"OggS": _ogg_starts, b"fLaC": _flac_starts, b"RIFF": _wave_starts}.get(head):
+        # Of FLAC, the name, and the first block's kind and length.
+        flac_starts = functools.partial(_found, mark=b"fLaC\0\0\0\x22")
+        if find := {b"OggS": _ogg_starts, b"fLaC": flac_starts, b"RIFF": _wave_starts}.get(head):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 starts += find(content)
     return tuple(Link(begin, end) for begin, end in zip(starts, [*starts[1:], size], strict=True))
@@ -164,10 +166,6 @@ def _ogg_starts(content: mmap.mmap) -> list[int]:
             starts.append(place)
         end = _page_end(content, place)
     return starts
-
-
-def _flac_starts(content: mmap.mmap) -> list[int]:
-    return _found(content, b"fLaC\0\0\0\x22")  # the name, and the first block's kind and length
 
 
 def _wave_starts(content: mmap.mmap) -> list[int]:
