@@ -92,7 +92,7 @@ def test_run_folder_is_complete(options):
     assert config.load(TrainOptions, folder / "config.toml").model == ModelOptions(**dataclasses.asdict(TINY))
     assert Run.open(folder).alphabet.size == 29 and Run.complete(folder)
     assert list((folder / "tensorboard").iterdir())
-    with pytest.raises(UserError, match="resume it"):
+    with pytest.raises(UserError, match="a run exists"):
         run(options)
 
 

@@ -6,9 +6,7 @@ import numba
 
 
 def compiled(function: Callable) -> Callable:
-    """Compiles `function` at its first call, without the interpreter's lock; cached beside the source, else per
-    user.
-    """
+    """Compiles `function` at its first call, without the interpreter's lock; cached beside the source or by user."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither is writable: each process compiles
