@@ -86,12 +86,10 @@ class Soundfile:
             first -= len(self.read(min(first, 2**20))) or first
 
     def read(self, count: int) -> np.ndarray:
-        """Up to `count` further samples as float32 [N, C]; none at the end."""
         # A header may declare a thousand channels.
         return self._file.read(min(count, _MOST // self._file.channels), dtype="float32", always_2d=True)
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -175,7 +173,6 @@ class Pyav:
                     yield samples_NxC
 
     def read(self, count: int) -> np.ndarray:
-        """Up to `count` further samples as float32 [N, C]; none at the end."""
         parts, rest_NxC = [], self._rest_NxC
         while count > 0 and (not parts or rest_NxC.shape[1] == parts[0].shape[1]):  # AAC may switch to stereo
             if len(rest_NxC):
@@ -198,7 +195,6 @@ class Pyav:
             return None
 
     def close(self) -> None:
-        """Closes the container."""
         self._container.close()
 
 
