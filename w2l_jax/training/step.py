@@ -167,7 +167,8 @@ def make_step(
         logits_BxSxV = forward(params, batch, config, dropout_rng if config.model.dropout else None)
         target = (model.output_frames(batch.frames_B), batch.labels_BxL, batch.label_lengths_B)
         criterion = losses.criterion_of(params)
-        return criterion.loss(logits_BxSxV, *target).sum(), criterion.feasible(logits_BxSxV, *target).sum()
+        count = criterion.feasible(logits_BxSxV, *target).sum(dtype=jnp.int32)
+        return criterion.loss(logits_BxSxV, *target).sum(), count
 
     def gradients(trained: Params, frozen: Params, batch: Batch, rng: jax.Array):
         rows, length = batch.features_BxTxM.shape[:2]
@@ -184,7 +185,7 @@ def make_step(
                 (loss, count), grads = value_and_grad(trained, frozen, part, jax.random.fold_in(rng, i))
                 return jax.tree.map(jnp.add, total, (loss, count, grads)), None
 
-            zero = (jnp.zeros(()), jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, trained))
+            zero = (jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, trained))
             (loss, count, grads), _ = lax.scan(add, zero, (pieces, jnp.arange(parts)))
         feasible = jnp.maximum(count, 1)
         return loss / feasible, count, jax.tree.map(lambda g: g / feasible, grads)
