@@ -215,7 +215,7 @@ def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
 def test_transcribe_reads_a_cut_file_to_its_end_and_says_so(tones, tmp_path, transcribe):
     (good,), _ = spoken(tones, "dev", 1)
     (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-2000])
-    with pytest.warns(AudioWarning, match=r"cut\.wav: truncated, .*; read up to \d+\.\d s$"):
+    with pytest.warns(AudioWarning, match=r"cut\.wav: truncated: .*; read up to \d+\.\d s$"):
         code, out, _ = transcribe(tmp_path / "cut.wav")
     assert code == 0 and out.strip()
 

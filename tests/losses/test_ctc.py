@@ -262,6 +262,7 @@ def test_a_batch_spread_over_devices_needs_no_communication(x64):
     script = """if True:
         import jax, jax.numpy as jnp, numpy as np
         from w2l_jax import losses, model
+        from w2l_jax.losses import asg
         rng = np.random.default_rng(0)
         target = np.array([9, 7, 5, 9]), rng.integers(1, 5, (4, 3)), np.ones(4, int)
         arrays = rng.standard_normal((4, 9, 5), np.float32), *target
