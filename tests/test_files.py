@@ -17,7 +17,7 @@ def test_alone_refuses_others_and_leaves_nothing(tmp_path):
             pass
         (folder / "file").touch()
     assert [path.name for path in folder.iterdir()] == ["file"]
-    with contextlib.suppress(OSError), files.locked(tmp_path / "empty", "busy"):
+    with contextlib.suppress(OSError), files.locked(tmp_path / "empty" / "runs", "busy"):
         raise OSError
     assert not (tmp_path / "empty").exists()
     with files.locked(folder, "busy"):

@@ -120,8 +120,9 @@ def lock(path: Path, refusal: str = "", *, shared: bool = False) -> TextIO:
 def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
     """Yields the lock of a folder, made if necessary; raises `refusal` as UserError if another process holds it.
 
-    Removes the folder at the end if it is empty.
+    Removes at the end what it made and is still empty.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock", refusal) as held:
         try:
@@ -129,7 +130,8 @@ def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(held.name)
-                folder.rmdir()
+                for path in made:  # that are still empty
+                    path.rmdir()
 
 
 @contextlib.contextmanager

@@ -342,19 +342,6 @@ def test_misspelt_toml_key(tmp_path):
     assert "a.toml: data: unknown option 'langauge'; did you mean 'language'?" in done.stderr
 
 
-def test_disk_full_while_training(place, tones, cache):
-    """/dev/full refuses every write: here the first one that makes a checkpoint count."""
-    checkpoints = place / "runs" / "full" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    (checkpoints / ".checkpoints.json.tmp").symlink_to("/dev/full")
-    done = launch(
-        "train.py", f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}",
-        "--run=runs/full", "--steps=5", *SMALL, cwd=place,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "no space left" in done.stderr and "Traceback" not in done.stderr
-
-
 def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
     def main():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
