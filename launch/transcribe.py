@@ -16,10 +16,12 @@ import live
 import recording_files
 import w2l_jax
 from terminal import Terminal, terminal
+from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding import decoder_config, formats, recordings
 from w2l_jax.errors import UserError
 from w2l_jax.files import write_atomically
 from w2l_jax.recognizer import Recognizer
+from w2l_jax.text import normalize
 from w2l_jax.workers import usable_cores
 
 DESCRIPTION = """Transcribe recordings, files or folders of them: any rate, mono or stereo, minutes or hours.
@@ -119,7 +121,7 @@ def _live(options: Options, kind: str) -> None:
     if options.rate < 1:
         raise UserError(f"--rate={options.rate}: give the samples per second")
     recognizer = _load(options)
-    hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
+    hot_words = read_hot_words(options.hot_words, recognizer.alphabet)
     with contextlib.ExitStack() as stack:
         # Unbuffered: else the process could not end while a thread waits for a buffer to fill.
         piped = stack.enter_context(open(0, "rb", buffering=0, closefd=False)) if options.files else None
@@ -140,10 +142,25 @@ def _listed(paths: Sequence[Path], most: int = 10) -> str:
     return ", ".join(map(str, paths[:most])) + more + " (name a file itself to transcribe it)"
 
 
+def read_hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
+    """Reads hot words and their boosts, such as `kunze=6,ulm=4`; raises UserError for anything else."""
+    found = {}
+    for pair in filter(None, text.split(",")):
+        word, _, boost = pair.rpartition("=")
+        word = normalize(word, alphabet)
+        try:
+            found[word] = float(boost)
+        except ValueError:
+            word = ""
+        if not word:
+            raise UserError(f"write hot words as word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
+    return found
+
+
 @contextlib.contextmanager
 def _search(recognizer: Recognizer, options: Options) -> Iterator[recordings.Search | None]:
     """The beam search with hot words and workers; None (the recogniser's own) if neither is given."""
-    hot_words = decoder_config.hot_words(options.hot_words, recognizer.alphabet)
+    hot_words = read_hot_words(options.hot_words, recognizer.alphabet)
     if options.align or not (recognizer.decoder.lm or hot_words):
         if not options.align and options.lm != "none":
             print("no language model: decoding greedily", file=sys.stderr)

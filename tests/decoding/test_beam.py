@@ -11,7 +11,6 @@ import pytest
 
 from tests.decoding.conftest import log_softmax, logits_for
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.decoding import decoder_config
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.decoding.decoder import Decoder
 from w2l_jax.errors import UserError
@@ -280,9 +279,9 @@ def test_no_transcript_at_all_is_asked_for():
 
 def test_hot_words_of_a_script_without_spaces_are_its_characters():
     alphabet = Alphabet(" 東京都")
-    hot_words = decoder_config.hot_words("京=1", alphabet)
+    hot_words = {"京": 1.0}
     logits_SxV = np.log(np.array([[0.1, 0.1, 0.6, 0.1, 0.1], [0.1, 0.9, 0, 0, 0], [0.1, 0, 0.1, 0.3, 0.5]]) + 1e-9)
     assert Decoder(alphabet, None).decode(logits_SxV).text == "東 都"
     assert Decoder(alphabet, None, hot_words=hot_words).decode(logits_SxV).text == "東 京"
     with pytest.raises(UserError, match="single characters in a script without spaces"):
-        Decoder(alphabet, None, hot_words=decoder_config.hot_words("東京=6", alphabet))
+        Decoder(alphabet, None, hot_words={"東 京": 6.0})

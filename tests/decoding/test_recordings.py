@@ -11,7 +11,7 @@ import recording_files
 from tests.decoding.conftest import logits_for
 from w2l_jax import losses, model
 from w2l_jax.alphabet import BLANK, Alphabet
-from w2l_jax.decoding import decoder_config, recordings
+from w2l_jax.decoding import recordings
 from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.errors import UserError
@@ -103,14 +103,6 @@ def test_asg_has_no_blank_and_long_recordings_too():
     search = functools.partial(recordings.greedy_search, params=params, alphabet=alphabet)
     segments = list(recordings.transcribe([logits_for(labels, alphabet.size)], alphabet, search))
     assert len(segments) > 1 and " ".join(segment.text for segment in segments).split() == words
-
-
-def test_hot_words():
-    assert decoder_config.hot_words("Cab=6,a b=-1.5,", ALPHABET) == {"cab": 6.0, "a b": -1.5}
-    assert decoder_config.hot_words("", ALPHABET) == {}
-    for text in ("cab", "=3", "cab=much"):
-        with pytest.raises(UserError, match="word=boost"):
-            decoder_config.hot_words(text, ALPHABET)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import recording_files
+import transcribe
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
 
@@ -68,3 +69,11 @@ def test_standard_input_is_spooled_and_named_so_in_messages():
     assert not path.exists()
     with recording_files.opened(recording_files.find(["a.wav"])[0], io.BytesIO()) as path:
         assert path == Path("a.wav")
+
+
+def test_hot_words():
+    assert transcribe.read_hot_words("Cab=6,a b=-1.5,", ALPHABET) == {"cab": 6.0, "a b": -1.5}
+    assert transcribe.read_hot_words("", ALPHABET) == {}
+    for text in ("cab", "=3", "cab=much"):
+        with pytest.raises(UserError, match="word=boost"):
+            transcribe.read_hot_words(text, ALPHABET)

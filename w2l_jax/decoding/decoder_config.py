@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from w2l_jax import config
-from w2l_jax.alphabet import Alphabet
 from w2l_jax.decoding.beam import BeamConfig
 from w2l_jax.errors import UserError
 from w2l_jax.files import file_digest, text_digest, write_atomically
 from w2l_jax.run import Run
-from w2l_jax.text import normalize
 
 FILE = "decoder.toml"
 _SEAL = b"# sha256 "
@@ -128,21 +126,6 @@ def with_lm(decoder: DecoderConfig, lm: Path) -> DecoderConfig:
     if decoder.tuned and not (decoder.lm_sha256 and sha256(lm) == decoder.lm_sha256):
         decoder = DecoderConfig()
     return dataclasses.replace(decoder, lm=str(lm), lm_sha256="")
-
-
-def hot_words(text: str, alphabet: Alphabet) -> dict[str, float]:
-    """Reads hot words and their boosts, such as `kunze=6,ulm=4`; raises UserError for anything else."""
-    found = {}
-    for pair in filter(None, text.split(",")):
-        word, _, boost = pair.rpartition("=")
-        word = normalize(word, alphabet)
-        try:
-            found[word] = float(boost)
-        except ValueError:
-            word = ""
-        if not word:
-            raise UserError(f"write hot words as word=boost,word=boost, not {pair!r}; a boost of 5 is strong")
-    return found
 
 
 def _folder(run: Run, lm: str) -> Path:
