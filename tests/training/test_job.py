@@ -532,7 +532,7 @@ def test_diverging_training_stops_with_advice(options):
         ({"from_scratch": True, "frozen_layers": "8"}, "every layer"),
         ({"reinitialize": True}, "frozen_layers"),
         ({"frozen_layers": "eight", "init": "x"}, "frozen.layers"),
-        ({"init": "nowhere"}, "nowhere: no such file or run folder"),
+        ({"init": "nowhere"}, "nowhere: no such file, run folder"),
         ({"data": DataOptions()}, "data.train"),
         ({"old_share": 0.5}, "give both or neither"),
         ({"verify": True}, "to check"),
@@ -556,14 +556,14 @@ def test_other_architecture_than_the_base(options):
     run(options)
     # The paper's own values, too: what was given must hold.
     for given, message in {
-        ModelOptions(width=99): "model.width=99 contradicts init=.*, where it is 16",
-        ModelOptions(width=250): "model.width=250 contradicts init=.*, where it is 16",
+        ModelOptions(width=99): "model.width=99 contradicts init=.*, which has 16",
+        ModelOptions(width=250): "model.width=250 contradicts init=.*, which has 16",
         ModelOptions(activation="relu"): "model.activation=relu contradicts",
         ModelConfig(): "model.width=250 contradicts",
     }.items():
         with pytest.raises(UserError, match=message):
             training.create(changed(german(options, options.run), model=given))
-    with pytest.raises(UserError, match=r"features\.mels=40 contradicts init=.*, where it is 128"):
+    with pytest.raises(UserError, match=r"features\.mels=40 contradicts init=.*, which has 128"):
         training.create(changed(german(options, options.run), features=FeatureOptions(mels=40)))
 
 
