@@ -82,7 +82,7 @@ def test_a_killed_worker_is_an_error_not_a_hang():
 def test_bad_arguments_fail_before_any_process_starts(toy_lm, tmp_path):
     with pytest.raises(UserError, match="0 decoding workers"):
         DecoderPool(ALPHABET, None, workers=0)
-    with pytest.raises(UserError, match="no language model"):
+    with pytest.raises(UserError, match="not a language model"):
         DecoderPool(ALPHABET, tmp_path, workers=2)
     with pytest.raises(UserError, match="no word"):
         DecoderPool(Alphabet("xyz"), toy_lm, workers=2)

@@ -190,7 +190,7 @@ def test_a_preview_writes_nothing(launch, tmp_path):
     assert "    text        [noise] So we went.\n    transcript  so we went\n" in said
     assert "    text        Café «so»\n    transcript  cafe so\n" in said
     assert "    '№' in 1 texts, outside the alphabet, such as u2: № 9" in said
-    assert "skipped: 2 of 34" in said and "1 unknown characters, the first u2: '9№' in '№ 9'" in said
+    assert "skipped: 2 of 34" in said and "1 unknown characters, the first u2: 9, № in '№ 9'" in said
     assert "1 empty text, the first u3: nothing is left of the text '(laughs)'" in said
 
 

@@ -124,7 +124,7 @@ def test_no_speaker_comes_to_two_sides_unless_the_corpus_puts_them_there(pairs):
 def test_overlap_names_the_sides():
     parts = {"train": crowd("ab"), "dev": [], "test": [*crowd("bc"), spoken("u"), spoken("v")]}
     assert splits.check_speakers(parts, True) == {"train and test": ["b"]}
-    with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: b; rates"):
+    with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: b; error rates"):
         splits.check_speakers(parts, False)
 
 
