@@ -13,7 +13,7 @@ TINY = {"repetitions": 2, "batch_size": 2, "seconds": 0.5, "labels": 8, "model":
 def test_tables_have_sensible_numbers(name):
     tables = benchmarks.subject(name)(BenchmarkOptions(what=name, **TINY), lambda line: None)
     for table in tables:
-        assert len(table.rows) == (6 if table.title.startswith("Input") else 2) and table.markdown().count("|\n") >= 3
+        assert len(table.rows) == (5 if table.title.startswith("Input") else 2) and table.markdown().count("|\n") >= 3
         for row in table.rows:
             assert len(row) == len(table.columns)
             assert all(value > 0 for value in row if isinstance(value, float))
