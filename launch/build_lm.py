@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import cli
 from lm_building import card
-from lm_building import sentences as text
+from lm_building import lm_text as text
 from lm_building.adopt import adopt
 from lm_building.build import LanguageModelConfig, build
 from lm_building.kenlm_tools import Resources, StructureConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_building import arpa, kenlm_tools
-from lm_building import sentences as text
+from lm_building import lm_text as text
 from lm_building.kenlm_tools import Resources, StructureConfig
 from lm_building.lm_folder import FORMAT, complete, digest, fingerprint, make_once, write_words
 from w2l_jax.alphabet import Alphabet

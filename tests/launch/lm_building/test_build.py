@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lm_building import build as lm
-from lm_building import sentences as lm_text
+from lm_building import lm_text as lm_text
 from lm_building.kenlm_tools import Resources
 from tests.conftest import ROOT
 from w2l_jax.alphabet import Alphabet, preset

@@ -3,7 +3,7 @@ import lzma
 
 import pytest
 
-from lm_building import sentences as text
+from lm_building import lm_text as text
 from w2l_jax.alphabet import Alphabet, preset
 from w2l_jax.errors import UserError
 
