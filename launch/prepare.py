@@ -52,7 +52,7 @@ class Options(PrepareConfig, CorpusSource):
     preview: int = 0
     """Show this many texts of each source with their transcripts (default: 20), and what would be skipped."""
     language: str = ""
-    """Language of the transcripts (default: the corpora's, and english for --manifest)."""
+    """Language of the transcripts (default: the data's; english for a manifest without `lang`)."""
     alphabet_from_data: bool = False
     """Add the characters of the data to the preset alphabet of the language, or make one from them."""
     splits: str = "train,dev,test"
@@ -180,7 +180,10 @@ def of_manifest(options: Options) -> Collection:
 
 def configured(options: Options, collection: Collection) -> PrepareConfig:
     config = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrepareConfig)}
-    config["language"] = options.language or (collection.language if options.manifest is None else "english")
+    unmarked = options.manifest is not None and not any(u.language for u in collection.utterances)
+    if unmarked and not options.language:
+        print("note: the rows have no `lang`, so they are prepared as English; --language=de makes them German")
+    config["language"] = options.language or ("english" if unmarked else collection.language)
     if not options.alphabet_from_data:
         return PrepareConfig(**config)
     found = PrepareConfig(**config).with_alphabet_of(utterance.text for utterance in collection.utterances)

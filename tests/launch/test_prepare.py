@@ -226,6 +226,16 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
         assert code == 1 and "other input or options" in said
 
 
+def test_the_rows_of_a_manifest_say_its_language(launch, tmp_path):
+    source = texts(tmp_path, ["schön"])
+    code, said = launch(f"--manifest={source}", "--out=unmarked")
+    assert code == 0 and "no `lang`" in said and "(english)" in said
+    row = json.loads(source.read_text())
+    source.write_text(json.dumps(row | {"lang": "de"}) + "\n")
+    code, said = launch(f"--manifest={source}", "--out=marked")
+    assert code == 0 and "no `lang`" not in said and "(german)" in said, said
+
+
 def test_all_of_a_source_as_one_split(launch, tmp_path):
     source = texts(tmp_path, ["yes", "no", "so"], split="train")
     code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
