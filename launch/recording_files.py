@@ -20,12 +20,6 @@ from w2l_jax.errors import UserError
 from w2l_jax.features import OUTPUT_SECONDS
 from w2l_jax.text import clean
 
-ENDINGS = (
-    *files.AUDIO,
-    *(".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64", ".wave"),
-    *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
-)
-"""Suffixes of recordings in folders; a file named directly may have any."""
 _MARGIN = 0.5  # seconds of a pause that stay with the words before or after it
 
 
@@ -51,9 +45,9 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
         elif not folder.is_dir():
             found.append(Recording(name, folder, Path(folder.stem)))
         else:
-            inside = [path for path in _files(folder) if path.suffix.lower() in ENDINGS]
+            inside = [path for path in _files(folder) if path.suffix.lower() in files.AUDIO]
             if not inside:
-                raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(ENDINGS)})")
+                raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(files.AUDIO)})")
             found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
     return _told_apart(found) if written else found
 
@@ -61,7 +55,7 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
 def skipped(names: Sequence[str]) -> list[Path]:
     """The files in folders that `find` ignores, except hidden ones."""
     inside = [path for name in names if name != "-" and Path(name).is_dir() for path in _files(Path(name))]
-    return [path for path in inside if path.suffix.lower() not in ENDINGS and not path.name.startswith(".")]
+    return [path for path in inside if path.suffix.lower() not in files.AUDIO and not path.name.startswith(".")]
 
 
 def _files(folder: Path) -> list[Path]:

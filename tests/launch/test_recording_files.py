@@ -5,6 +5,7 @@ import pytest
 
 import recording_files
 import transcribe
+from deliveries import archives
 from w2l_jax.alphabet import Alphabet
 from w2l_jax.errors import UserError
 
@@ -77,3 +78,10 @@ def test_hot_words():
     for text in ("cab", "=3", "cab=much"):
         with pytest.raises(UserError, match="word=boost"):
             transcribe.read_hot_words(text, ALPHABET)
+
+
+def test_deliveries_take_the_same_suffixes_as_folders():
+    assert [archives.without_ending(f"T.001{suffix}") for suffix in (".m4a", ".WEBM", ".flac", ".txt")] == [
+        *["T.001"] * 3,
+        "T.001.txt",
+    ]
