@@ -21,6 +21,8 @@ T = TypeVar("T")
 _formatwarning = warnings.formatwarning
 
 _NAMES: set[str] = set()  # of all options that this process has parsed
+_GROUPED: dict[str, str] = {}
+"""Options in groups by their last names, as the library calls them, of the script that was parsed last."""
 
 _OUT_OF_MEMORY = (
     "out of device memory: lower --memory.max_microbatch_frames (the same update, in smaller pieces) "
@@ -49,6 +51,8 @@ def parse(
     argv = list(sys.argv[1:] if argv is None else argv)
     _NAMES.update(config.names(cls))
     former, known = config.renamed(cls), {*config.names(cls), "as", "help"}
+    _GROUPED.clear()
+    _GROUPED.update({name: now for name, now in former.items() if "_" in name and now.endswith(f".{name}")})
     for name in given(argv):
         if now := former.get(name.removeprefix("no_")):
             raise UserError(f"--{name} was renamed to --{now}")
@@ -102,6 +106,7 @@ def as_options(message: str) -> str:
     One-word names only before a `=` or in `backticks`.
     """
     message = re.sub(r"`([a-z_.]+)`", lambda found: f"--{found[1]}" if found[1] in _NAMES else found[0], message)
+    message = re.sub(r"(?<![\w./-])[a-z]+_[a-z_]+\b(?!\.)", lambda word: _GROUPED.get(word[0], word[0]), message)
     own = [f"{name}=" if name.isalpha() else rf"{re.escape(name)}\b(?!\.)" for name in _NAMES]
     return re.sub(rf"(?<![\w./-])(?={'|'.join(own)})", "--", message) if own else message
 

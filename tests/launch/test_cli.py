@@ -142,6 +142,7 @@ def test_arguments_in_messages_are_options():
         "frozen_layers=8 needs init=<run>": "--frozen_layers=8 needs --init=<run>",
         "lower learning_rate, or set optimizer.clip_norm": "lower --learning_rate, or set --optimizer.clip_norm",
         "data.train_hours and data.train=x": "--data.train_hours and --data.train=x",
+        "or set allow_speaker_overlap": "or set --data.allow_speaker_overlap",
         "runs/init=3/config.toml: steps are damaged": "runs/init=3/config.toml: steps are damaged",
         "--init=x and my_frozen_layers": "--init=x and my_frozen_layers",
     }.items():
