@@ -24,16 +24,16 @@ def batch(data: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -
     chosen = [data[i] for i in rng.integers(len(data), size=BATCH)]
     features_BxTxM = np.stack([np.pad(f, ((0, most[0] - len(f)), (0, 0))) for f, _ in chosen])
     labels_BxL = np.stack([np.pad(ids, (0, most[1] - len(ids))) for _, ids in chosen])
-    frames_B, lengths_B = (np.array([len(arrays[i]) for arrays in chosen]) for i in (0, 1))
-    return features_BxTxM, frames_B, labels_BxL, lengths_B
+    return features_BxTxM, np.array([len(f) for f, _ in chosen]), labels_BxL, np.array([len(ids) for _, ids in chosen])
 
 
 def main(manifest: str, out: str) -> None:
+    if Path(out).exists():
+        sys.exit(f"{out} exists; name another file")
     english, german = w2l_jax.load("english"), w2l_jax.preset("german")
     rows = [json.loads(line) for line in Path(manifest).read_text(encoding="utf-8").splitlines()]
-    paths = [Path(manifest).parent / row["audio_filepath"] for row in rows]
-    labels = [german.encode(w2l_jax.normalize(row["text"], german)) for row in rows]
-    data = list(zip([features.compute(audio.load(path)) for path in paths], labels, strict=True))
+    arrays = [features.compute(audio.load(Path(manifest).parent / row["audio_filepath"])) for row in rows]
+    data = list(zip(arrays, [german.encode(w2l_jax.normalize(row["text"], german)) for row in rows], strict=True))
     params, _ = w2l_jax.carry_output(english.params, english.alphabet, german)
     optimizer = w2l_jax.freeze(optax.adam(1e-3), 8)
 
@@ -52,8 +52,8 @@ def main(manifest: str, out: str) -> None:
         params, state, loss = update(params, state, *batch(data, rng))
         if step % 20 == 0:
             print(f"step {step}: loss {loss:.1f}")
-    dataclasses.replace(english, params=jax.device_get(params), alphabet=german, language="german", card="").save(out)
-    print(w2l_jax.load(out).transcribe(paths[0]).text)
+    own = {"params": jax.device_get(params), "alphabet": german, "language": "german", "step": STEPS, "card": ""}
+    dataclasses.replace(english, **own).save(out)
 
 
 if __name__ == "__main__":

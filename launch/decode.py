@@ -89,7 +89,12 @@ def main(argv: list[str] | None = None) -> None:
         import train
 
         print("no run exists: training the demonstration first", flush=True)
-        options = dataclasses.replace(options, run=str(train.main(["--frozen_layers=8"])))
+        run = str(train.main(["--frozen_layers=8"]))
+        if not Run.complete(run):
+            raise UserError(
+                f"{run} was stopped before it was trained: resume it (launch/train.py --run={run} --resume)"
+            )
+        options = dataclasses.replace(options, run=run)
     decode(options)
 
 
@@ -195,6 +200,8 @@ def _facts(
     options: Options, recognizer: Recognizer, run: Run | None, chosen: DecoderConfig, data: str
 ) -> dict[str, str]:
     facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
+    if run and not Run.complete(run.folder):
+        facts["unfinished"] = f"training was stopped or still runs (--run={options.run} --resume continues it)"
     facts["data"] = data
     if chosen.beam_width:
         facts |= {"beam": str(chosen.beam_width), "language model": chosen.lm or "none"}

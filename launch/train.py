@@ -72,6 +72,8 @@ def train(options: TrainOptions) -> Path:
         print(f"{ENGLISH} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
         english = config.load(TrainOptions, CONFIGS / "demo_english.toml")
         train(config.changed(english, {"run": ENGLISH, "resume": resume}))
+        if not Run.complete(ENGLISH):
+            raise UserError(f"{ENGLISH} was stopped before it was trained: the same command again resumes it")
 
     with terminal() as screen:
 

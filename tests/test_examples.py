@@ -27,8 +27,11 @@ def test_finetuning_in_a_loop_of_ones_own(tmp_path):
     assert done.returncode == 0, done.stderr
     losses = [float(value) for value in re.findall(r"loss ([\d.]+)", done.stdout)]
     assert len(losses) == 3 and losses[-1] < losses[0] / 2
-    assert done.stdout.splitlines()[-1] == "ab cab"
+    assert w2l_jax.load(tmp_path / "de.safetensors").transcribe(tmp_path / "0.wav").text == "ab cab"
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (again.returncode, again.stdout, again.stderr) == (1, "", "de.safetensors exists; name another file\n")
     english, german = w2l_jax.load("english"), w2l_jax.load(tmp_path / "de.safetensors")
+    assert (german.language, german.step, german.card) == ("german", 60, "")
     for number in range(1, 12):
         name = f"layer_{number:02d}"
         # The included network is stored in bfloat16, and so is what was saved: frozen layers are equal bit for bit.

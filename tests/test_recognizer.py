@@ -313,6 +313,11 @@ def test_recordings_that_are_none(recording, message):
         load("english").transcribe(recording)
 
 
+def test_a_wrong_language_model_is_named_and_the_network_is_not_blamed(tmp_path):
+    with pytest.raises(UserError, match=r"^nowhere is not a language model \(lm.bin is missing\); build one$"):
+        load("english", lm="nowhere")
+
+
 def test_logits_of_another_alphabet():
     with pytest.raises(ValueError, match=r"shape \[5, 7\]; one recording has \[S, 29\]"):
         load("english").decode(np.zeros((5, 7)))
@@ -364,4 +369,4 @@ class TestIncluded:
         assert [record["recording"] for record in found] == names
         done = run(names[0], "none.wav")
         assert done.returncode == 1 and done.stderr == "error: none.wav: no such audio file\n"
-        assert run(names[0], "--model=none").returncode == 1
+        assert run(names[0], "--run=none").returncode == 1

@@ -13,14 +13,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m w2l_jax", description="Transcribe recordings.")
     parser.add_argument("recordings", nargs="+", help="audio files of any rate and length")
     parser.add_argument(
-        "--model", default="english", help=f"included ({', '.join(INCLUDED)}), .safetensors file or run folder"
+        "--run", default="english", help=f"run folder, .safetensors file or included network ({', '.join(INCLUDED)})"
     )
     parser.add_argument("--format", default="txt", choices=tuple(formats.FORMATS), help="(default: %(default)s)")
     options = parser.parse_args(argv)
     if len(options.recordings) > 1 and options.format not in ("txt", "json", "manifest"):
         parser.error(f"{options.format} is a format for one recording")
     try:
-        recognizer = load(options.model)
+        recognizer = load(options.run)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

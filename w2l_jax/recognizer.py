@@ -222,15 +222,16 @@ def _of_file(path: Path, lm: str) -> Recognizer:
     if path in INCLUDED.values():
         card = path.with_suffix(".md").read_text(encoding="utf-8")
     try:
-        return Recognizer(
+        stored = Recognizer(
             params,
             Alphabet.from_json(json.dumps(about["alphabet"])),
             config.from_table(ModelConfig, about["model"], "model"),
             config.from_table(FeatureConfig, about["features"], "features"),
-            decoder_config.of_file(config.from_table(DecoderConfig, about["decoder"], "decoder"), lm),
+            config.from_table(DecoderConfig, about["decoder"], "decoder"),
             str(about["language"]),
             int(about["step"]),
             card,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: its metadata are damaged or do not fit ({error}); save it again") from None
+    return dataclasses.replace(stored, decoder=decoder_config.of_file(stored.decoder, lm))

@@ -1,7 +1,12 @@
 """What launch/train.py does before it trains: which configuration it takes, and what the demonstration needs."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
+import decode
+import demo
 import demo_corpus
 import train
 from tests.training_options import train_options
@@ -61,3 +66,30 @@ def test_what_the_demonstration_lacks_is_made_first(monkeypatch, tmp_path, capsy
         train.main(["--frozen_layers=8"])
     assert demo_corpus.FOLDER.is_dir() and "runs/demo_english is missing: training it first" in capsys.readouterr().out
     assert [options.run for options in trained] == ["", train.ENGLISH] and trained[1].data.language == "english"
+
+
+@pytest.mark.parametrize("command", ["train.py", "decode.py", "demo.py"])
+def test_what_was_stopped_is_not_used_as_if_it_were_trained(monkeypatch, tmp_path, command):
+    """A signal ends the training of the demonstration's base or network without an error; what follows must not run."""
+    monkeypatch.chdir(tmp_path)
+    stopped = []
+    monkeypatch.setattr(demo_corpus, "make_corpus", lambda folder, progress: folder.mkdir(parents=True, exist_ok=True))
+    monkeypatch.setattr(train.training, "check", lambda options: None)
+    monkeypatch.setattr(train.training, "create", lambda options, *_: stopped.append(options.run) or _job(options.run))
+    monkeypatch.setattr(train.training, "train", lambda job, *_: SimpleNamespace(reason="stopped by SIGTERM"))
+    monkeypatch.setattr(demo, "_call", lambda script, *arguments: train.main(list(arguments)))
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
+    if command == "decode.py":
+        monkeypatch.setattr(train, "ENGLISH", "another")  # so that the German network is what is stopped
+    main = {
+        "train.py": lambda: train.main(["--frozen_layers=8"]),
+        "decode.py": lambda: decode.main([]),
+        "demo.py": demo.main,
+    }
+    with pytest.raises(UserError, match="stopped before it was trained"):
+        main[command]()
+    assert stopped == ["" if command == "decode.py" else "runs/demo_english"]
+
+
+def _job(folder):
+    return SimpleNamespace(devices=SimpleNamespace(first=False), run=SimpleNamespace(folder=folder or "runs/german_k8"))

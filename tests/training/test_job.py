@@ -186,6 +186,9 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, op
 
     _, first = run(parts, interrupt)
     assert "SIGTERM" in first.reason and 4 <= first.position.step < 12
+    notes = []
+    training.create(german(parts, parts.run), notes.append)
+    assert any("is unfinished: its checkpoint of step 4 is adapted" in note for note in notes)
     _, second = run(dataclasses.replace(parts, resume=True))
     assert second.position.step == 12
     a, b = Run.open(whole.run), Run.open(parts.run)

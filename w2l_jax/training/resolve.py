@@ -40,6 +40,8 @@ def resolve(options: TrainOptions, report: Report) -> Resolved:
     base = None
     if options.init and not resume:
         base = recognizer.load(options.init, options.freeze.init_checkpoint, lm="none")
+        if Run.exists(options.init) and not Run.complete(options.init):
+            report(f"note: init={options.init} is unfinished: its checkpoint of step {base.step} is adapted")
     frozen = freezing.parse_layers(options.frozen_layers)
     return Resolved(complete(options, Run.open(folder) if resume else base), frozen, base)
 
