@@ -86,6 +86,8 @@ def train(options: TrainOptions) -> Path:
             latest.mark(job.run.folder)
         result = training.train(job, screen.report, show)
     print(f"{result.reason}: {job.run.folder}", flush=True)
+    if Run.complete(job.run.folder):
+        print(f"decode it: python launch/decode.py --run={job.run.folder}", flush=True)
     return job.run.folder
 
 

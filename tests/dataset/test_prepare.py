@@ -455,9 +455,10 @@ def test_what_a_manifest_loses_is_reported(corpus, tmp_path):
         file.write("no JSON\n")
     said = []
     assert len(open_or_prepare(path, tmp_path, workers=1, report=said.append)) == 24
-    assert re.fullmatch(rf"{path}: 1 malformed row: skipped, listed in .*excluded\.jsonl", said[0])
-    row = json.loads(Path(said[0].split(" listed in ")[1]).read_text())
-    assert row["message"].startswith(f"{path}:25: not valid JSON")
+    assert said[0] == f"{path}: skipped 1 of 25 utterances (malformed row: 1)"
+    assert said[1].startswith(f"  the first: {path}:25: not valid JSON")
+    row = json.loads(Path(said[1].split("; all: ")[1]).read_text())
+    assert row["message"] in said[1]
 
 
 def test_sources_between_commas_with_weights(tmp_path):

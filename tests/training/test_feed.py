@@ -78,7 +78,7 @@ def test_a_batch_is_what_is_stored_played_at_the_speed_of_its_step(tones, cache,
         played = jax.device_get(in_step(key, batch, job.options.augment))
         batch = jax.device_get(batch)
         indices = job.order.batch(step)
-        speed_B = augment.speeds(job.options.augment, 4, step, indices)
+        speed_B = augment.speeds(job.options.augment, 4, step, len(indices))
         for row, index in enumerate(indices):
             stored_TxM = job.train.dataset.features_of([index])[0]
             frames = max(round(len(stored_TxM) / (1 + speed_B[row])), 1)

@@ -6,6 +6,7 @@ describes and reads the folder.
 
 import dataclasses
 import functools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from w2l_jax.dataset.shards import Row, plan, write_shards
 from w2l_jax.dataset.store import EXCLUDED, PREPARED, Dataset, open_dataset
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import file_digest
+from w2l_jax.files import file_digest, read
 from w2l_jax.languages import language_name
 from w2l_jax.reporting import Progress
 
@@ -141,17 +142,17 @@ def prepare_cached(
     again. Raises UserError as `manifest.read` and `prepare` do.
     """
     path = Path(path)
-    read = manifest.reading(path).check(path)
+    reading = manifest.reading(path).check(path)
     content = file_digest(path)
     name = f"{path.stem}-{digest(config, [content, str(path.resolve())])[:10]}"
     return prepare(
-        read.utterances,
+        reading.utterances,
         Path(cache) / name,
         config,
         workers=workers,
         progress=progress,
         replace=True,
-        skipped=[skipped_row(row, path.stem) for row in read.skipped],
+        skipped=[skipped_row(row, path.stem) for row in reading.skipped],
     )
 
 
@@ -174,8 +175,11 @@ def open_or_prepare(
     if path.is_file() and path.suffix in manifest.ENDINGS:
         dataset = prepare_cached(path, cache, config, workers=workers, progress=progress)
         if dataset.excluded:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in dataset.excluded.items())
-            report(f"{path}: {reasons}: skipped, listed in {dataset.folder / EXCLUDED}")
+            skipped, listed = sum(dataset.excluded.values()), dataset.folder / EXCLUDED
+            reasons = ", ".join(f"{reason}: {n:,}" for reason, n in dataset.excluded.items())
+            first = read(listed, lambda text: json.loads(text.partition("\n")[0])["message"])
+            report(f"{path}: skipped {skipped:,} of {skipped + len(dataset):,} utterances ({reasons})")
+            report(f"  the first: {first}; all: {listed}")
     else:
         dataset = _open_folder(path, config)
     chosen, note = of_split(dataset, split)

@@ -216,7 +216,7 @@ def check_speakers(train: Dataset, dev: Dataset, allow_overlap: bool) -> tuple[s
     """
     both = tuple(sorted(train.speakers & dev.speakers))
     if both and not allow_overlap:
-        raise overlap_error(both, f"both {train.folder} and {dev.folder}")
+        raise overlap_error(both, "both training and dev data")
     return both
 
 

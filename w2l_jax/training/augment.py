@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -207,10 +206,9 @@ def changed_frames(frames_B: np.ndarray, speed_B: np.ndarray) -> np.ndarray:
     return np.maximum(np.rint(frames_B / (1 + speed_B)), 1).astype(np.int32)
 
 
-def speeds(options: AugmentOptions, seed: int, step: int, indices: Sequence[int]) -> np.ndarray:
-    """How much faster than recorded each of the utterances `indices` is in the batch of `step` [B], float64.
+def speeds(options: AugmentOptions, seed: int, step: int, rows: int) -> np.ndarray:
+    """How much faster than recorded each of the `rows` utterances of the batch of `step` is played [B], float64.
 
-    Uniform in ±`speed`, each a function of (seed, step, index).
+    Uniform in ±`speed`; a function of (seed, step, row).
     """
-    drawn = [np.random.default_rng((seed, 2, step, int(index))).uniform(-1, 1) for index in indices]
-    return options.speed * np.array(drawn)
+    return options.speed * np.random.default_rng((seed, 2, step)).uniform(-1, 1, rows)

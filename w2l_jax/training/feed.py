@@ -67,7 +67,7 @@ def sent(job: Job, step: int, features: bool = True) -> tuple[int, Sent]:
     recorded_B = frames_B = source.frames_N[indices]
     played = {}
     if options.augment.speed:
-        speed_B = augment.speeds(options.augment, options.seed, step, indices)
+        speed_B = augment.speeds(options.augment, options.seed, step, len(indices))
         frames_B = augment.changed_frames(recorded_B, speed_B)
         played = {"speed_B": own(speed_B.astype(np.float32)), "recorded_B": own(recorded_B)}
     # The recorded frames must fit, too.
