@@ -1,11 +1,15 @@
 import dataclasses
 import itertools
+import json
+import subprocess
+import sys
 import threading
 import time
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,6 +147,34 @@ def test_memory_of_batches_serves_again_when_nothing_refers_to_it(source):
     assert len(addresses) <= 1 + 4 + 2  # two grew
     for array, copy in kept:
         np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
+def test_reading_takes_no_new_pages(tmp_path):
+    """New pages doubled the time of a batch."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 12 * 16_000), 16_000)
+    rows = [{"audio_filepath": f"{i}.wav", "text": "hello", "lang": "en"} for i in range(8)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = prepare_cached(tmp_path / "train.jsonl", tmp_path, PrepareConfig(language="english"), workers=1)
+    program = """
+import resource, sys
+from w2l_jax.alphabet import preset
+from w2l_jax.dataset.batches import Source
+from w2l_jax.dataset.store import open_dataset
+
+source = Source.create(open_dataset(sys.argv[1]), preset("en"), 1)
+for _ in range(4):
+    source.batch(range(8), 8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(16):
+    source.batch(range(8), 8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(data.folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 16 * 8 * 75 / 2  # an utterance's bytes fill 75 pages; twice that with the C++ copy
 
 
 def test_threads_share_the_memory_of_batches(source):

@@ -165,7 +165,7 @@ class Source:
         """
         frames, record = self.frames_N[indices], self.dataset.record
         shape = shape or self.shape(indices, frames)
-        batch = empty_batch(rows, shape, record)._replace(features_BxTxM=None)
+        batch = empty_batch(rows, shape._replace(frames=0), record)._replace(features_BxTxM=None)
         batch.frames_B[: len(indices)] = frames
         for row, index in enumerate(indices):
             ids = self.labels[index]
@@ -199,6 +199,9 @@ class _Memory:
 
     def __init__(self):
         self._free: list[np.ndarray] = []
+        # glibc keeps freed blocks up to the largest it has seen freed (32 MB at most); without this, each utterance's
+        # bytes would be new pages, too.
+        np.empty(30 << 20, np.uint8)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An array of any content."""
