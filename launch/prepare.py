@@ -113,7 +113,9 @@ def main() -> None:
         print(f"part {options.shard} is written; the command that finishes last writes the index")
         return
     if options.manifest is None:
-        print(f"all skipped utterances and files: {write_excluded(options.out, collection, datasets)}")
+        listed = write_excluded(options.out, collection, datasets)
+        what = " rows and files that gave no utterance"
+        summary.report_skipped(what, collection.skipped, listed, options.examples)
     if options.summary or options.summary_out:
         show(summary.of_datasets(datasets, () if options.manifest else collection.skipped), options)
 

@@ -167,18 +167,22 @@ def write(summary: Summary, stem: Path) -> list[Path]:
     return files
 
 
+def report_skipped(what: str, rows: Sequence[Row], listed: Path, examples: int) -> None:
+    """Counts the skipped `rows` of a kind (`what`) by reason, with `examples` for each, and names the file with all."""
+    if not rows:
+        print(f"skipped none{what}")
+        return
+    reasons = Counter(row["reason"] for row in rows)
+    print(f"skipped {len(rows):,}{what}, listed in {listed}:\n{filters.table(reasons)}")
+    for reason in reasons:
+        for row in [row for row in rows if row["reason"] == reason][:examples]:
+            print(f"    {row['id']}: {reason}: {row['message']}")
+
+
 def report(dataset: Dataset, examples: int) -> None:
     """Summarises a prepared dataset, with `examples` of skipped utterances per reason."""
     print(f"prepared {dataset.folder} ({dataset.language})")
     print(f"kept {len(dataset):,} utterances, {dataset.hours:.2f} h, speakers known: {len(dataset.speakers):,}")
-    if dataset.excluded:
-        listed = dataset.folder / EXCLUDED
-        print(f"skipped {sum(dataset.excluded.values()):,}, listed in {listed}:\n{filters.table(dataset.excluded)}")
-        shown = Counter()
-        for row in map(json.loads, listed.read_bytes().splitlines()):
-            shown[row["reason"]] += 1
-            if shown[row["reason"]] <= examples:
-                print(f"    {row['id']}: {row['reason']}: {row['message']}")
-    else:
-        print("skipped none")
+    listed = dataset.folder / EXCLUDED
+    report_skipped("", list(map(json.loads, listed.read_bytes().splitlines())), listed, examples)
     print(f"fingerprint {dataset.fingerprint}")

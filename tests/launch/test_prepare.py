@@ -165,6 +165,8 @@ def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
     assert re.search(r"^My corpus +0\.00 +5 +5 ", said, re.MULTILINE)
     rows = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
     assert {(row["id"], row["reason"]) for row in rows} == {("a0", "no transcript"), ("a6", "missing audio")}
+    assert "skipped 2 rows and files that gave no utterance, listed in out/excluded.jsonl:" in said
+    assert "    a6: missing audio: " in said
     (tmp_path / "c" / "index.txt").write_text("a1 s1 Ja, so.\n")
     code, said = launch("--corpus=mine", "--source=c", "--out=out")
     assert code == 1 and "c/index.txt:1: not an id, a speaker and words" in said
