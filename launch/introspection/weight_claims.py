@@ -51,8 +51,8 @@ def _outer_weights(findings: Findings) -> Claim:
     values = {name: [row.largest for row in rows] for name, rows in networks.items()}
     return Claim(
         "outer_weights",
-        "The weights of highest absolute values are in the input and the topmost layer.",
-        "In both networks the largest absolute weights of layers 1 and 10 are above those of layers 2 to 9.",
+        "The largest absolute weights are in the input layer and the top layer.",
+        "In both networks, the largest absolute weights of layers 1 and 10 exceed those of layers 2 to 9.",
         all(min(_outer(v)) > max(_inner(v)) for v in values.values()),
         "; ".join(f"{name}: {_ends(v)}, in between at most {_peak(v, _INNER)}" for name, v in values.items()),
         values,
@@ -64,7 +64,7 @@ def _means(findings: Findings) -> Claim:
     return Claim(
         "means",
         "The weights of each layer have a mean close to zero.",
-        "In every layer of both networks the mean is less than half a standard deviation from zero.",
+        "In every layer of both networks, the mean is less than half a standard deviation from zero.",
         max(map(max, values.values())) < 0.5,
         "; ".join(f"{name}: at most {_peak(v, COMPARED)} standard deviations" for name, v in values.items()),
         values,
@@ -76,7 +76,7 @@ def _small(findings: Findings) -> Claim:
     return Claim(
         "small_variance",
         f"The variance is very small: most weights are between -{SMALL} and {SMALL}.",
-        "In every layer of both networks more than half of the weights are.",
+        "In every layer of both networks, more than half of the weights are in that range.",
         min(map(min, values.values())) > 0.5,
         "; ".join(f"{name}: at least {min(v):.1%} of a layer" for name, v in values.items()),
         values,
@@ -89,8 +89,8 @@ def _alike(findings: Findings) -> Claim:
     width = findings.weights.edges[1] - findings.weights.edges[0]
     claim = Claim(
         "distributions_alike",
-        "Between both models there are only minor changes in the distributions of weights.",
-        f"In every layer the two distributions (bins {width:g} wide) differ by less than {_SHIFT:.0%} of the weights.",
+        "The two models' distributions of weights differ only slightly.",
+        f"In every layer, the two distributions (bins {width:g} wide) differ by less than {_SHIFT:.0%} of the weights.",
         max(moved) < _SHIFT,
         f"at most {max(moved):.2%} (layer {COMPARED[int(np.argmax(moved))]})",
         {"fraction in other bins": moved},
@@ -102,8 +102,8 @@ def _outer_changes(findings: Findings, field: str, what: str) -> Claim:
     values = [getattr(row, field) for row in findings.of(findings.stages[-1])]
     claim = Claim(
         f"outer_changes_{field.split('_')[0]}",
-        f"The outer layers are altered more than the inner ones ({what}).",
-        f"The {what} of layer 1 and that of layer 10 are above the mean of layers 2 to 9.",
+        f"The outer layers change more than the inner ones ({what}).",
+        f"The {what}s of layers 1 and 10 are both above the mean of layers 2 to 9.",
         min(_outer(values)) > np.mean(_inner(values)).item(),
         f"{_ends(values)}, mean in between: {np.mean(_inner(values)):.3g}",
         {what: values},
@@ -116,8 +116,8 @@ def _growing(findings: Findings) -> Claim:
     largest = [max(v) for v in values.values()]
     claim = Claim(
         "changes_grow",
-        "Early in training weights have changed little (at most 0.1), those of the final model up to 0.36.",
-        "The largest change early is at most half of the final one.",
+        "Early in training, weights have changed little (at most 0.1); in the final model, by up to 0.36.",
+        "The largest early change is at most half of the largest final change.",
         largest[0] <= largest[-1] / 2,
         "; ".join(f"{name}: at most {max(v):.3g}" for name, v in values.items()),
         values,
@@ -131,8 +131,8 @@ def _input_late(findings: Findings) -> Claim:
     first, last = ratios[findings.stages[0]], ratios[findings.stages[-1]]
     claim = Claim(
         "input_changes_late",
-        "Middle and top layers change earlier; with progressing training the input layer changes more.",
-        "The RMS change of layer 1 over the mean of layers 2 to 10 is below 1 early, and larger at the end.",
+        "Middle and top layers change first; as training progresses, the input layer changes more.",
+        "The RMS change of layer 1, divided by the mean of layers 2 to 10, is below 1 early and larger at the end.",
         first < 1 and first < last,
         "; ".join(f"{name}: ratio {ratio:.3g}" for name, ratio in ratios.items()),
         values,
@@ -146,7 +146,7 @@ def _unless(claim: Claim, reason: str) -> Claim:
 
 def _not_inherited(findings: Findings) -> str:
     others = [layer for layer in COMPARED if layer not in findings.inherited]
-    return f"{_named(others)} did not begin with the base's weights" if others else ""
+    return f"{_named(others)} did not start from the base's weights" if others else ""
 
 
 def _frozen(findings: Findings, stages: Sequence[str]) -> str:

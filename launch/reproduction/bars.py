@@ -33,8 +33,8 @@ def figure4(study: Study) -> Iterator[Picture]:
         for k, row in sorted(step.items())
     ]
     text = (
-        "Figure 4. Seconds of an update by the number k of frozen layers: measured; predicted from its FLOPs "
-        "at the speed of k = 0; measured with the frozen layers' activations read from a cache, all reading included. "
+        "Figure 4. Seconds per update by the number k of frozen layers: measured; predicted from the FLOPs at the "
+        "speed of k = 0; measured with the frozen layers' activations read from a cache, reading included. "
         f"{study.about('step')}"
     )
     draw = functools.partial(_bars, series=_FIGURE4, unit="seconds per update")
@@ -56,9 +56,9 @@ def memory(study: Study) -> Iterator[Picture]:
     ]
     rows.append({"k": "forward only", "GB": None, "GB in the paper": _PAPER_FORWARD_GB})
     text = (
-        "Section 6.3. Memory of an update by the number k of frozen layers: by the compiler's account (temporary, held "
-        "and updated arrays) beside the paper's, which bounds what a GTX Titan X needed for 64 utterances of unknown "
-        f"length with TensorFlow. {study.about('memory')}"
+        "Section 6.3. Memory per update by the number k of frozen layers: reported by the compiler (temporary, held "
+        "and updated arrays), and the paper's bounds for TensorFlow on a GTX Titan X with 64 utterances of unknown "
+        f"length. {study.about('memory')}"
     )
     yield Picture("memory", text, rows, functools.partial(_bars, series=_MEMORY, unit="GB"), (8.5, 3.6))
 
@@ -99,8 +99,8 @@ def amounts(study: Study) -> Iterator[Picture]:
     if not found:
         return
     text = (
-        "Letter error rate over hours of training speech, beam search with language model; all of the speech is "
-        "on the right. Bars are 95 % bootstrap intervals of the means over seeds."
+        "Letter error rate by hours of training speech, beam search with a language model; all of the speech is on "
+        "the right. Bars are 95 % bootstrap intervals of the means over seeds."
     )
     yield Picture("amounts", text, [_plain(row) for row in found], _amounts, (7.0, 4.2))
 
@@ -110,8 +110,8 @@ def distance(study: Study) -> Iterator[Picture]:
     found = [row for row in tables.adapted(study, "distance").rows if row["search"] == "beam, LM"]
     if found:
         text = (
-            "Letter error rate of languages near to the base's and far from it, beam search with language model. Bars "
-            "are 95 % bootstrap intervals; compare the gain of transfer over training from scratch."
+            "Letter error rate in a language near the base's and in one far from it, beam search with a language "
+            "model. Bars are 95 % bootstrap intervals. Compare the gains of transfer over training from scratch."
         )
         yield Picture("distance", text, [_plain(row) for row in found], _distance, (6.0, 4.0))
 

@@ -17,11 +17,11 @@ def findings(study: Study) -> Iterator[Finding]:
 def _unfreezing(study: Study) -> Iterator[Finding]:
     for language in study.languages("unfreezing"):
         for ours, theirs, claim in (
-            (K8, K0, "Freezing helps (Eberhard and Zesch 2021), against the paper: k = 8 beats k = 0."),
-            (UNFROZEN, K0, "Freezing first and training all layers then beats training all from the start."),
-            (UNFROZEN, K8, "Freezing first and training all layers then beats freezing throughout."),
+            (K8, K0, "Freezing helps (Eberhard and Zesch 2021; the paper disagrees): k = 8 beats k = 0."),
+            (UNFROZEN, K0, "Freezing first and then training all layers beats training all from the start."),
+            (UNFROZEN, K8, "Freezing first and then training all layers beats freezing throughout."),
         ):
-            rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
+            rule = f"{ours.text}: lower LER than {theirs.text} after the same number of updates."
             found = compare(study, language, ours, theirs, ["ler"])
             yield Finding("unfreezing", claim, language.name, *judge(found), rule)
 
@@ -35,7 +35,7 @@ def _amounts(study: Study) -> Iterator[Finding]:
                 (K8, K0, "Freezing (k = 8) beats training every layer with this much speech."),
             ):
                 found = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
-                rule = f"{ours.text} has a lower LER than {theirs.text} after equally many updates."
+                rule = f"{ours.text}: lower LER than {theirs.text} after the same number of updates."
                 yield Finding("amounts", claim, amount, *judge(found), rule)
         if language.amounts:
             yield _growing(study, language)
@@ -46,10 +46,10 @@ def _growing(study: Study, language: Language) -> Finding:
     most, few = (_gain(study, language, hours) for hours in (0.0, least))
     found = {}
     if most and few:
-        both = f"all {most[0].value:.0f} % less LER than from scratch, {least:g} h {few[0].value:.0f} %; difference"
+        both = f"LER reduction: all {most[0].value:.0f} %, {least:g} h {few[0].value:.0f} %; difference"
         found[both] = gain_difference(most, few, "the same utterances")
-    claim = "The less speech there is, the more transfer helps."
-    rule = f"The relative gain in LER of k = 0 over training from scratch is larger with {least:g} h than with all."
+    claim = "The less training speech there is, the more transfer helps."
+    rule = f"The LER reduction of k = 0 relative to training from scratch is larger with {least:g} h than with all."
     return Finding("amounts", claim, language.name, *judge(found), rule)
 
 
@@ -64,9 +64,9 @@ def _forgetting(study: Study) -> Iterator[Finding]:
         shared = sorted(ends[K8].keys() & ends[K0].keys())
         value = over_seeds([ends[K8][seed] - ends[K0][seed] for seed in shared], "points of LER", "+.1f")
         yield Finding(
-            "forgetting", "Frozen layers (k = 8) preserve more of the base's language than free ones (k = 0).",
-            language.name, *judge({"k = 8 less k = 0, on the base's language": value}),
-            "After equally many updates the base's language has a lower LER with k = 8, in every seed.",
+            "forgetting", "Freezing (k = 8) preserves more of the base's language than training every layer (k = 0).",
+            language.name, *judge({"k = 8 minus k = 0, on the base's language": value}),
+            "In every seed, k = 8 has a lower LER on the base's language after the same number of updates.",
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from reproduction.study import Study
 
 ALMOST_EQUAL = 2.0
 """Points of LER within which two networks count as equal; the paper gives no number."""
-NOT_YET = "the networks that this needs are not trained and decoded yet"
+NOT_YET = "the networks needed for this are not trained and decoded yet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +47,18 @@ def against(
 ) -> dict[str, Evidence | None]:
     """The differences between a network and several others on the dev data; None for those that are missing."""
     return {
-        f"{ours.text} less {other.text}": compare(study, language, ours, other, [measure]).get(measure)
+        f"{ours.text} minus {other.text}": compare(study, language, ours, other, [measure]).get(measure)
         for other in others
     }
 
 
 def judge(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
     """The verdict on a claim that needs all of these numbers below `border`, and the available ones as text."""
-    there = {name: evidence for name, evidence in found.items() if evidence}
-    texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in there.items()]
-    if len(there) < len(found) or not found:
+    available = {name: evidence for name, evidence in found.items() if evidence}
+    texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in available.items()]
+    if len(available) < len(found) or not found:
         return WAITING, "; ".join([*texts, NOT_YET])
-    return every([verdict(evidence, border) for evidence in there.values()]), "; ".join(texts)
+    return every([verdict(evidence, border) for evidence in available.values()]), "; ".join(texts)
 
 
 def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Evidence]:

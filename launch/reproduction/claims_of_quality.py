@@ -26,7 +26,7 @@ from reproduction.study import Study
 
 _RATES = {"ler": "LER", "wer": "WER"}
 OVERFITTED = 1.0
-"""Points of LER that a curve must rise above its lowest evaluation."""
+"""Points of LER by which a curve must rise above its lowest evaluation."""
 
 
 def findings(study: Study) -> Iterator[Finding]:
@@ -40,30 +40,30 @@ def _amounts(study: Study) -> Iterator[Finding]:
         middle, least = (K8._replace(hours=f(language.amounts)) for f in (max, min))
         found = compare(study, language, middle, K8, ["ler"]).get("ler")
         yield Finding(
-            "6.4", "With k = 8, a quarter of the speech gives almost the LER of all of it.",
+            "6.4", "With k = 8, a quarter of the speech gives almost the same LER as all of it.",
             f"{language.name}, {middle.hours:g} h", equivalence(found, ALMOST_EQUAL) if found else WAITING,
-            f"{middle.text} less all: {found.text()}" if found else NOT_YET,
-            f"The whole interval is within ±{ALMOST_EQUAL:g} points; refuted if wholly outside.",
+            f"{middle.text} minus all speech: {found.text()}" if found else NOT_YET,
+            f"The whole interval is within ±{ALMOST_EQUAL:g} points; refuted if it is entirely outside.",
         )  # fmt: skip
         lowest = {variant: _lowest(study, language, variant) for variant in (middle, least)}
         drops = {v: over_seeds([low - end for low, end, _ in f.values()], "points of LER") for v, f in lowest.items()}
-        name = "lowest less last evaluation"
+        name = "lowest minus final evaluation"
         yield Finding(
             "6.4", "With a quarter of the speech, longer training overfits.", f"{language.name}, {middle.hours:g} h",
             *judge({name: drops[middle]}, -OVERFITTED),
-            f"In every seed the LER ends more than {OVERFITTED:g} point above its lowest evaluation.",
+            f"In every seed, the final LER is more than {OVERFITTED:g} point above the lowest.",
         )  # fmt: skip
         if least == middle:
             continue
         shared = sorted(lowest[least].keys() & lowest[middle].keys())
         earlier = over_seeds([lowest[least][seed][2] - lowest[middle][seed][2] for seed in shared], "updates")
-        parts = {name: (drops[least], -OVERFITTED), "lowest, less that of the quarter": (earlier, 0.0)}
+        parts = {name: (drops[least], -OVERFITTED), "its update, minus that with a quarter": (earlier, 0.0)}
         decided = [judge({part: evidence}, border) for part, (evidence, border) in parts.items()]
         yield Finding(
             "6.4", "With a twentieth of the speech it overfits even earlier.", f"{language.name}, {least.hours:g} h",
             WAITING if WAITING in [verdict for verdict, _ in decided] else every([verdict for verdict, _ in decided]),
             "; ".join(text for _, text in decided),
-            f"In every seed the LER ends more than {OVERFITTED:g} point above its lowest evaluation, which comes after "
+            f"In every seed, the final LER is more than {OVERFITTED:g} point above the lowest, which is reached after "
             "fewer updates than with a quarter.",
         )  # fmt: skip
 
@@ -84,19 +84,19 @@ def _tests(study: Study) -> Iterator[Finding]:
         for data in (language.dev, *language.tests):
             for measure, name in _RATES.items():
                 found = compare(study, language, K0, SCRATCH, [measure], data)
-                rule = f"The {name} of k = 0 is below that from scratch, after equally many updates."
+                rule = f"After the same number of updates, k = 0 has a lower {name} than training from scratch."
                 claim = f"Transfer beats training from scratch in {name} on every corpus."
                 yield Finding("6.6", claim, Path(data).name, *judge(found), rule)
     for language in study.languages("figure3"):
         others = [variant for variant in language.variants("figure3") if variant != K0]
         found = against(study, language, K0, others, "ler")
-        rule = "The LER of k = 0 is below that of each other k."
+        rule = "k = 0 has a lower LER than every other k."
         yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *judge(found), rule)
         yield _consistent(study, language)
     if study.languages("table1"):
         yield Finding(
-            "6.6", "Very high word error rates come from dialect in numbers; compounds are hard, too.", "–",
-            NOT_TESTABLE, "Our data mark neither dialects nor compounds; the worst utterances are listed below.",
+            "6.6", "Very high word error rates come from numbers in dialect; compounds are hard, too.", "–",
+            NOT_TESTABLE, "Our data label neither dialects nor compounds; the worst utterances are listed below.",
             "Not tested.",
         )  # fmt: skip
 
@@ -111,9 +111,9 @@ def _consistent(study: Study, language: Language) -> Finding:
     return Finding(
         "6.6", "Error rates and losses order the networks alike.", language.name,
         share if all(pairs) else WAITING,
-        f"{same} of the {decided} pairs of networks that differ beyond doubt in both have the same order in both",
-        "All pairs whose intervals exclude zero in both loss and LER agree; refuted where fewer than half do. At least "
-        "three such pairs are needed.",
+        f"loss and LER agree on {same} of the {decided} pairs of networks that clearly differ in both",
+        "Loss and LER agree on every pair of networks whose intervals exclude zero in both; refuted if they agree on "
+        "fewer than half. At least three such pairs are needed.",
     )  # fmt: skip
 
 
@@ -123,49 +123,51 @@ def _language_model(study: Study) -> Iterator[Finding]:
             decoded = study.decoded(language, K0, data)
             for measure, name in _RATES.items():
                 found = difference(decoded, decoded, measure, "beam", "greedy")
-                rule = f"The {name} with the language model is below the greedy one, k = 0."
-                claim = f"A beam search with language model lowers the {name}."
+                rule = f"For k = 0, the {name} with the language model is below that of greedy decoding."
+                claim = f"A beam search with a language model lowers the {name}."
                 yield Finding("6.7", claim, Path(data).name, *judge({measure: found}), rule)
 
 
 def _distance(study: Study) -> Iterator[Finding]:
-    """Section 6.8 states what its authors expect but did not test."""
+    """Section 6.8: expectations that the authors did not test."""
     gains = {}
     for seed, language in enumerate(study.languages("distance")):
         ours, theirs = (study.decoded(language, variant, language.dev) for variant in (K0, SCRATCH))
         if found := gain(ours, theirs, seed=seed):
             gains[language.distance] = language, found
         if language.distance == "far":
-            rule = "On the far language k = 0 has a lower LER than the network from scratch."
-            claim = "Even for a distant language trained weights are a better start than random ones."
+            rule = "On the far language, k = 0 has a lower LER than training from scratch."
+            claim = "Even for a distant language, trained weights are a better start than random ones."
             yield Finding("6.8", claim, language.name, *judge(compare(study, language, K0, SCRATCH, ["ler"])), rule)
     if "distance" not in study.scale.chosen:
         return
     for claim, why in _EXPECTED.items():
         yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")
     if not {"near", "far"} <= {language.distance for language in study.languages("distance")}:
-        claim = "Transfer helps less the farther the language is, and still more than random weights."
-        yield Finding("6.8", claim, "–", NOT_TESTABLE, "These data have no near and far language.", "Not tested.")
+        claim = "The more distant the language, the less transfer helps; it still beats random weights."
+        why = "These data do not include both a near and a far language."
+        yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")
         return
-    found: dict[str, Evidence | None] = {"far less near": None}
+    found: dict[str, Evidence | None] = {"far minus near": None}
     if {"near", "far"} <= gains.keys():
         (near, near_gain), (far, far_gain) = gains["near"], gains["far"]
-        name = f"{far.name} {far_gain[0].value:.0f} % less LER, {near.name} {near_gain[0].value:.0f} %; difference"
+        parts = f"{far.name} {far_gain[0].value:.0f} %, {near.name} {near_gain[0].value:.0f} %"
+        name = f"LER reduction: {parts}; difference"
         found = {name: gain_difference(far_gain, near_gain, "the utterances of both")}
     yield Finding(
-        "6.8", "Transfer helps less the farther the language is from English.",
+        "6.8", "The more distant the language is from English, the less transfer helps.",
         " and ".join(language.name for language in study.languages("distance")), *judge(found),
-        "The relative gain in LER of k = 0 over training from scratch is smaller for the far language; the languages "
+        "The LER reduction of k = 0 relative to training from scratch is smaller for the far language; the languages "
         "are resampled independently.",
     )  # fmt: skip
 
 
 _EXPECTED = {
     "Lower layers learn phonology, higher ones map it to graphemes.": (
-        "No experiment of the grid examines what a layer represents; that lower layers can be frozen agrees with it."
+        "No experiment examines what a layer represents; the claim is consistent with lower layers being freezable."
     ),
     "Another orthography changes the upper layers, other phonemes change the lower ones.": (
-        "It needs one language in two orthographies."
+        "This needs one language in two orthographies."
     ),
-    "Shared vowels matter more than shared consonants.": "It needs pairs of languages that differ in nothing else.",
+    "Shared vowels matter more than shared consonants.": "This needs pairs of languages that differ in nothing else.",
 }

@@ -15,11 +15,11 @@ from w2l_jax import metrics
 from w2l_jax.metrics import Errors
 
 CONFIRMED = "confirmed"
-REFUTED = "not confirmed: refuted here"
-UNDECIDED = "not confirmed: undecided"
+REFUTED = "refuted here"
+UNDECIDED = "undecided"
 NOT_TESTABLE = "not testable here"
 WAITING = "not run yet"
-"""The deciding results are missing so far."""
+"""The results that decide it are missing."""
 
 _ONE_SEED = "(one seed: no interval, so undecided)"
 
@@ -153,7 +153,7 @@ def gain(
     }
     seeds = [part(np.mean([[a[name], b[name]] for name in shared], axis=0)) for a, b in pairs]
     spans = {of: metrics.percentiles(found) for of, found in draws.items()}
-    evidence = Evidence(float(part(values_NxF.mean(0))), spans, tuple(map(float, seeds)), "% less LER")
+    evidence = Evidence(float(part(values_NxF.mean(0))), spans, tuple(map(float, seeds)), "% lower LER")
     return evidence, list(draws.values())[-1]
 
 
@@ -165,7 +165,7 @@ def gain_difference(one: tuple[Evidence, np.ndarray], other: tuple[Evidence, np.
     (first, first_draws), (second, second_draws) = one, other
     seeds = tuple(a - b for a in first.seeds for b in second.seeds)
     span = {drawn: metrics.percentiles(first_draws - second_draws)}
-    return Evidence(first.value - second.value, span, seeds, "points of the relative gain in LER")
+    return Evidence(first.value - second.value, span, seeds, "percentage points")
 
 
 def over_seeds(values: Sequence[float], unit: str, form: str = ".1f") -> Evidence | None:

@@ -26,10 +26,10 @@ class Picture:
 
 
 _CURVES = {
-    "figure2": "Figure 2. k = 8: weights above the frozen layers retained against reinitialised.",
+    "figure2": "Figure 2. k = 8, with the weights above the frozen layers retained or reinitialised.",
     "figure3": "Figure 3. Networks with k frozen layers.",
-    "figure5": "Figure 5. From scratch against transfer of every layer (k = 0).",
-    "unfreezing": "Frozen layers that are unfrozen after half of the updates, against frozen, free and new ones.",
+    "figure5": "Figure 5. Training from scratch, and transfer with every layer trained (k = 0).",
+    "unfreezing": "Layers unfrozen after half of the updates, always frozen, always trained, or trained from scratch.",
 }
 
 
@@ -62,8 +62,8 @@ def figure6(study: Study) -> Iterator[Picture]:
         names = {v.text: _amount(v) for v in variants}
         rows = [row | {"network": names[row["network"]]} for row in curves.of(study, cells)]
         text = (
-            f"Figure 6. k = 8 with less and less training speech, {language.name}. Where a line rises again, the "
-            f"network overfits. {_seeds(cells)}"
+            f"Figure 6. k = 8 with decreasing amounts of training speech. {language.name.capitalize()}. The network "
+            f"overfits where its line rises again. {_seeds(cells)}"
         )
         draw = functools.partial(curves.rates, styles=styles)
         yield Picture(_name(study, "figure6", language), text, rows, draw)
@@ -76,7 +76,7 @@ def _amount(variant: Variant) -> str:
 def _seeds(cells: Sequence[Any]) -> str:
     if len({cell.seed for cell in cells}) == 1:
         return "One seed."
-    return "Thick lines are means over seeds, thin ones the seeds."
+    return "Thick lines are means over seeds, thin lines single seeds."
 
 
 def _name(study: Study, experiment: str, language: Language) -> str:
@@ -98,6 +98,7 @@ def forgetting(study: Study) -> Iterator[Picture]:
             ler = before["LER (%)"].value
             rows.append(start | {"network": cell.variant.text, "seed": cell.seed, "LER (%)": ler})
         rows.sort(key=lambda row: (row["network"], row["seed"], row["kind"], row["update"]))
-        text = f"Forgetting of the base's language by {language.name}. Lines begin at the base itself. {_seeds(cells)}"
+        name = language.name.capitalize()
+        text = f"Forgetting the base's language while adapting to {name}. Lines start at the base. {_seeds(cells)}"
         draw = functools.partial(curves.old_and_new, styles={v.text: curves.style(v) for v in variants})
         yield Picture(_name(study, "forgetting", language), text, rows, draw)

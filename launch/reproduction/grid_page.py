@@ -20,7 +20,7 @@ from w2l_jax.files import write_atomically
 
 
 def write(scale: Scale) -> Path:
-    """Writes the report of the results so far into the scale's folder; returns the page's path."""
+    """Writes a report of the results so far to the scale's folder; returns the page's path."""
     study, files = Study(scale), _Files(Path(scale.out))
     title, sections, markdown = scale.title or "The paper's experiments", [], []
     for heading, build in _SECTIONS.items():
@@ -79,30 +79,31 @@ def _head(study: Study, files: _Files) -> str:
     seconds = sum(study.seconds().values())
     facts = {
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "grid": f"{len(every) - len(missing)} of {len(every)} tasks done, {seconds / 3600:.1f} hours of computing",
+        "grid": f"{len(every) - len(missing)} of {len(every)} tasks done, {seconds / 3600:.1f} hours of computing time",
         "experiments": ", ".join(scale.chosen),
         "base": scale.base,
     }
     for language in scale.languages:
-        amounts = f", amounts {', '.join(f'{h:g} h' for h in language.amounts)}" if language.amounts else ""
+        amounts = f", also {' and '.join(f'{h:g} h' for h in language.amounts)} of it" if language.amounts else ""
         data = ", ".join(Path(data).name for data in (language.dev, *language.tests))
         facts[language.name] = (
-            f"train {Path(language.train).name}{amounts}, {language.steps} updates, seeds {language.seeds}; test {data}"
+            f"trained on {Path(language.train).name}{amounts}; {language.steps} updates; number of seeds: "
+            f"{language.seeds}; tested on {data}"
         )
     if about := study.about("step"):
         facts["measured"] = about
     if written := [path.stat().st_mtime for path in Path(scale.out).glob("runs/*/metrics.jsonl")]:
-        facts["trained"] = f"until {_time(max(written))}, the first network until {_time(min(written))}"
+        facts["trained"] = f"first network finished {_time(min(written))}, last {_time(max(written))}"
     out = files.text(scale.note) if scale.note else ""
     files.markdown.append("\n".join(f"- {name}: {fact}" for name, fact in facts.items()))
     out += report.facts(facts) + files.table(inventory.data(study))
     if missing:
-        files.markdown.append(f"Still missing: {', '.join(task.name for task in missing)}.")
-        out += report.folded(f"{len(missing)} tasks are still missing", report.lines(task.name for task in missing))
+        files.markdown.append(f"Missing: {', '.join(task.name for task in missing)}.")
+        out += report.folded(f"{len(missing)} tasks are missing", report.lines(task.name for task in missing))
     commands = [lasting(task) or task.name for task in every if task.done()]
     out += report.folded(f"{len(commands)} commands", report.lines(commands)) if commands else ""
     runs = files.table(inventory.runs(study))
-    return out + (report.folded("Every training", runs) if runs else "")
+    return out + (report.folded("Every training run", runs) if runs else "")
 
 
 def _time(seconds: float) -> str:
@@ -121,16 +122,15 @@ def _claims(study: Study, files: _Files) -> str:
 
 
 _HOW = (
-    "Rules are the same for all data and independent of the numbers. Differences are the claim's favourite minus the "
-    "other, so that below zero supports the claim: it is confirmed if the whole interval and every seed are below "
-    "zero, or below the rule's threshold; refuted here if all of them are above it; else undecided. "
-    "Intervals are 95 % and paired: means over seeds are resampled over utterances and, where at least ten speakers "
-    "are known, over speakers, which then decides. They are about other sentences and voices; only the "
-    "agreement of seeds covers other trainings. Times, amounts of work and updates have no utterances: the "
-    "range over seeds serves as their interval, and a single seed decides nothing. Error rates are of a beam "
-    "search with a language model of all training transcripts (also if a network was trained on part of the speech) "
-    "and "
-    "the text named below; its weights are the paper's, 0.8 and 2.3, not tuned for these networks."
+    "The rules are the same for all data and independent of the numbers. A difference is the network that the claim "
+    "favours minus the other one, so a value below zero supports the claim. A claim is confirmed if the whole interval "
+    "and every seed are below zero (or below the rule's threshold), refuted here if all of them are above it, and "
+    "undecided otherwise. Intervals are 95 % and paired: means over seeds are resampled over utterances and, if at "
+    "least ten speakers are known, over speakers, which then decides. They cover other sentences and voices; only the "
+    "agreement of seeds covers other training runs. Times, work and updates have no utterances: the range over seeds "
+    "serves as their interval, and a single seed decides nothing. Error rates are those of a beam search. Its language "
+    "model is built from all training transcripts (even if a network was trained on part of the speech) and the "
+    "language's extra text, if any; its weights are the paper's, 0.8 and 2.3, not tuned for these networks."
 )
 
 
@@ -172,21 +172,21 @@ def _weights(number: int) -> Callable[[Study, _Files], str]:
 
 
 _SECTIONS: dict[str, Callable[[Study, _Files], str]] = {
-    "What ran": _head,
-    "The paper's claims, ours": _claims,
+    "What was run": _head,
+    "The paper's claims, tested here": _claims,
     "Retaining or reinitialising weights (Figure 2)": _curves("figure2"),
     "How many layers to freeze (Figure 3)": _curves("figure3"),
-    "Time of an update (Figure 4)": _pictures(bars.figure4),
+    "Time per update (Figure 4)": _pictures(bars.figure4),
     "Memory (section 6.3)": _pictures(bars.memory),
-    "From scratch or from English (Figure 5)": _curves("figure5"),
-    "Little speech (Figure 6)": _pictures(figures.figure6),
+    "Training from scratch or from English (Figure 5)": _curves("figure5"),
+    "Less training speech (Figure 6)": _pictures(figures.figure6),
     "Weights and their changes (Figure 7)": _weights(7),
     "Filters of the input layer (Figure 8)": _weights(8),
     "Error rates (Table 1)": _tables(tables.table1),
-    "The gain of the language model (Table 3)": _tables(tables.table3),
+    "Gain from the language model (Table 3)": _tables(tables.table3),
     "Worst utterances (section 6.6)": _worst,
-    "Forgetting of the base's language": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
-    "Freezing first, then training all": _both(_curves("unfreezing"), _adapted("unfreezing")),
+    "Forgetting the base's language": _both(_pictures(figures.forgetting), _tables(tables.forgetting)),
+    "Freezing first, then training all layers": _both(_curves("unfreezing"), _adapted("unfreezing")),
     "Hours of training speech": _both(_pictures(bars.amounts), _gains("amounts"), _adapted("amounts")),
     "Near and far languages (section 6.8)": _both(_pictures(bars.distance), _gains("distance"), _adapted("distance")),
 }

@@ -24,7 +24,7 @@ def data(study: Study) -> Table:
                 if found:
                     out.append(_of_decoded(next(iter(found.values())), Path(name).name, f"test, {language.name}"))
                     break
-    return Table("data", "Speech; 0 speakers: unknown", out)
+    return Table("data", "Speech data; 0 speakers: unknown", out)
 
 
 def _of_decoded(decoded: Decoded, name: str, use: str) -> Row:
@@ -48,7 +48,7 @@ def runs(study: Study) -> Table:
         step, seconds = train[0]["step"], train[0]["seconds"]
         out.append(
             {
-                "run": cell.name, "updates": step, "of": cell.language.steps,
+                "run": cell.name, "updates": step, "planned": cell.language.steps,
                 "minutes": seconds / 60, "seconds per update": seconds / step,
                 "TFLOP": work.get(step), "FLOPs of k = 0 (%)": 100 * cost["flops_share_of_k0"] if cost else None,
                 "largest training loss": max(losses, default=None),
@@ -56,5 +56,5 @@ def runs(study: Study) -> Table:
                 "state": "complete" if study.complete(cell) else "running",
             }
         )  # fmt: skip
-    caption = "Every training: on a shared machine FLOPs compare costs better than minutes"
+    caption = "Every training run; on a shared machine, compare costs by FLOPs rather than minutes"
     return Table("runs", caption, out)

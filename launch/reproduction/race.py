@@ -41,7 +41,7 @@ def head_start(study: Study, language: Language, ours: Variant, theirs: Variant,
         mine, other = (_curve(study, cell, "dev", clock) for cell in (a, b))
         if len(mine) and len(other) and other[-1, 0]:
             found.append(to_reach(mine, other[-1, 1]) / other[-1, 0])
-    return over_seeds(found, f"of the other's {CLOCKS[clock]}", ".2f")
+    return over_seeds(found, f"of the other network's {CLOCKS[clock]}", ".2f")
 
 
 def outperformed(
@@ -77,8 +77,8 @@ def _share(
             points = np.linspace(first, last, _POINTS)
             losses_VxP = np.stack([np.interp(points, *c.T) for c in courses])
             found.append(100 * float(np.mean(wrong(losses_VxP))))
-            whole = _curve(study, cells[0], "dev", clock)[-1, 0]
-            compared = compared or f" compared, {first:.3g} to {last:.3g} of {whole:.3g}{_UNITS[clock]}"
+            total = _curve(study, cells[0], "dev", clock)[-1, 0]
+            compared = compared or f" compared ({first:.3g} to {last:.3g} of {total:.3g}{_UNITS[clock]})"
     return over_seeds(found, f"% of the {CLOCKS[clock]}{compared}")
 
 

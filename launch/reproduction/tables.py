@@ -82,9 +82,9 @@ def table1(study: Study) -> Table:
         out.append({**start, "trained": "before transfer; greedy", **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE1] if out else []
     caption = (
-        "Table 1. From scratch (S) and the best transfer (TL: the lowest LER on the dev data, which slightly favours "
-        "its own LER there), beam search with language model, after equally many updates. Means over seeds with "
-        "95 % bootstrap intervals. The paper's rows are of other data and far longer training"
+        "Table 1. Training from scratch (S) and the best transfer (TL: the network with the lowest LER on the dev "
+        "data, which slightly favours it there): beam search with a language model, after the same number of updates. "
+        "Means over seeds with 95 % bootstrap intervals. The paper's rows are for other data and far longer training"
     )
     return Table("table1", caption, out)
 
@@ -118,7 +118,7 @@ def table3(study: Study) -> Table:
                     if found := rates(decoded, search):
                         out.append({"data": Path(data).name, "network": variant.text, "search": name, **found})
     out += [_paper(out, *row) for row in _PAPER_TABLE3] if out else []
-    caption = "Table 3. With and without language model; means over seeds with 95 % bootstrap intervals"
+    caption = "Table 3. With and without a language model; means over seeds with 95 % bootstrap intervals"
     return Table("table3", caption, out)
 
 
@@ -143,7 +143,7 @@ def rates(decoded: Mapping[int, Decoded], search: str) -> Row | None:
     row: Row = {head: Number(*(100 * x for x in (values[name], *spans[name]))) for name, head in _RATES.items()}
     lers = [100 * metrics.rates(s.errors[search].values()).ler for s in seeds]
     spread = f"{min(lers):.1f} to {max(lers):.1f}" if len(seeds) > 1 else "–"
-    return row | {"LER over seeds (%)": spread, "seeds": len(seeds), "drawn": f"{len(set(units))} {of}"}
+    return row | {"LER over seeds (%)": spread, "seeds": len(seeds), "resampled": f"{len(set(units))} {of}"}
 
 
 def adapted(study: Study, experiment: str) -> Table:
@@ -158,7 +158,7 @@ def adapted(study: Study, experiment: str) -> Table:
                     network = {"network": variant._replace(hours=0.0).text, "hours": variant.hours or "all"}
                     start = {"language": f"{language.name}{far}"}
                     out.append({**start, **network, "search": results.TABLE3[search], **found})
-    return Table(experiment, f"Error rates of the networks of {experiment}; 95 % bootstrap intervals", out)
+    return Table(experiment, f"Error rates ({experiment}); 95 % bootstrap intervals", out)
 
 
 def gains(study: Study, experiment: str) -> Table:
@@ -173,8 +173,8 @@ def gains(study: Study, experiment: str) -> Table:
                 network = {"network": variant._replace(hours=0.0).text, "hours": variant.hours or "all"}
                 gain = Number(found[0].value, *found[0].span)
                 start = {"language": language.name, "distance": language.distance or "–"}
-                out.append({**start, **network, "less LER than from scratch (%)": gain, "seeds": len(found[0].seeds)})
-    caption = f"Gains over training from scratch in {experiment}, beam search with language model; 95 % intervals"
+                out.append({**start, **network, "LER reduction over scratch (%)": gain, "seeds": len(found[0].seeds)})
+    caption = f"Gain of transfer over training from scratch ({experiment}), with a language model; 95 % intervals"
     return Table(f"{experiment}_gains", caption, out)
 
 
@@ -197,7 +197,8 @@ def forgetting(study: Study) -> Table:
                     }
                 )  # fmt: skip
     caption = (
-        "The base's own language, greedy: before with its 95 % bootstrap interval, after with the range over seeds"
+        "Greedy error rates on the base's own language: before adaptation with the 95 % bootstrap interval, after it "
+        "with the range over seeds"
     )
     return Table("forgetting", caption, out)
 
@@ -235,5 +236,5 @@ def worst(study: Study, language: Language, count: int = 10) -> Table:
 def findings(name: str, caption: str, found: Sequence[Finding]) -> Table:
     """Claims with their verdicts."""
     heads = {"section": "section", "claim": "claim", "where": "tested on", "verdict": "verdict"}
-    heads |= {"found": "numbers, or why they are missing", "rule": "rule"}
+    heads |= {"found": "numbers, or why there are none", "rule": "rule"}
     return Table(name, caption, [{head: getattr(f, field) for field, head in heads.items()} for f in found])

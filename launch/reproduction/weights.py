@@ -27,16 +27,16 @@ def findings(study: Study) -> Iterator[Finding]:
                 NOT_TESTABLE if None in answers
                 else CONFIRMED if all(answers) else UNDECIDED if any(answers) else REFUTED
             )  # fmt: skip
-            text = f"{first.found}{f'; so in {answers.count(answers[0])} of {len(answers)} seeds' * (len(answers) > 1)}"
-            rule = f"{first.criterion} Exact for a network; seeds must agree."
-            yield Finding("6.5", first.claim, language.name, verdict, text, rule)
+            same = f"; the same in {answers.count(answers[0])} of {len(answers)} seeds" if len(answers) > 1 else ""
+            rule = f"{first.criterion} Exact for each network; seeds must agree."
+            yield Finding("6.5", first.claim, language.name, verdict, f"{first.found}{same}", rule)
         if not seeds:
-            claim = "Weights change little; outer layers more than inner ones, and the input layer late."
+            claim = "Weights change little, outer layers more than inner ones, and the input layer late."
             yield Finding("6.5", claim, language.name, WAITING, NOT_YET, "The rules of introspect.py.")
         yield Finding(
             "6.5", "Filters that detect short percussive sounds change more than those that follow pitch in vowels.",
             language.name, NOT_TESTABLE,
-            "The meaning of a filter needs a human eye; Figure 8 shows those changed most and least.",
+            "Judging what a filter detects needs a human eye; Figure 8 shows the filters that changed most and least.",
             "Not tested.",
         )  # fmt: skip
 
@@ -61,8 +61,8 @@ def _seeds(study: Study, language: Language) -> list[_Networks]:
     if not Run.exists(base):
         return []
     folders = [study.scale.run(cell) for cell in cells]
-    there = [folder for folder in folders if (folder / "checkpoints" / f"step_{early:08d}").is_dir()]
-    return [(folder, base, str(early)) for folder in there]
+    with_early = [folder for folder in folders if (folder / "checkpoints" / f"step_{early:08d}").is_dir()]
+    return [(folder, base, str(early)) for folder in with_early]
 
 
 # The report is rewritten often, but complete runs do not change.

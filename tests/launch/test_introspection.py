@@ -146,7 +146,7 @@ def test_frozen_and_fresh_layers_settle_nothing_about_changes():
     fresh = {**base, **{name: network(9)[name] for name in ("layer_09", "layer_10")}}
     told = {c.name: c for c in claims(compare(base, fresh, inherited=range(1, 9)))}
     assert told["distributions_alike"].holds is None and told["distributions_alike"].verdict == "not testable"
-    assert told["distributions_alike"].found.startswith("layers 9, 10 did not begin with the base's weights")
+    assert told["distributions_alike"].found.startswith("layers 9, 10 did not start from the base's weights")
 
 
 def test_a_network_beside_itself_and_the_smallest_network_can_be_shown(monkeypatch):

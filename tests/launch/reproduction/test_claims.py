@@ -37,16 +37,16 @@ def ler(best, end):
 
 
 CASES = [
-    ("much faster with the weights", "german", {K8: FAST, REINITIALIZED: SLOW}, CONFIRMED),
-    ("much faster with the weights", "german", {K8: SLOW, REINITIALIZED: SLOW}, REFUTED),
-    ("much faster with the weights", "german", {K8: FAST}, WAITING),
-    ("costs no quality", "german", {K8: GOOD, REINITIALIZED: GOOD}, CONFIRMED),
-    ("costs no quality", "german", {K8: BAD, REINITIALIZED: GOOD}, REFUTED),
-    ("costs no quality", "german", {K8: {"wrong": [0, 4] * 10}, REINITIALIZED: {"wrong": [4, 0] * 10}}, UNDECIDED),
-    ("At any time k = 0", "german", ks(flat(0), flat(9)), CONFIRMED),
-    ("At any time k = 0", "german", ks(flat(9), flat(0)), REFUTED),
-    ("At almost any time the loss", "german", ks(flat(0), flat(1), flat(2), flat(3), flat(4)), CONFIRMED),
-    ("At almost any time the loss", "german", ks(flat(0), flat(1), flat(3), flat(2), flat(4)), REFUTED),
+    ("Adaptation is much faster", "german", {K8: FAST, REINITIALIZED: SLOW}, CONFIRMED),
+    ("Adaptation is much faster", "german", {K8: SLOW, REINITIALIZED: SLOW}, REFUTED),
+    ("Adaptation is much faster", "german", {K8: FAST}, WAITING),
+    ("costs no accuracy", "german", {K8: GOOD, REINITIALIZED: GOOD}, CONFIRMED),
+    ("costs no accuracy", "german", {K8: BAD, REINITIALIZED: GOOD}, REFUTED),
+    ("costs no accuracy", "german", {K8: {"wrong": [0, 4] * 10}, REINITIALIZED: {"wrong": [4, 0] * 10}}, UNDECIDED),
+    ("At any time, k = 0", "german", ks(flat(0), flat(9)), CONFIRMED),
+    ("At any time, k = 0", "german", ks(flat(9), flat(0)), REFUTED),
+    ("At almost any time, the fewer", "german", ks(flat(0), flat(1), flat(2), flat(3), flat(4)), CONFIRMED),
+    ("At almost any time, the fewer", "german", ks(flat(0), flat(1), flat(3), flat(2), flat(4)), REFUTED),
     ("no reason to freeze", "german", ks(LOW, HIGH), CONFIRMED),
     ("no reason to freeze", "german", ks(LOW, HIGH, {"losses": [40.0, 41.0] * 10}), REFUTED),
     ("no reason to freeze", "german", ks(LOW, HIGH, {"losses": [52.0, 50.0] * 10}), UNDECIDED),
@@ -85,8 +85,8 @@ CASES = [
     ("Transfer (k = 0) beats", "german, 0.1 h", {v._replace(hours=0.1): e for v, e in ((K0, GOOD), (SCRATCH, BAD))},
      CONFIRMED),
     ("Freezing (k = 8) beats", "german, all", {K0: GOOD, K8: BAD}, REFUTED),
-    ("preserve more of the base's", "german", {K0: {"old": 0.9}, K8: {"old": 0.7}}, CONFIRMED),
-    ("preserve more of the base's", "german", {K0: {"old": 0.7}, K8: {"old": 0.9}}, REFUTED),
+    ("preserves more of the base's", "german", {K0: {"old": 0.9}, K8: {"old": 0.7}}, CONFIRMED),
+    ("preserves more of the base's", "german", {K0: {"old": 0.7}, K8: {"old": 0.9}}, REFUTED),
 ]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_distance(scale, write, dutch, mandarin, expected):
         write(language, SCRATCH, wrong=[5, 6] * 10)
         if wrong is not None:
             write(language, K0, wrong=[wrong, wrong + 1] * 10)
-    assert one(scale, "Transfer helps less the farther", "dutch and mandarin").verdict == expected
+    assert one(scale, "The more distant the language", "dutch and mandarin").verdict == expected
     assert one(scale, "Even for a distant language", "mandarin").verdict == CONFIRMED
 
 
@@ -146,15 +146,15 @@ def test_gains_by_the_amount_of_speech(scale, write):
     for hours, wrong in ((0.0, 4), (0.1, 2)):
         write("german", K0._replace(hours=hours), wrong=[wrong, wrong] * 10)
         write("german", SCRATCH._replace(hours=hours), wrong=[5, 5] * 10)
-    found = one(scale, "The less speech", "german")
-    assert found.verdict == CONFIRMED and "all 20 % less LER than from scratch, 0.1 h 60 %" in found.found
+    found = one(scale, "The less training speech", "german")
+    assert found.verdict == CONFIRMED and "LER reduction: all 20 %, 0.1 h 60 %; difference" in found.found
 
 
 def test_gains_that_fall_with_less_speech(scale, write):
     for hours, wrong in ((0.0, 1), (0.1, 4)):
         write("german", K0._replace(hours=hours), wrong=[wrong, wrong] * 10)
         write("german", SCRATCH._replace(hours=hours), wrong=[5, 5] * 10)
-    assert one(scale, "The less speech", "german").verdict == REFUTED
+    assert one(scale, "The less training speech", "german").verdict == REFUTED
 
 
 def measured(scale, subject, **columns):

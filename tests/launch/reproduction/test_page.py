@@ -132,7 +132,7 @@ def test_table_1_by_hand(full):
                for s in (0, 1)]  # fmt: skip
     mean = sum(e.ler for one in decodes for e in one.errors["beam"].values()) / 48
     assert rows["de_dev", "S"]["LER (%)"].value == pytest.approx(100 * mean)
-    assert rows["de_dev", "S"]["drawn"] == "12 speakers" and rows["de_dev", "S"]["seeds"] == 2
+    assert rows["de_dev", "S"]["resampled"] == "12 speakers" and rows["de_dev", "S"]["seeds"] == 2
     assert rows["paper: all German corpora", "TL"]["LER (%)"] == 15.05
     assert rows["en_dev", "base"]["LER (%)"].value == pytest.approx(30)  # greedy: three of ten letters
     assert {"de_test", "de_dev"} <= {data for data, _ in rows} and rows["de_dev", "TL"]["trained"].startswith("k = ")
@@ -161,7 +161,7 @@ def test_figures_by_hand(full):
 def test_gains_by_language_and_hours(full):
     found = tables.gains(Study(full), "distance")
     assert found.name == "distance_gains"
-    rows = {(row["language"], row["network"]): row["less LER than from scratch (%)"] for row in found.rows}
+    rows = {(row["language"], row["network"]): row["LER reduction over scratch (%)"] for row in found.rows}
     # Letters wrong of ten: 0.5, 1.5 and 2.5 in Dutch, one more each in Mandarin.
     assert {key: pytest.approx(number.value) for key, number in rows.items()} == {
         ("dutch", "k = 0"): 80, ("dutch", "k = 8"): 40,

@@ -24,7 +24,7 @@ def test_seeds_must_agree(scale, monkeypatch, answers, expected):
     first, filters = weights.findings(Study(scale))
     assert (first.section, first.claim, first.where, first.verdict) == ("6.5", "b", "german", expected)
     assert filters.verdict == NOT_TESTABLE
-    assert first.found == (f"d; so in {answers.count(answers[0])} of 2 seeds" if len(answers) == 2 else "d")
+    assert first.found == (f"d; the same in {answers.count(answers[0])} of 2 seeds" if len(answers) == 2 else "d")
 
 
 def test_networks_that_are_not_there_wait(scale, write):
