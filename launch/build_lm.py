@@ -71,18 +71,18 @@ def main() -> None:
         common["progress"] = screen.bar
         if options.arpa:
             structure = part(options, StructureConfig)
-            made = adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
+            built = adopt(options.arpa, options.out, letters, structure, options.unigrams, **common)
         else:
             exclude = [sentence for _, sentence in transcripts(options.exclude_matching)]
             config, ids = part(options, LanguageModelConfig), {name for name, _ in held_out}
-            made = build(listed(options.text), options.out, letters, config, ids, exclude=exclude, **common)
-    print(f"{options.out}\n{card.summary(made)}")
+            built = build(listed(options.text), options.out, letters, config, ids, exclude=exclude, **common)
+    print(f"{options.out}\n{card.summary(built)}")
 
 
-def check(options: Options, given: set[str]) -> None:
+def check(options: Options, specified: set[str]) -> None:
     if bool(options.text) == bool(options.arpa):
         raise UserError("give either --text, to build a language model, or --arpa, to adopt an existing one")
-    contradicting = [f"--{name}" for name in _FOR_TEXT if name in given and options.arpa]
+    contradicting = [f"--{name}" for name in _FOR_TEXT if name in specified and options.arpa]
     if contradicting:
         raise UserError(f"--arpa adopts a language model unchanged: omit {', '.join(contradicting)}")
     if options.unigrams and not options.arpa:

@@ -84,19 +84,19 @@ def parse(
         raise UserError(f"{path}: no such configuration; did you mean {os.path.relpath(shipped)}?")
     default = dataclasses.replace(config.load(cls, path), config=str(path))
     # Lists of tables are for files only: on the command line each table would add several options.
-    chosen = read(default=_map_tables(default, default, lambda tables: ()))
-    return _map_tables(chosen, default, lambda tables: tables)
+    parsed = read(default=_map_tables(default, default, lambda tables: ()))
+    return _map_tables(parsed, default, lambda tables: tables)
 
 
 def _map_tables(options: T, original: T, change: Callable[[tuple], tuple]) -> T:
     """Returns `options` with each list of tables in `original`, at any depth, replaced by its `change`."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(original):
-        there = getattr(original, field.name)
-        if dataclasses.is_dataclass(there):
-            values[field.name] = _map_tables(getattr(options, field.name), there, change)
-        elif isinstance(there, tuple) and there and all(map(dataclasses.is_dataclass, there)):
-            values[field.name] = change(there)
+        value = getattr(original, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name] = _map_tables(getattr(options, field.name), value, change)
+        elif isinstance(value, tuple) and value and all(map(dataclasses.is_dataclass, value)):
+            values[field.name] = change(value)
     return dataclasses.replace(options, **values)
 
 
@@ -113,13 +113,13 @@ def as_options(message: str) -> str:
 
 def given(argv: Sequence[str]) -> dict[str, str]:
     """Returns the options of a command line, values unchecked: {"config": "a.toml", "resume": ""}."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for i, argument in enumerate(argv):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             following = argv[i + 1] if i + 1 < len(argv) and not argv[i + 1].startswith("--") else ""
-            found[name.replace("-", "_")] = value if equals else following
-    return found
+            options[name.replace("-", "_")] = value if equals else following
+    return options
 
 
 def run(main: Callable[[], Any]) -> None:

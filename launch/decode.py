@@ -118,32 +118,32 @@ def decode(options: Options) -> list[results.Result]:
         raise UserError(f"{options.report} is a folder; name the HTML file to write, such as --report=report.html")
     with terminal() as screen:
         dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
-        given = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
+        overrides = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
         if run:
             held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
             text = options.text or demo_corpus.text_beside(own["train"])
-            chosen = of_run.resolve(run, options.lm, given, held_out, screen.report, text)
+            decoder = of_run.resolve(run, options.lm, overrides, held_out, screen.report, text)
         else:
-            chosen = decoder_config.override(decoder_config.of_file(recognizer.decoder, options.lm), given)
-        if options.table and not chosen.beam_width:
+            decoder = decoder_config.override(decoder_config.of_file(recognizer.decoder, options.lm), overrides)
+        if options.table and not decoder.beam_width:
             raise UserError("--table compares greedy and beam search: give --lm=<folder> or --beam_width")
         source = Source.create(dataset, recognizer.alphabet, DataOptions.buckets, options.batch_size)
         params = jax.device_put(recognizer.params)
         predictions = predict(params, source, recognizer.model, batch_size=options.batch_size)
         found = []
-        with _pool(recognizer, chosen, options.workers) as pool:
+        with _pool(recognizer, decoder, options.workers) as pool:
             without_lm: dict[int, str] = {}
-            if options.table and chosen.lm:
+            if options.table and decoder.lm:
                 predictions = list(predictions)
                 for index, text in results.without_lm(predictions, pool):
                     without_lm[index] = text
                     screen.bar(len(without_lm), len(dataset), "decoding without language model")
             nbest = options.nbest if options.nbest or options.report else None
-            details = {"nbest": nbest, "calibration": chosen.calibration}
+            details = {"nbest": nbest, "calibration": decoder.calibration}
             for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
                 found.append(result)
                 screen.bar(len(found), len(dataset), "decoding")
-    facts = _facts(options, recognizer, run, chosen, data)
+    facts = _facts(options, recognizer, run, decoder, data)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(results.table(found))
     if options.table:
@@ -184,12 +184,12 @@ def _recordings(options: Options, data: str) -> dict[str, Utterance]:
     return {u.id: u for u in manifest.read(path)} if options.report and path else {}
 
 
-def _pool(recognizer: Recognizer, chosen: DecoderConfig, workers: int) -> contextlib.AbstractContextManager:
-    if not chosen.beam_width:
+def _pool(recognizer: Recognizer, decoder: DecoderConfig, workers: int) -> contextlib.AbstractContextManager:
+    if not decoder.beam_width:
         return contextlib.nullcontext()
     from w2l_jax.decoding.pool import DecoderPool  # kenlm and numba, for a search only
 
-    return DecoderPool(recognizer.alphabet, chosen.lm or None, chosen.beam, workers or usable_cores())
+    return DecoderPool(recognizer.alphabet, decoder.lm or None, decoder.beam, workers or usable_cores())
 
 
 def _overlap(text: str) -> list[str]:
@@ -197,17 +197,17 @@ def _overlap(text: str) -> list[str]:
 
 
 def _facts(
-    options: Options, recognizer: Recognizer, run: Run | None, chosen: DecoderConfig, data: str
+    options: Options, recognizer: Recognizer, run: Run | None, decoder: DecoderConfig, data: str
 ) -> dict[str, str]:
     facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     if run and not Run.complete(run.folder):
         facts["unfinished"] = f"training was stopped or still runs (--run={options.run} --resume continues it)"
     facts["data"] = data
-    if chosen.beam_width:
-        facts |= {"beam": str(chosen.beam_width), "language model": chosen.lm or "none"}
-    if chosen.lm:
-        facts["weights"] = f"w_lm {chosen.lm_weight:g}, w_valid_word {chosen.word_bonus:g}"
-        facts["tuned on"] = chosen.tuned or "nothing (launch/tune_decoder.py)"
+    if decoder.beam_width:
+        facts |= {"beam": str(decoder.beam_width), "language model": decoder.lm or "none"}
+    if decoder.lm:
+        facts["weights"] = f"w_lm {decoder.lm_weight:g}, w_valid_word {decoder.word_bonus:g}"
+        facts["tuned on"] = decoder.tuned or "nothing (launch/tune_decoder.py)"
     overlap = files.read(run.folder / "data.json", _overlap) if run else []
     if overlap and data == decode_data.options_of(run)["dev"]:
         facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"

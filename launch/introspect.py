@@ -45,14 +45,14 @@ class Options:
 def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv, description=DESCRIPTION)
     run = Run.open(options.run)
-    wanted = page.parse_filters(options.filters, run.model.width)
+    filters = page.parse_filters(options.filters, run.model.width)
     out = Path(options.out or run.folder / "introspection")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out={out}: a file; name a folder")
     adaptation = comparison.read(options.run, options.base, options.checkpoint, options.base_checkpoint, options.early)
     findings = comparison.measure(adaptation)
     with one_at_a_time(out):
-        page.write(findings, out, wanted)
+        page.write(findings, out, filters)
     print(f"{findings.stages[-1]}, against {findings.base}")
     for claim in claims.claims(findings):
         print(f"{claim.verdict}: {claim.claim}\n    {claim.found}")

@@ -88,9 +88,9 @@ def pipe(stream: BinaryIO, rate: int) -> tuple[int, Arriving]:
         rest, width = start, 2 * channels
         while content := stream.read(round(rate * BLOCK_SECONDS) * width):
             rest += content
-            whole = len(rest) // width * width
-            arriving.put(np.frombuffer(rest[:whole], "<i2")[::channels])
-            rest = rest[whole:]
+            complete = len(rest) // width * width
+            arriving.put(np.frombuffer(rest[:complete], "<i2")[::channels])
+            rest = rest[complete:]
         arriving.put(None)
 
     threading.Thread(target=read, daemon=True).start()

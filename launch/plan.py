@@ -25,7 +25,7 @@ the command line of the lowest k that sees all data --epochs times within the ho
 def main(argv: list[str] | None = None) -> None:
     plan = cli.parse(PlanOptions, argv, description=DESCRIPTION)
     memory = options.parse_size(plan.memory) if plan.memory else options.available_memory()
-    given, common = options.starting_point(plan)
+    start, common = options.starting_point(plan)
     cli.use_compilation_cache()
     work = costs.look_at(common, report)
     utterances, room = len(work.source.dataset), activations.free_bytes(Path(common.data.cache))
@@ -50,10 +50,10 @@ def main(argv: list[str] | None = None) -> None:
     if plan.from_scratch and best.k + most.k:
         print(f"({SOME_RUN} is a run of a network of this size.)\n")
     script = os.path.relpath(TRAIN)
-    print(f"  {choice.command(best, plan, given, script)}\n")
+    print(f"  {choice.command(best, plan, start, script)}\n")
     if most != best:
         print(f"Most updates, {most.updates(plan.hours):,} instead of {best.updates(plan.hours):,}:\n")
-        print(f"  {choice.command(most, plan, given, script)}")
+        print(f"  {choice.command(most, plan, start, script)}")
 
 
 def report(line: str) -> None:

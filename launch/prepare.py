@@ -84,10 +84,10 @@ class Options(PrepareConfig, CorpusSource):
 def main() -> None:
     argv = ["--preview=20" if argument == "--preview" else argument for argument in sys.argv[1:]]
     options = cli.parse(Options, argv, description=DESCRIPTION)
-    part, wanted = part_of(options.shard), wanted_splits(options)
+    part, selected = part_of(options.shard), selected_splits(options)
     if options.out is None and not (options.dry_run or options.preview):
         raise UserError("give --out, the folder to write (or --dry_run or --preview)")
-    collection = read(options, wanted_corpora(options))
+    collection = read(options, selected_corpora(options))
     for note in collection.notes:
         print(f"note: {cli.as_options(note)}")
     config = configured(options, collection)
@@ -99,7 +99,7 @@ def main() -> None:
     if options.preview:
         preview.show(collection, config, options.preview)
         return
-    splits = {split: part for split, part in collection.splits.items() if part and split in wanted}
+    splits = {split: part for split, part in collection.splits.items() if part and split in selected}
     if not splits:
         raise UserError(f"there are no utterances for --splits={options.splits}")
     if options.dry_run:
@@ -120,18 +120,18 @@ def main() -> None:
         show(summary.of_datasets(datasets, () if options.manifest else collection.skipped), options)
 
 
-def wanted_corpora(options: Options) -> list[CorpusSource]:
+def selected_corpora(options: Options) -> list[CorpusSource]:
     """The corpus of --corpus, or those of the TOML file, in --source."""
     if options.corpus or not options.corpora:
         return [CorpusSource(**{f.name: getattr(options, f.name) for f in dataclasses.fields(CorpusSource)})]
     return [dataclasses.replace(corpus, source=str(Path(options.source, corpus.source))) for corpus in options.corpora]
 
 
-def wanted_splits(options: Options) -> list[str]:
-    wanted = [name.strip() for name in options.splits.split(",")] if options.manifest is None else [""]
-    if not set(wanted) <= {"", *SPLITS}:
+def selected_splits(options: Options) -> list[str]:
+    selected = [name.strip() for name in options.splits.split(",")] if options.manifest is None else [""]
+    if not set(selected) <= {"", *SPLITS}:
         raise UserError(f"--splits={options.splits}: give some of {','.join(SPLITS)}")
-    return wanted
+    return selected
 
 
 def part_of(shard: str) -> tuple[int, int]:

@@ -91,15 +91,15 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
     name, own = Path(data).stem, decode_data.options_of(run)
     dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
-    chosen = of_run.resolve(run, options.lm, {}, held_out, screen.report)
-    if not chosen.lm:
+    decoder = of_run.resolve(run, options.lm, {}, held_out, screen.report)
+    if not decoder.lm:
         raise UserError(f"{run.folder} has no language model: give --lm=<folder>")
-    with DecoderPool(run.alphabet, chosen.lm, workers=options.workers or usable_cores()) as pool:
+    with DecoderPool(run.alphabet, decoder.lm, workers=options.workers or usable_cores()) as pool:
         content, logits = decode_data.kept_logits(
             out / "logits.npz", recognizer, dataset, options.batch_size, screen.bar
         )
         used, others = tuning.split(dataset, logits, options.utterances, options.seed)
-        evaluate = tuning.Trials(pool, used, out, content + decoder_config.sha256(Path(chosen.lm)))
+        evaluate = tuning.Trials(pool, used, out, content + decoder_config.sha256(Path(decoder.lm)))
         found: list[tuning.Trial] = []
         for trial in tuning.search(evaluate, options.beams, options.trials, options.seed):
             found.append(trial)
@@ -109,7 +109,7 @@ def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, option
         calibration, effect = _calibrate(pool, used, others if others.ids else used, best)
     tuned = f"{name}, {len(used.ids)} utterances, {len(found)} trials"
     weights = {field: getattr(best.config, field) for field in ("beam_width", "lm_weight", "word_bonus")}
-    decoder_config.save(run, dataclasses.replace(chosen, **weights, **calibration, tuned=tuned))
+    decoder_config.save(run, dataclasses.replace(decoder, **weights, **calibration, tuned=tuned))
     report.save(out / "trials.png", (12, 4), lambda figure: figures.trials(figure, found, best))
     screen.report(comparison.markdown(tuning.table(found, len(used.ids), checks, len(others.ids))))
     screen.report(f"confidence: expected calibration error {effect}")

@@ -90,10 +90,10 @@ def split(dataset: Dataset, logits: Sequence[np.ndarray], count: int, seed: int)
     """
     ids = [entry.id for entry in dataset.entries]
     ranked = sorted(range(len(ids)), key=lambda i: text_digest(f"{seed}:{ids[i]}"))
-    chosen = ranked[: count or len(ids)]
+    selected = ranked[: count or len(ids)]
     used, others = (
         Part([ids[i] for i in part], [logits[i] for i in part], [dataset.entries[i].transcript for i in part])
-        for part in (sorted(chosen), sorted(set(ranked) - set(chosen)))
+        for part in (sorted(selected), sorted(set(ranked) - set(selected)))
     )
     return used, others
 

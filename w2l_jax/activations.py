@@ -104,8 +104,8 @@ def on_activations(
 
 def size(dataset: Dataset, layers: FrozenLayers, indices: Sequence[int] | None = None) -> int:
     """Bytes on disk of the activations of `dataset`, or of its utterances `indices`, to within a few bytes each."""
-    chosen = range(len(dataset)) if indices is None else indices
-    return sum(layers.record.bytes(dataset.entries[index].frames) for index in chosen)
+    selected = range(len(dataset)) if indices is None else indices
+    return sum(layers.record.bytes(dataset.entries[index].frames) for index in selected)
 
 
 def compile_filling(layers: FrozenLayers, rows: int, frames: int, mels: int) -> Any:
@@ -137,8 +137,8 @@ def _readable(count: float) -> str:
 
 def free_bytes(cache: Path) -> int:
     """Free bytes on the disk of a folder that may not exist yet."""
-    there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
-    return shutil.disk_usage(there).free
+    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _check_room(cache: Path, needed: int, layers: FrozenLayers) -> None:

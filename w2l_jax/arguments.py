@@ -14,15 +14,15 @@ def check_array(name: str, x: Any, kind: Any, **sizes: int) -> None:
     """
     axes = name.rpartition("_")[2].split("x")
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
-        found = f"a {type(x).__name__}"
+        actual = f"a {type(x).__name__}"
     else:
-        found = f"{x.dtype} {list(x.shape)}"
+        actual = f"{x.dtype} {list(x.shape)}"
         fits = all(sizes.get(axis, size) == size for axis, size in zip(axes, x.shape, strict=False))
         if fits and len(axes) == len(x.shape) and jnp.issubdtype(x.dtype, kind):
             return
     asked = ", ".join(f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes)
     shape = f"[{', '.join(axes)}]" + (f" with {asked}" if asked else "")
-    raise ValueError(f"{name} must be an array of {kind.__name__} numbers {shape}, not {found}")
+    raise ValueError(f"{name} must be an array of {kind.__name__} numbers {shape}, not {actual}")
 
 
 def check_range(name: str, values: Any, low: int, high: int, reason: str) -> None:

@@ -68,15 +68,15 @@ def blocks(
         yield from _link(path, links[0], start, end, truncated)
         return
     begin = 0.0
-    found = False
+    overlaps = False
     for link in links:
         length = math.inf if start == 0.0 and end is None else _seconds(path, link)
         if start < begin + length and (end is None or begin < end):
-            found = True
+            overlaps = True
             inner_end = None if end is None or end >= begin + length else end - begin
             yield from _link(path, link, max(0.0, start - begin), inner_end, truncated)
         begin += length
-    if not found or (end is not None and end > begin + _ROUNDING):
+    if not overlaps or (end is not None and end > begin + _ROUNDING):
         raise _no_piece(path, start, end, begin)
 
 
@@ -215,11 +215,11 @@ def resampled(waveform: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]
     import soxr
 
     stream = soxr.ResampleStream(rate, SAMPLE_RATE, num_channels=1, dtype="float32", quality="HQ")
-    taken = given = 0
+    taken = produced = 0
     for block_N in waveform:
         yield (resampled_N := stream.resample_chunk(block_N))
         taken += len(block_N)
-        given += len(resampled_N)
+        produced += len(resampled_N)
     rest_N = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    wanted = math.ceil(taken * (SAMPLE_RATE / rate)) - given
-    yield np.pad(rest_N, (0, max(0, wanted - len(rest_N))))[:wanted]
+    missing = math.ceil(taken * (SAMPLE_RATE / rate)) - produced
+    yield np.pad(rest_N, (0, max(0, missing - len(rest_N))))[:missing]

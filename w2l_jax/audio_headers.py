@@ -74,11 +74,11 @@ def sound(path: Path, link: Link) -> Sound | None:
 
 def correction(path: Path, link: Link) -> tuple[int, bytes] | None:
     """The position of a wrong size (too small, or a placeholder) in a link's header, and the right bytes; else None."""
-    found = sound(path, link)
-    if not found or found.is_cut or found.promised == found.held or (found.promised < found.held and found.trusted):
+    info = sound(path, link)
+    if not info or info.is_cut or info.promised == info.held or (info.promised < info.held and info.trusted):
         return None
-    place, code, more = found.size
-    return place, struct.pack(code, min(found.held + more, 2 ** (8 * struct.calcsize(code)) - 1))
+    place, code, more = info.size
+    return place, struct.pack(code, min(info.held + more, 2 ** (8 * struct.calcsize(code)) - 1))
 
 
 def _sound(file: BinaryIO, link: Link, form: _Chunks) -> Sound | None:
@@ -106,8 +106,8 @@ def _chunks(file: BinaryIO, offset: int, form: _Chunks) -> Iterator[tuple[bytes,
     while len(head := file.read(size)) == size:
         name, length = struct.unpack(form.code, head)
         yield name, length, file.tell()
-        whole = max(length - form.counted, 0) + size
-        offset += -(-whole // form.aligned) * form.aligned
+        stored = max(length - form.counted, 0) + size
+        offset += -(-stored // form.aligned) * form.aligned
         if offset > 2**62:
             return
         file.seek(offset)
@@ -205,8 +205,8 @@ def mp3_frames(path: Path) -> int | None:
 
 def is_cut(path: Path, link: Link) -> bool:
     """Whether a header declares more than the file holds, which libsndfile would silently ignore."""
-    found = sound(path, link)
-    return bool(found and found.is_cut) or _nist_is_cut(path) or _ogg_is_cut(path)
+    info = sound(path, link)
+    return bool(info and info.is_cut) or _nist_is_cut(path) or _ogg_is_cut(path)
 
 
 def _ogg_is_cut(path: Path) -> bool:

@@ -96,15 +96,15 @@ def names(cls: type, prefix: str = "") -> Iterator[str]:
 
 def renamed(cls: type, prefix: str = "") -> dict[str, str]:
     """Former names of options: the field metadata `was`, and plain names of options that are now in groups."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         name = f"{prefix}{field.name}"
         if dataclasses.is_dataclass(hints[field.name]):
-            found |= renamed(hints[field.name], f"{name}.")
+            names |= renamed(hints[field.name], f"{name}.")
         elif prefix or "was" in field.metadata:
-            found[field.metadata.get("was", field.name)] = name
-    return found
+            names[field.metadata.get("was", field.name)] = name
+    return names
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

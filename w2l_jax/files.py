@@ -122,7 +122,7 @@ def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
 
     Removes at the end what it made and is still empty.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock", refusal) as held:
         try:
@@ -130,7 +130,7 @@ def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(held.name)
-                for path in made:  # that are still empty
+                for path in created:  # that are still empty
                     path.rmdir()
 
 
@@ -153,12 +153,12 @@ def digest(arrays: Mapping[str, Any]) -> str:
     """
     import numpy as np
 
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name, value in sorted(_flat(arrays), key=lambda pair: pair[0]):
         array = np.asarray(value)
-        found.update(f"{name} {array.dtype} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return found.hexdigest()
+        sha.update(f"{name} {array.dtype} {array.shape} ".encode())
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return sha.hexdigest()
 
 
 def _flat(arrays: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

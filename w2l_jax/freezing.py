@@ -52,9 +52,9 @@ def frozen_prefix(frozen: frozenset[int]) -> int:
 
 def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
     """Returns a tree like `params` with `frozen`, `late` or `trained` at every leaf."""
-    found = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
+    kinds = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
     return {
-        name: jax.tree.map(lambda _, label=found.get(name, TRAINED): label, layer) for name, layer in params.items()
+        name: jax.tree.map(lambda _, label=kinds.get(name, TRAINED): label, layer) for name, layer in params.items()
     }
 
 

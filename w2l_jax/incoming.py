@@ -78,10 +78,10 @@ def _steps(blocks: Iterable[Block], rate: int, messages: Messages) -> Iterator[t
         size = round(rate * STEP_SECONDS)
         if held and (held >= size or is_break):
             samples_N = np.concatenate(waiting)
-            whole = held if is_break else held - held % size
-            for start in range(0, whole, size):
-                yield samples_N[start : min(start + size, whole)], rate
-            waiting, held = [samples_N[whole:]], held - whole
+            complete = held if is_break else held - held % size
+            for start in range(0, complete, size):
+                yield samples_N[start : min(start + size, complete)], rate
+            waiting, held = [samples_N[complete:]], held - complete
         if is_break and block.seconds:
             messages.tell("sound was lost and replaced by silence", block.seconds)
             silence_N = np.zeros(round(block.seconds * rate), np.float32)

@@ -39,12 +39,12 @@ class Network:
     def rest(self, piece_TxM: np.ndarray | None = None) -> np.ndarray:
         """Returns the remaining logits [S, V] as if the recording ended after `piece`; does not change the state."""
         at, piece_TxM = self._at, self._none_0xM if piece_TxM is None else piece_TxM
-        end, found = at.taken + len(piece_TxM), [self._none_0xV]
+        end, pieces = at.taken + len(piece_TxM), [self._none_0xV]
         while at.given < model.output_frames(end):
             at, new_SxV = self._advance(at, piece_TxM, end)
-            found.append(new_SxV)
+            pieces.append(new_SxV)
             piece_TxM = self._none_0xM
-        return np.concatenate(found)
+        return np.concatenate(pieces)
 
     def _advance(self, at: "_Place", piece_TxM: np.ndarray, end: int) -> tuple["_Place", np.ndarray]:
         padded_1xTxM = np.zeros((1, FRAMES, piece_TxM.shape[1]), np.float16)

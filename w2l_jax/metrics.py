@@ -171,4 +171,4 @@ def _draws(count: int, samples: int, seed: int) -> np.ndarray:
 
 
 def _interval(values: dict[str, np.ndarray], level: float) -> dict[str, tuple[float, float]]:
-    return {name: percentiles(found, level) for name, found in values.items()}
+    return {name: percentiles(draws, level) for name, draws in values.items()}

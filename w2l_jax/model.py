@@ -83,10 +83,10 @@ def misfit(
         for layer in layers(config, outputs, mels)[first - 1 : last]
     }
     expected |= jax.tree.map(lambda leaf: tuple(leaf.shape), others)
-    found = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
-    for name in [*expected, *found]:
-        if found.get(name) != expected.get(name):
-            return f"{name} is {found.get(name)}, not {expected.get(name)}"
+    actual = jax.tree.map(lambda leaf: tuple(leaf.shape), params)
+    for name in [*expected, *actual]:
+        if actual.get(name) != expected.get(name):
+            return f"{name} is {actual.get(name)}, not {expected.get(name)}"
     return ""
 
 

@@ -150,8 +150,8 @@ class Run:
             checkpoint.write(folder, jax.device_get(trees))
         best = step if best is None else best
         write_atomically(self._pointer, sealed({"last": step, "best": best, "finished": finished, "meta": meta}))
-        wanted = {step, best, *keep}
-        for other in set(self.steps()) - wanted:
+        kept = {step, best, *keep}
+        for other in set(self.steps()) - kept:
             shutil.rmtree(self._folder(other), ignore_errors=True)
 
     def steps(self) -> list[int]:
@@ -163,13 +163,13 @@ class Run:
 
     def step_of(self, which: str) -> int:
         """The step of `which` (`last`, `best` or a number); raises UserError naming the choices."""
-        there = self.steps()
-        if not there:
+        steps = self.steps()
+        if not steps:
             raise UserError(f"{self.folder}: no checkpoint yet; train it, or resume its training")
         step = self.pointers().get(which) if which in ("last", "best") else int(which) if which.isdigit() else None
-        if step not in there:
+        if step not in steps:
             raise UserError(
-                f"{self.folder}: no checkpoint {which!r}; choose best, last or {', '.join(map(str, there))}"
+                f"{self.folder}: no checkpoint {which!r}; choose best, last or {', '.join(map(str, steps))}"
             )
         return step
 
@@ -191,12 +191,12 @@ class Run:
         path = self._folder(self.step_of(which)) / "optimizer"
         if not path.exists():
             raise UserError(f"{path}: missing, as in an exported run; adapt it (init={self.folder}) instead")
-        stored, wanted = checkpoint.named(checkpoint.restore(path)), checkpoint.named(like)
-        for name in sorted(stored.keys() | wanted.keys()):
-            ours, theirs = wanted.get(name), stored.get(name)
+        stored, expected = checkpoint.named(checkpoint.restore(path)), checkpoint.named(like)
+        for name in sorted(stored.keys() | expected.keys()):
+            ours, theirs = expected.get(name), stored.get(name)
             if ours is None or theirs is None or (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
                 raise UserError(
                     f"{path}: {name} does not fit the options of this run (optimizer, frozen layers, clipping, "
                     "schedule); resume with those it was started with"
                 )
-        return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in wanted])
+        return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in expected])

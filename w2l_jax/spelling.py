@@ -97,8 +97,8 @@ def _spelled(match: re.Match, code: str) -> str:
     parts = match["number"].split(":")
     if len(parts) == 2 and match["money"] is match["unit"] is match["suffix"] is match["dot"] is None:
         hour, minute = parts
-        whole = hour.isdecimal() and minute.isdecimal() and len(minute) == 2 and int(hour) < 25 and int(minute)
-        return f"{_cardinal(hour, code)} {_cardinal(minute, code)}" if whole else ""
+        is_time = hour.isdecimal() and minute.isdecimal() and len(minute) == 2 and int(hour) < 25 and int(minute)
+        return f"{_cardinal(hour, code)} {_cardinal(minute, code)}" if is_time else ""
     group, mark = (",", r"\.") if code in _POINT else ("[.\u00a0\u202f]", ",")
     number = re.fullmatch(rf"(\d{{1,3}}(?:{group}\d{{3}})+|\d+)(?:{mark}(\d+))?", match["number"])
     if not number or (match["money"] and match["unit"]):

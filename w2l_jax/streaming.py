@@ -182,8 +182,8 @@ class _Unfinished:
         if len(logits_SxV) < len(self._logits_SxV):
             search = self._begin()
             search.extend(logits_SxV)
-        found = search.result()
-        if segment := recordings.segment(found, logits_SxV, self._first, self._alphabet):
+        result = search.result()
+        if segment := recordings.segment(result, logits_SxV, self._first, self._alphabet):
             yield Event("final", segment.start, segment.end, segment.text, segment.words, segment.transcript)
         elif self._text:
             yield Event("provisional", self._words[0].start, self._words[-1].end, "")

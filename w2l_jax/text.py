@@ -111,13 +111,13 @@ class _Table(dict):
 
 def characters(text: str) -> list[str]:
     """Returns the characters of a text, each with its combining marks."""
-    found: list[str] = []
+    clusters: list[str] = []
     for char in text:
-        if found and (unicodedata.category(char) in ("Mn", "Mc") or char in _LENGTHENING):
-            found[-1] += char
+        if clusters and (unicodedata.category(char) in ("Mn", "Mc") or char in _LENGTHENING):
+            clusters[-1] += char
         else:
-            found.append(char)
-    return found
+            clusters.append(char)
+    return clusters
 
 
 def unspaced(char: str) -> bool:
@@ -163,8 +163,8 @@ def alphabet_from_data(texts: Iterable[str], language: str) -> Alphabet:
         base = preset(language)
     except UserError:
         base = Alphabet(" '")
-    found: set[str] = set()
+    seen: set[str] = set()
     for text in texts:
-        found.update(_composed(text, language))
-    letters = {c for c in found if not c.isspace() and unicodedata.category(c)[0] not in "PC" and c != "\u0640"}
+        seen.update(_composed(text, language))
+    letters = {c for c in seen if not c.isspace() and unicodedata.category(c)[0] not in "PC" and c != "\u0640"}
     return base.extend(Alphabet("".join(sorted(letters)))) if letters else base

@@ -63,8 +63,8 @@ def carry_output(
             "alphabet.json are of different networks"
         )
     fresh = "".join(c for c in new.characters if c not in old.characters)
-    found = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
-    copied = {c: source for c, source in found.items() if source}
+    sources = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
+    copied = {c: source for c, source in sources.items() if source}
     # −1: no source.
     special = range(new.first) if new.repetitions == old.repetitions else [-1] * new.first
     index_V = jnp.array([*special, *(old.ids.get(copied.get(c, c), -1) for c in new.characters)])

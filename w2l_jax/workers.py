@@ -68,16 +68,16 @@ class WorkerPool:
     def _in_order(self, tasks: Iterator[Any], busy: dict[Connection, int]) -> Iterator[Any]:
         free = list(self._processes)
         done: dict[int, Any] = {}
-        given = yielded = 0
+        sent = yielded = 0
         end = object()
         task = next(tasks, end)
         while task is not end or busy or done:
             # One task per worker, so that the two sides never both wait to send.
-            while task is not end and len(busy) < self._size and given < yielded + 3 * self._size:
+            while task is not end and len(busy) < self._size and sent < yielded + 3 * self._size:
                 pipe = free.pop() if free else self._start()
                 with _noticing_death():
                     pipe.send(task)
-                busy[pipe], given = given, given + 1
+                busy[pipe], sent = sent, sent + 1
                 task = next(tasks, end)
             if yielded in done:
                 result, error = done.pop(yielded)

@@ -78,8 +78,8 @@ def _job(manifest: Path, options: BenchmarkOptions, config: ModelConfig, name: s
     # One padded shape: each more would be a compilation among the updates.
     data = DataOptions(train=str(manifest), cache=str(folder / "prepared"), buckets=1)
     run = str(folder / name)
-    wanted = TrainOptions(run=run, batch_size=options.batch_size, data=data, model=config, augment=augment)
-    return training.create(wanted, report=lambda line: None)
+    job_options = TrainOptions(run=run, batch_size=options.batch_size, data=data, model=config, augment=augment)
+    return training.create(job_options, report=lambda line: None)
 
 
 def _time_parts(plain: Job, job: Job, options: BenchmarkOptions) -> tuple[tuple[str, float, float], ...]:

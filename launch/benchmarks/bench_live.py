@@ -62,8 +62,8 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 def _against_whole(recognizer: Recognizer, options: BenchmarkOptions, report: Report) -> Table:
     """Letter error rates of the stream and of the whole recording, of utterances in random order with pauses."""
     utterances, rng = manifest.read(options.data), np.random.default_rng(0)
-    chosen = [utterances[i] for i in rng.permutation(len(utterances))[: options.limit]]
-    spoken = [(audio.load(u.audio, u.start, u.end), clean(u.text, recognizer.alphabet)) for u in chosen]
+    sample = [utterances[i] for i in rng.permutation(len(utterances))[: options.limit]]
+    spoken = [(audio.load(u.audio, u.start, u.end), clean(u.text, recognizer.alphabet)) for u in sample]
     reference = " ".join(text for _, text in spoken)
     rows = []
     for pause in _PAUSES:
@@ -81,7 +81,7 @@ def _against_whole(recognizer: Recognizer, options: BenchmarkOptions, report: Re
     mean, deviation = (np.mean([f(level_TxM) for level_TxM in levels]) for f in (np.mean, np.std))
     without = ("whole, without spaces", "stream, without spaces")
     return Table(
-        f"LER of {len(chosen)} utterances of {options.data}, percent",
+        f"LER of {len(sample)} utterances of {options.data}, percent",
         ("pauses added, s", "minutes", "whole recording", "stream", *without, "final segments"),
         tuple(rows),
         f"Their features have a mean of {mean:.2f} and a deviation of {deviation:.2f} before they are normalised.",

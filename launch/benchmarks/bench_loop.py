@@ -47,7 +47,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
 def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: int, dtype: str = "float32") -> Job:
     """Trains on `manifest` with the augmentation `name`, without dev data, for ten updates more than timed."""
     folder = manifest.parent
-    wanted = TrainOptions(
+    job_options = TrainOptions(
         run=str(folder / f"{name} {dtype}".replace(" ", "_")),
         steps=_EVERY + updates,
         batch_size=options.batch_size,
@@ -58,7 +58,7 @@ def training_job(manifest: Path, options: BenchmarkOptions, name: str, updates: 
         model=options.model,
         augment=AUGMENTATIONS[name],
     )
-    return training.create(wanted, lambda line: None)
+    return training.create(job_options, lambda line: None)
 
 
 def rates(job: Job) -> tuple[float, float, float]:

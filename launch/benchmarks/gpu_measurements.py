@@ -176,8 +176,8 @@ def inputs(bench: Bench) -> None:
     for name, job in bench.jobs.items():
         for resident in ("off", "on"):
             memory = dataclasses.replace(job.options.memory, resident=resident)
-            there = dataclasses.replace(job, options=dataclasses.replace(job.options, memory=memory))
-            with contextlib.closing(feed.stream(there, 0, lambda line: None)) as stream:
+            variant = dataclasses.replace(job, options=dataclasses.replace(job.options, memory=memory))
+            with contextlib.closing(feed.stream(variant, 0, lambda line: None)) as stream:
                 for _ in range(AHEAD + 2):  # compiled, and what was fetched before is used up
                     next(stream)
                 started = time.perf_counter()

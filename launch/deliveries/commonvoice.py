@@ -55,11 +55,11 @@ def read(source: Path, include_validated: bool = False) -> Reading:
 
 def _tables(source: Path, found: Listing) -> tuple[Path, set[str]]:
     """Returns the folder of the language and the names of the tables in it."""
-    wanted = {f"{split}.tsv" for split in SPLITS} | {_VALIDATED}
-    homes = [(folder, wanted & set(names)) for folder, names in found if wanted & set(names)]
+    expected = {f"{split}.tsv" for split in SPLITS} | {_VALIDATED}
+    homes = [(folder, expected & set(names)) for folder, names in found if expected & set(names)]
     if not homes:
         raise UserError(
-            f"{source}: holds none of {', '.join(sorted(wanted))}; give the folder of one language as unpacked, "
+            f"{source}: holds none of {', '.join(sorted(expected))}; give the folder of one language as unpacked, "
             "with clips/ and these tables"
         )
     if len(homes) > 1:

@@ -75,15 +75,15 @@ def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[S
             raise UserError(f"{source}: neither a folder nor a {_ARCHIVE} archive of LibriSpeech")
         return listing(_unpacked(source, extract_to)), []
     found, skipped = listing(source), []
-    there = {folder.name for folder, _ in found}
+    unpacked = {folder.name for folder, _ in found}
     archives = [folder / name for folder, names in found for name in names if name.endswith(_ARCHIVE)]
     for archive in archives:
         subset = archive.name.removesuffix(_ARCHIVE)
         if not _SUBSET.fullmatch(subset):
             # raw-metadata.tar.gz, original-mp3.tar.gz and others are published beside the subsets.
             skipped.append(Skipped(archive, "no subset", f"{archive}: not named after a subset, so not unpacked"))
-        elif subset not in there:
-            there.add(subset)
+        elif subset not in unpacked:
+            unpacked.add(subset)
             found += listing(_unpacked(archive, extract_to))
     return found, skipped
 

@@ -40,7 +40,7 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
     for folder in folders:
         table = folder / _METADATA
         rows = [(place, line.split("|")) for place, line in collector.lines(table, "table of LJSpeech")]
-        names = _given(columns) if columns else _columns(table, [fields for _, fields in rows])
+        names = _named(columns) if columns else _columns(table, [fields for _, fields in rows])
         if names not in (_SPELLED, _SPELLED[:2]):
             notes.append(f"{table}: its columns are {'|'.join(names)} (to override: columns={','.join(names)})")
         for place, fields in rows:
@@ -58,7 +58,7 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
     return collector.reading(notes=notes)
 
 
-def _given(columns: str) -> tuple[str, ...]:
+def _named(columns: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in columns.split(","))
     if names[0] != "id" or "text" not in names or not set(names) <= _NAMES:
         raise UserError(f"columns={columns!r}: give names of {', '.join(sorted(_NAMES))}, id first, such as id,text,-")

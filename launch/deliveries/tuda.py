@@ -51,8 +51,8 @@ def read(source: Path, include_dev: bool = False) -> Reading:
         for outcome in _outcomes(annotations.get(key), recordings.get(key, []), split, include_dev):
             (utterances if isinstance(outcome, Utterance) else skipped).append(outcome)
     if not utterances:
-        wanted = "<stamp>.xml files beside <stamp>_<microphone>.wav in the folders train, dev and test"
-        raise delivery.nothing_to_use(source, wanted, skipped)
+        expected = "<stamp>.xml files beside <stamp>_<microphone>.wav in the folders train, dev and test"
+        raise delivery.nothing_to_use(source, expected, skipped)
     homeless = sum(not utterance.split for utterance in utterances)
     if homeless:
         notes.append(f"{source}: {homeless} recordings are in no folder train, dev or test, so have no official split")

@@ -148,10 +148,10 @@ def _is_complete(folder: Path, config: DemoConfig) -> bool:
 
 
 def _has_audio(manifest: Path) -> bool:
-    wanted = [Path(json.loads(line)["audio_filepath"]) for line in manifest.read_text("utf-8").splitlines()]
+    recordings = [Path(json.loads(line)["audio_filepath"]) for line in manifest.read_text("utf-8").splitlines()]
     # Listing a folder once is much faster than asking for thousands of files.
     present = {
         parent: set(os.listdir(manifest.parent / parent)) if (manifest.parent / parent).is_dir() else set()
-        for parent in {path.parent for path in wanted}
+        for parent in {path.parent for path in recordings}
     }
-    return all(path.name in present[path.parent] for path in wanted)
+    return all(path.name in present[path.parent] for path in recordings)

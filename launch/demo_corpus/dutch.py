@@ -70,14 +70,14 @@ def _phrases(name: str, shares: Mapping[str, int]) -> list[str]:
 
 
 def _verb(entry: str) -> dict[str, str]:
-    written, *given = entry.split("/")
+    written, *irregular = entry.split("/")
     prefix, _, infinitive = written.rpartition("|")
-    if len(given) > 1:
-        present, past, pasts, participle = given
+    if len(irregular) > 1:
+        present, past, pasts, participle = irregular
         stem = present[:-2] if infinitive.endswith("aan") else present
         stem = stem[:-1] if stem.endswith("t") and infinitive[-3] != "t" else stem
     else:
-        stem = given[0] if given else _stem(infinitive)
+        stem = irregular[0] if irregular else _stem(infinitive)
         voiceless = infinitive[-3] in "tkfspx" or infinitive[-4:-2] == "ch"
         present, past = stem + ("" if stem.endswith("t") else "t"), stem + ("te" if voiceless else "de")
         pasts, participle = past + "n", stem + ("" if stem[-1] in "td" else "t" if voiceless else "d")

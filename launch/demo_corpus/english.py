@@ -54,11 +54,11 @@ def _numbers() -> dict[str, list[str]]:
 
 
 def _verb(entry: str) -> tuple[str, str, str, str, str]:
-    base, *given = entry.split("/")
-    past = given[0] if given else _add_e(base, "ed")
-    participle = given[1] if len(given) > 1 else past
-    if len(given) > 2:
-        ing = given[2]
+    base, *irregular = entry.split("/")
+    past = irregular[0] if irregular else _add_e(base, "ed")
+    participle = irregular[1] if len(irregular) > 1 else past
+    if len(irregular) > 2:
+        ing = irregular[2]
     elif base.endswith("ie"):
         ing = base[:-2] + "ying"
     elif base.endswith("e") and not base.endswith(("ee", "oe", "ye")):

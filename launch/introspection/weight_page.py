@@ -53,13 +53,13 @@ def parse_filters(text: str, count: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, parts)))
 
 
-def chosen(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, FilterNumbers]]:
-    """The filters to show, each with the reason: the most changed, the least changed, and those `wanted` by number."""
+def selected(findings: Findings, numbers: Sequence[int] = ()) -> list[tuple[str, FilterNumbers]]:
+    """The filters to show, each with the reason: the most changed, the least changed, and those in `numbers`."""
     ranked = findings.filters
     by_number = {row.filter: row for row in ranked}
     extremes = [("most changed", row) for row in ranked[:_EXTREMES]]
     extremes += [("least changed", row) for row in ranked[_EXTREMES:][-_EXTREMES:]]
-    return [*extremes, *(("chosen", by_number[number]) for number in wanted)]
+    return [*extremes, *(("chosen", by_number[number]) for number in numbers)]
 
 
 def layer_rows(findings: Findings) -> list[dict[str, str]]:
@@ -88,9 +88,9 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def sections(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, str]]:
+def sections(findings: Findings, numbers: Sequence[int] = ()) -> list[tuple[str, str]]:
     """The parts of a page, each a heading and HTML, for `report.page`; the last one is megabytes, with every filter."""
-    shown = chosen(findings, wanted)
+    shown = selected(findings, numbers)
     names = f"{', '.join(findings.stages)}, against {findings.base}."
     drawn = {
         FIGURE_7: functools.partial(figures.distributions, findings=findings),
@@ -112,13 +112,13 @@ def sections(findings: Findings, wanted: Sequence[int] = ()) -> list[tuple[str, 
     ]
 
 
-def write(findings: Findings, folder: str | Path, wanted: Sequence[int] = ()) -> None:
+def write(findings: Findings, folder: str | Path, numbers: Sequence[int] = ()) -> None:
     """Writes index.html, figure7.png, figure8.png, filters.png, layers.csv, filters.csv and introspection.json."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{findings.stages[-1]}, against {findings.base}"
-    write_atomically(folder / "index.html", report.page(title, sections(findings, wanted)))
-    shown = chosen(findings, wanted)
+    write_atomically(folder / "index.html", report.page(title, sections(findings, numbers)))
+    shown = selected(findings, numbers)
     # The drawing functions set their sizes.
     report.save(folder / "figure7.png", (1, 1), lambda figure: figures.distributions(figure, findings))
     report.save(folder / "figure8.png", (1, 1), lambda figure: figures.filters(figure, findings, shown))

@@ -52,11 +52,11 @@ def tool(name: str) -> Path:
 
     Raises UserError with instructions if there is none.
     """
-    chosen = os.environ.get("W2L_JAX_KENLM_BIN")
-    folders = [chosen] if chosen else [str(_REPOSITORY / "tools" / "kenlm" / "bin"), os.environ.get("PATH", os.defpath)]
+    folder = os.environ.get("W2L_JAX_KENLM_BIN")
+    folders = [folder] if folder else [str(_REPOSITORY / "tools" / "kenlm" / "bin"), os.environ.get("PATH", os.defpath)]
     found = shutil.which(name, path=os.pathsep.join(folders))
     if not found:
-        raise UserError(f"KenLM's {name} is not in {chosen or 'PATH'}; run `make lmplz` in {_REPOSITORY}")
+        raise UserError(f"KenLM's {name} is not in {folder or 'PATH'}; run `make lmplz` in {_REPOSITORY}")
     return Path(found)
 
 

@@ -16,38 +16,38 @@ _FEW_WORDS = 1000
 def resolve(
     run: Run,
     lm: str,
-    given: dict[str, Any],
+    overrides: dict[str, Any],
     held_out_ids: Collection[str],
     report: Callable[[str], None] = print,
     text: str = "",
 ) -> DecoderConfig:
-    """The decoder options of `run`: `given` options over `decoder.toml` over the paper's defaults.
+    """The decoder options of `run`: `overrides` over `decoder.toml` over the paper's defaults.
 
     `lm` names a language model's folder, `none` or, empty, the run's own. A missing one is built, without
     `held_out_ids`, from the run's training transcripts (or from `text`, files separated by commas), if a sentence is
-    left, unlike when decoding the training data. Without a language model there is a search only if `given` has a
+    left, unlike when decoding the training data. Without a language model there is a search only if `overrides` has a
     `beam_width`; weights tuned with another model are not used. ASG networks are decoded greedily; asking for a search
     raises UserError.
     """
     if run.alphabet.repetitions:
-        if lm not in ("", "none") or given.get("beam_width"):
+        if lm not in ("", "none") or overrides.get("beam_width"):
             check_searchable(run.alphabet)
         return DecoderConfig(beam_width=0)
-    chosen = load(run, lm) if lm != "none" else DecoderConfig()
-    if chosen is None:
+    decoder = load(run, lm) if lm != "none" else DecoderConfig()
+    if decoder is None:
         try:
             with one_at_a_time(run.folder / FILE):  # if two decode a run first, one builds and both use it
-                chosen = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
-                if chosen.lm:
-                    save(run, chosen)
+                decoder = load(run, lm) or DecoderConfig(lm=lm or _build(run, text, held_out_ids, report))
+                if decoder.lm:
+                    save(run, decoder)
         except OSError as error:
             where = f"{run.folder} cannot be written ({error.strerror})"
             if not lm:
                 advice = "name one with lm=<folder>, or decode greedily with lm=none"
                 raise UserError(f"{where}, so no language model can be stored there: {advice}") from None
             report(f"note: {where}, so this language model is not remembered")
-            chosen = DecoderConfig(lm=lm)
-    return override(greedy_without_lm(chosen), given)
+            decoder = DecoderConfig(lm=lm)
+    return override(greedy_without_lm(decoder), overrides)
 
 
 def _build(run: Run, text: str, held_out_ids: Collection[str], report: Callable[[str], None]) -> str:

@@ -38,7 +38,7 @@ def choose(found: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int
     ranked = sorted(range(len(found)), key=lambda i: (-found[i].errors().ler, -found[i].errors().wer, found[i].id))
     quarter = count // 4
     middle = max((len(ranked) - quarter) // 2, 0)
-    chosen: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for reason, some in (
         ("worst", ranked[:quarter]),
         ("median", ranked[middle : middle + quarter]),
@@ -46,9 +46,9 @@ def choose(found: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int
         ("random", np.random.default_rng(seed).permutation(ranked).tolist()),
     ):
         for i in some:
-            if len(chosen) < count:
-                chosen.setdefault(i, reason)
-    return list(chosen.items())
+            if len(reasons) < count:
+                reasons.setdefault(i, reason)
+    return list(reasons.items())
 
 
 def examples(

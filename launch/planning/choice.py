@@ -25,20 +25,20 @@ def choose(costs: Sequence[Cost], plan: PlanOptions, utterances: int) -> tuple[C
     return min(enough, key=lambda cost: (cost.k, -cost.updates(plan.hours)), default=most), most
 
 
-def command(cost: Cost, plan: PlanOptions, given: TrainOptions, script: str) -> str:
+def command(cost: Cost, plan: PlanOptions, start: TrainOptions, script: str) -> str:
     """The shell command that trains this variant for the planned hours."""
     hours = plan.hours - cost.fill_seconds / 3600
     steps = max(cost.updates(plan.hours), 1)
     options = config.changed(cost.options, {"steps": steps, "stop.max_hours": float(f"{hours:.4g}")})
-    return shlex.join(["python", script, *_differences(options, given)])
+    return shlex.join(["python", script, *_differences(options, start)])
 
 
-def _differences(options: TrainOptions, given: TrainOptions, prefix: str = "--") -> Iterator[str]:
+def _differences(options: TrainOptions, start: TrainOptions, prefix: str = "--") -> Iterator[str]:
     for field in dataclasses.fields(options):
-        value, there = getattr(options, field.name), getattr(given, field.name)
+        value, default = getattr(options, field.name), getattr(start, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _differences(value, there, f"{prefix}{field.name}.")
-        elif value != there:
+            yield from _differences(value, default, f"{prefix}{field.name}.")
+        elif value != default:
             switch = f"{prefix}{field.name}" if value else f"{prefix}no_{field.name}"
             yield switch if isinstance(value, bool) else f"{prefix}{field.name}={value}"
 

@@ -100,9 +100,9 @@ def candidates(plan: PlanOptions, common: TrainOptions, report: Report) -> Itera
         init = SOME_RUN if plan.from_scratch and k else common.init
         for dtype in plan.dtypes:
             for cached in (False, True) if k else (False,):
-                chosen = {"frozen_layers": str(k), "compute_dtype": dtype, "freeze.cache_activations": cached}
-                chosen |= {"init": init, "from_scratch": plan.from_scratch and not k}
-                candidate = config.changed(common, chosen)
+                changes = {"frozen_layers": str(k), "compute_dtype": dtype, "freeze.cache_activations": cached}
+                changes |= {"init": init, "from_scratch": plan.from_scratch and not k}
+                candidate = config.changed(common, changes)
                 try:
                     training.check(candidate)
                 except UserError as error:
@@ -194,10 +194,10 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
 
 def with_features(cost: Cost, work: Work, memory: int) -> Cost:
     """The cost with features, or cached activations, on the device if they fit, else without."""
-    whole = cost.memory + (cost.disk or work.source.bytes)
-    resident = "on" if whole <= memory else "off"
+    total = cost.memory + (cost.disk or work.source.bytes)
+    resident = "on" if total <= memory else "off"
     options = config.changed(cost.options, {"memory.resident": resident})
-    return dataclasses.replace(cost, options=options, memory=whole if resident == "on" else cost.memory)
+    return dataclasses.replace(cost, options=options, memory=total if resident == "on" else cost.memory)
 
 
 def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> Cost:
@@ -210,14 +210,14 @@ def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> 
         return found
 
     rows = options.batch_size
-    whole = cost(1)
-    if whole.memory <= memory or rows == 1:
-        return whole
+    undivided = cost(1)
+    if undivided.memory <= memory or rows == 1:
+        return undivided
     least = cost(rows)
     if least.memory > memory:
         return least
     # Bytes are nearly linear in the rows of a microbatch, so hopeless sizes need not be compiled.
-    room = 1 + (rows - 1) * (memory - least.memory) / max(whole.memory - least.memory, 1)
+    room = 1 + (rows - 1) * (memory - least.memory) / max(undivided.memory - least.memory, 1)
     for parts in (m for m in range(2, rows) if rows % m == 0 and rows // m <= room):
         if (found := cost(parts)).memory <= memory:
             return found

@@ -101,23 +101,23 @@ def available_memory() -> int:
 
 def starting_point(plan: PlanOptions) -> tuple[TrainOptions, TrainOptions]:
     """The options of launch/train.py without further ones, and those common to all variants (UserError)."""
-    given = config.load(TrainOptions, plan.train_config) if plan.train_config else TrainOptions()
-    if given.freeze.unfreeze_after:
+    start = config.load(TrainOptions, plan.train_config) if plan.train_config else TrainOptions()
+    if start.freeze.unfreeze_after:
         raise UserError(
             f"{plan.train_config}: freeze.unfreeze_after trains every layer in the end: omit it and plan for "
             "--frozen_layers=0"
         )
-    common = config.changed(given, {
-        "config": plan.train_config, "data.train": plan.data, "data.language": plan.language or given.data.language,
-        "batch_size": plan.batch_size or given.batch_size, "memory": MemoryOptions(),
-        "init": "" if plan.from_scratch else plan.init or given.init or INCLUDED,
+    common = config.changed(start, {
+        "config": plan.train_config, "data.train": plan.data, "data.language": plan.language or start.data.language,
+        "batch_size": plan.batch_size or start.batch_size, "memory": MemoryOptions(),
+        "init": "" if plan.from_scratch else plan.init or start.init or INCLUDED,
         "freeze.activation_dtype": FreezeOptions.activation_dtype,
-        "devices.count": 1 if jax.device_count() > 1 else given.devices.count,
-        "model": given.model if plan.model == ModelOptions() else plan.model,
+        "devices.count": 1 if jax.device_count() > 1 else start.devices.count,
+        "model": start.model if plan.model == ModelOptions() else plan.model,
     })  # fmt: skip
     if common.init:
         base = w2l_jax.load(common.init, common.freeze.init_checkpoint, lm="none")  # validated before any work
         common = complete(common, base)
-        kept = dataclasses.replace(common.model, dropout=given.model.dropout)
-        return dataclasses.replace(given, model=kept, features=common.features), common
-    return complete(given, None), complete(common, None)
+        kept = dataclasses.replace(common.model, dropout=start.model.dropout)
+        return dataclasses.replace(start, model=kept, features=common.features), common
+    return complete(start, None), complete(common, None)

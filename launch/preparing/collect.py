@@ -124,8 +124,8 @@ def _read(source: CorpusSource, max_skipped: float) -> Reading:
 def _cuts(
     source: CorpusSource, before: Sequence[Utterance], after: Sequence[Utterance], max_seconds: float
 ) -> list[str]:
-    whole = {utterance.id for utterance in before}
-    pieces = sum(utterance.id not in whole for utterance in after)
+    uncut = {utterance.id for utterance in before}
+    pieces = sum(utterance.id not in uncut for utterance in after)
     recordings = len(before) - (len(after) - pieces)
     text = f"{source.corpus}: {recordings:,} recordings over {max_seconds:g} s were cut into {pieces:,} pieces"
     return [text] if recordings else []

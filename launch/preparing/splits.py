@@ -32,14 +32,16 @@ def assign(
     for name, fraction in (("test", test_fraction), ("dev", dev_fraction)):
         if not 0 <= fraction < 1:
             raise UserError(f"{name}_fraction={fraction} must be at least 0 and below 1")
-    given = _given(utterances)
-    free = {group for group in map(_group, utterances) if group not in given}
+    assigned = _assigned(utterances)
+    free = {group for group in map(_group, utterances) if group not in assigned}
     test = _lowest(free, test_fraction, f"{seed}:test")
     dev = _lowest(free - test, dev_fraction, f"{seed}:dev")
     out = []
     for utterance in utterances:
         group = _group(utterance)
-        split = utterance.split or given.get(group) or ("test" if group in test else "dev" if group in dev else "train")
+        split = (
+            utterance.split or assigned.get(group) or ("test" if group in test else "dev" if group in dev else "train")
+        )
         out.append(utterance if split == utterance.split else dataclasses.replace(utterance, split=split))
     return out
 
@@ -48,16 +50,16 @@ def _group(utterance: Utterance) -> _Group:
     return ("speaker", utterance.speaker) if utterance.speaker else ("recording", utterance.audio.name)
 
 
-def _given(utterances: Iterable[Utterance]) -> dict[_Group, str]:
+def _assigned(utterances: Iterable[Utterance]) -> dict[_Group, str]:
     """The split of each group that the corpus assigns: the strictest if there are several."""
-    given: dict[_Group, str] = {}
+    assigned: dict[_Group, str] = {}
     for utterance in utterances:
         if utterance.split and utterance.split not in SPLITS:
             raise UserError(f"{utterance.id}: its split is {utterance.split!r}; known: {', '.join(SPLITS)}")
         if utterance.split:
             group = _group(utterance)
-            given[group] = max(utterance.split, given.get(group, ""), key=("", *SPLITS).index)
-    return given
+            assigned[group] = max(utterance.split, assigned.get(group, ""), key=("", *SPLITS).index)
+    return assigned
 
 
 def _lowest(groups: set[_Group], fraction: float, salt: str) -> set[_Group]:

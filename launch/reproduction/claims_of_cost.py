@@ -42,7 +42,7 @@ def _retained(study: Study) -> Iterator[Finding]:
 
 
 def _freezing(study: Study) -> Iterator[Finding]:
-    if "figure4" in study.scale.chosen:
+    if "figure4" in study.scale.experiments:
         yield _seconds(study)
     for language in study.languages("figure3"):
         networks = language.variants("figure3")
@@ -108,7 +108,7 @@ def _seconds(study: Study) -> Finding:
 
 
 def _memory(study: Study) -> Iterator[Finding]:
-    if "memory" not in study.scale.chosen:
+    if "memory" not in study.scale.experiments:
         return
     parts = ("temporary MiB", "held MiB", "updated MiB")
     total = {row["k"]: sum(row[name] for name in parts) for row in study.measured("memory")}

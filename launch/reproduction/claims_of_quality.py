@@ -139,7 +139,7 @@ def _distance(study: Study) -> Iterator[Finding]:
             rule = "On the far language, k = 0 has a lower LER than training from scratch."
             claim = "Even for a distant language, trained weights are a better start than random ones."
             yield Finding("6.8", claim, language.name, *judge(compare(study, language, K0, SCRATCH, ["ler"])), rule)
-    if "distance" not in study.scale.chosen:
+    if "distance" not in study.scale.experiments:
         return
     for claim, why in _EXPECTED.items():
         yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")

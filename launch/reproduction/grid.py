@@ -183,7 +183,7 @@ class Scale:
             raise UserError("forgetting needs base_data, data of the base's language")
 
     @property
-    def chosen(self) -> tuple[str, ...]:
+    def experiments(self) -> tuple[str, ...]:
         """The chosen experiments; raises UserError for one that does not exist."""
         asked = tuple(part.strip() for part in self.only.split(",") if part.strip())
         if wrong := [name for name in asked if name not in EXPERIMENTS]:
@@ -197,13 +197,13 @@ class Scale:
 
     def cells(self) -> list["Cell"]:
         """Every network that the chosen experiments need, once; those of seed 0 of all languages come first."""
-        wanted: dict[Cell, None] = {}
+        cells: dict[Cell, None] = {}
         for seed in range(max((language.seeds for language in self.languages), default=0)):
             for language in self.languages:
                 if seed < language.seeds:
-                    every = itertools.chain.from_iterable(map(language.variants, self.chosen))
-                    wanted.update(dict.fromkeys(Cell(language, variant, seed) for variant in every))
-        return list(wanted)
+                    every = itertools.chain.from_iterable(map(language.variants, self.experiments))
+                    cells.update(dict.fromkeys(Cell(language, variant, seed) for variant in every))
+        return list(cells)
 
     def of(self, language: Language, variants: Sequence[Variant]) -> Iterator["Cell"]:
         """The cells of some variants, every seed."""

@@ -80,7 +80,7 @@ def _head(study: Study, files: _Files) -> str:
     facts = {
         "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "grid": f"{len(every) - len(missing)} of {len(every)} tasks done, {seconds / 3600:.1f} hours of computing time",
-        "experiments": ", ".join(scale.chosen),
+        "experiments": ", ".join(scale.experiments),
         "base": scale.base,
     }
     for language in scale.languages:

@@ -24,7 +24,7 @@ class Study:
 
     def languages(self, experiment: str) -> list[Language]:
         """The languages of an experiment, if it is among the chosen ones."""
-        if experiment not in self.scale.chosen:
+        if experiment not in self.scale.experiments:
             return []
         return [language for language in self.scale.languages if experiment in language.experiments]
 
@@ -58,8 +58,8 @@ class Study:
     def base(self) -> Decoded | None:
         """The base on its own language."""
         path = tasks.base_decoded(self.scale)
-        there = self.scale.base_data and path.is_file()
-        return _decoded(path, "base", path.stat().st_mtime_ns) if there else None
+        exists = self.scale.base_data and path.is_file()
+        return _decoded(path, "base", path.stat().st_mtime_ns) if exists else None
 
     def training_data(self, language: Language) -> Dataset | None:
         """All training data of a language, if a network has started and its data still exist."""

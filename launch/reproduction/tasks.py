@@ -101,8 +101,8 @@ def _decode_base(scale: Scale) -> Task:
 
 
 def _subjects(scale: Scale) -> Sequence[str]:
-    wanted = {"figure4": ("step", "cache"), "memory": ("memory",)}
-    return [subject for name in MEASURED if name in scale.chosen for subject in wanted[name]]
+    measured = {"figure4": ("step", "cache"), "memory": ("memory",)}
+    return [subject for name in MEASURED if name in scale.experiments for subject in measured[name]]
 
 
 def _measure(scale: Scale, subject: str) -> Task:

@@ -152,7 +152,7 @@ def test_frozen_and_fresh_layers_settle_nothing_about_changes():
 def test_a_network_beside_itself_and_the_smallest_network_can_be_shown(monkeypatch):
     monkeypatch.setattr(f"{__name__}.SIZE", model.ModelConfig(width=1, top_width=1))
     found = compare(network(), network())
-    shown = page.chosen(found)
+    shown = page.selected(found)
     assert found.changes.edges[0] == 0 and [why for why, _ in shown] == ["most changed"]
     assert {claim.holds for claim in claims(found) if "changes" in claim.name} == {None}
     for draw in (figures.distributions, figures.contact_sheet):
@@ -183,7 +183,7 @@ def test_a_filter_is_drawn_where_it_changed():
     assert top.largest_change == pytest.approx(0.51) and top.rms_change == pytest.approx(0.51 / math.sqrt(48 * 128))
     assert top.base_norm == pytest.approx(0.01 * math.sqrt(48 * 128), rel=1e-5)
     figure = Figure(layout="constrained")
-    figures.filters(figure, found, page.chosen(found, [4]))
+    figures.filters(figure, found, page.selected(found, [4]))
     figure.draw_without_rendering()
     pictures = [axes for axes in figure.axes if axes.images]
     assert [axes.get_title().splitlines()[0] for axes in pictures[::3]] == [

@@ -16,7 +16,7 @@ MAX_SKIPPED = 0.05
 def split_named(name: str) -> str:
     """Returns the split that a name such as `test_clean`, `Validation` or `eval2000` begins with, "" if none."""
     match = _SPLIT.match(name)
-    return {"val": "dev", "eval": "test"}.get(found := match[1].lower(), found) if match else ""
+    return {"val": "dev", "eval": "test"}.get(word := match[1].lower(), word) if match else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,15 +89,15 @@ def weighted_sources(text: str) -> list[tuple[str, float]]:
     """
     if Path(text).exists():
         return [(text, 1.0)]
-    found = []
+    sources = []
     for item in filter(None, map(str.strip, text.split(","))):
         path, mark, weight = item.rpartition("=")
         if not mark or Path(item).exists():
             path, weight = item, "1"
         try:
-            found.append((path, float(weight)))
+            sources.append((path, float(weight)))
         except ValueError:
             raise UserError(f"{item!r}: write sources as path or path=weight, separated by commas") from None
-        if not 0 < found[-1][1] <= 1000:
+        if not 0 < sources[-1][1] <= 1000:
             raise UserError(f"{item!r}: a weight must be above 0 and at most 1000")
-    return found
+    return sources

@@ -55,18 +55,18 @@ def reading(path: str | Path) -> Reading:
         message = str(error) if str(error).startswith(str(place)) else f"{place}: {error}"
         skipped.append(Skipped(place.path, error.reason, message, error.id, broken=True))
 
-    found: list[tuple[Place, Utterance, Any]] = []
+    rows: list[tuple[Place, Utterance, Any]] = []
     for place, read_row in _rows(path, broken):
         try:
             fields = read_row()
-            whole = not {"offset", "end"} & set(fields)
-            found.append((place, _utterance(path, fields), fields.get("duration") if whole else None))
+            is_whole = not {"offset", "end"} & set(fields)
+            rows.append((place, _utterance(path, fields), fields.get("duration") if is_whole else None))
         except BrokenRowError as error:
             broken(place, error)
-    cut = {utterance.audio for _, utterance, _ in found if utterance.start}
-    stems = Counter(stem for stem, _ in {(u.audio.stem, u.audio) for _, u, _ in found if not u.id})
+    cut = {utterance.audio for _, utterance, _ in rows if utterance.start}
+    stems = Counter(stem for stem, _ in {(u.audio.stem, u.audio) for _, u, _ in rows if not u.id})
     utterances: dict[str, tuple[Place, Utterance]] = {}
-    for place, utterance, duration in found:
+    for place, utterance, duration in rows:
         try:
             if duration is not None and utterance.audio in cut:  # the first piece of a recording, written without 0.0
                 utterance = dataclasses.replace(utterance, end=_seconds("duration", duration))

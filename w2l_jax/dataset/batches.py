@@ -214,9 +214,9 @@ class _Memory:
             memory = np.empty(size + self._ALIGNED, np.uint8)
             memory = memory[-memory.ctypes.data % self._ALIGNED :][:size]
         # Every view refers to this array, because its own base is not an array.
-        whole = np.frombuffer(memoryview(memory), np.uint8, size)
-        weakref.finalize(whole, self._free.append, memory).atexit = False
-        return whole.view(dtype).reshape(shape)
+        buffer = np.frombuffer(memoryview(memory), np.uint8, size)
+        weakref.finalize(buffer, self._free.append, memory).atexit = False
+        return buffer.view(dtype).reshape(shape)
 
 
 def prefetch(items: Iterable[Any], work: Callable[[Any], Made], depth: int = AHEAD) -> Iterator[Made]:

@@ -72,8 +72,8 @@ def check_texts(
     for utterance in utterances:
         transcript = clean(utterance.text, alphabet, language, numbers=numbers, tags=tags)
         strange = alphabet.unknown(transcript)
-        if tags == "skip_utterance" and (found := tags_in(utterance.text)):
-            excluded[utterance.id] = Exclusion(TAGS, f"{' '.join(found)} in {utterance.text!r}")
+        if tags == "skip_utterance" and (present := tags_in(utterance.text)):
+            excluded[utterance.id] = Exclusion(TAGS, f"{' '.join(present)} in {utterance.text!r}")
         elif not transcript:
             excluded[utterance.id] = Exclusion(EMPTY_TEXT, f"nothing is left of the text {utterance.text!r}")
         elif strange:

@@ -62,8 +62,8 @@ class PrepareConfig:
 
     def with_alphabet_of(self, texts: Iterable[str]) -> "PrepareConfig":
         """Returns this configuration with the alphabet of the language and of the `texts`."""
-        found = alphabet_from_data((spoken(text, **self.cleaning) for text in texts), self.language)
-        return dataclasses.replace(self, alphabet=custom_characters(found, self.language))
+        letters = alphabet_from_data((spoken(text, **self.cleaning) for text in texts), self.language)
+        return dataclasses.replace(self, alphabet=custom_characters(letters, self.language))
 
     @property
     def as_dict(self) -> dict[str, Any]:

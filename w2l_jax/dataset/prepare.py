@@ -182,18 +182,18 @@ def open_or_prepare(
             report(f"  the first: {first}; all: {listed}")
     else:
         dataset = _open_folder(path, config)
-    chosen, note = of_split(dataset, split)
+    selected, note = of_split(dataset, split)
     if note:
         report(f"{path}: {note}")
-    return chosen
+    return selected
 
 
 def repeated(dataset: Dataset, weight: float, seed: int = 0) -> Dataset:
     """Repeats `dataset` so that each epoch has it `weight` times; a fraction gives a random subset of its hours."""
     if weight == 1:
         return dataset
-    whole, rest = int(weight), weight - int(weight)
-    parts = [dataset] * whole + ([dataset.subset(rest * dataset.hours, seed)] if rest else [])
+    copies, rest = int(weight), weight - int(weight)
+    parts = [dataset] * copies + ([dataset.subset(rest * dataset.hours, seed)] if rest else [])
     return functools.reduce(Dataset.followed_by, parts)
 
 
@@ -205,18 +205,18 @@ def of_split(dataset: Dataset, split: str) -> tuple[Dataset, str]:
     """
     marked = Counter(entry.split for entry in dataset.entries)
     if split == "train":
-        wanted = {"train", ""} & set(marked)
+        accepted = {"train", ""} & set(marked)
     else:
-        wanted = {split} & set(marked) or set(marked) - {"train"} or set(marked)
+        accepted = {split} & set(marked) or set(marked) - {"train"} or set(marked)
     others = ", ".join(
-        f"{n:,} of {len(dataset):,} are marked {name}" for name, n in marked.items() if name not in wanted
+        f"{n:,} of {len(dataset):,} are marked {name}" for name, n in marked.items() if name not in accepted
     )
     if not split or not others:
         return dataset, ""
-    if not wanted:
+    if not accepted:
         raise UserError(f"{dataset.folder}: {others}, so nothing is left for training; prepare it as train (as_split)")
-    kept = dataset.select(i for i, entry in enumerate(dataset.entries) if entry.split in wanted)
-    return kept, f"{others}, so they are not taken as {split} data"
+    selected = dataset.select(i for i, entry in enumerate(dataset.entries) if entry.split in accepted)
+    return selected, f"{others}, so they are not taken as {split} data"
 
 
 def _open_folder(path: Path, config: PrepareConfig) -> Dataset:
@@ -227,11 +227,11 @@ def _open_folder(path: Path, config: PrepareConfig) -> Dataset:
     pairs = [("language", language_name(dataset.language), config.language)]
     for field in dataclasses.fields(FeatureConfig):
         pairs.append((f"features.{field.name}", *(getattr(c.features, field.name) for c in (dataset, config))))
-    for name, found, wanted in pairs:
-        if found != wanted:
+    for name, stored, required in pairs:
+        if stored != required:
             raise UserError(
-                f"{path}: prepared with {name}={found}, but {wanted} is needed here; "
-                f"prepare it again with {name}={wanted}, or change {name} here"
+                f"{path}: prepared with {name}={stored}, but {required} is needed here; "
+                f"prepare it again with {name}={required}, or change {name} here"
             )
     return dataset
 

@@ -179,9 +179,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); of recordings, give a manifest")
     meta = read(path, json.loads, AGAIN)
-    found = _required(meta, "format", int, folder)
-    if found != FORMAT:
-        raise UserError(f"{path}: written in format {found}, but this version reads {FORMAT}; {AGAIN}")
+    version = _required(meta, "format", int, folder)
+    if version != FORMAT:
+        raise UserError(f"{path}: written in format {version}, but this version reads {FORMAT}; {AGAIN}")
     return meta
 
 

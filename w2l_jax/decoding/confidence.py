@@ -26,10 +26,10 @@ def confidences(nbest: Sequence[Transcript], temperature: float, coverage: float
 def right(expected: str, text: str) -> list[bool]:
     """Whether each word of `text` is in a longest common subsequence with `expected`."""
     words = text.split()
-    found = [False] * len(words)
+    correct = [False] * len(words)
     for step, _, _, start, end in Indel.opcodes(expected.split(), words):
-        found[start:end] = [step == "equal"] * (end - start)
-    return found
+        correct[start:end] = [step == "equal"] * (end - start)
+    return correct
 
 
 def posteriors(nbest: Sequence[Transcript], temperatures_K: np.ndarray) -> np.ndarray:

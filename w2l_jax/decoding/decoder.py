@@ -79,11 +79,11 @@ class Decoder:
     def extend(self, front: search.Front, logits_SxV: np.ndarray) -> search.Front:
         """Returns the search's state after more frames [S, V], checked as in `decode`; consumes `front`."""
         log_probs_SxV = self._log_probs(logits_SxV)
-        frame, wanted = 0, None
+        frame, ending = 0, None
         limits = self._space, self.config.beam_width, float(self.config.beam_margin)
-        while wanted is None or len(wanted):
-            frame, front, wanted = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
-            self._end_words(front[0], wanted)
+        while ending is None or len(ending):
+            frame, front, ending = search.advance(log_probs_SxV, frame, front, self._lexicon, limits)
+            self._end_words(front[0], ending)
         return front
 
     def text(self, front: search.Front) -> str:
@@ -105,11 +105,11 @@ class Decoder:
         score_N = acoustic_N.copy()
         score_N[text_B] += beams["words"] + beams["end_score"]
         enough = np.sort(score_N)[-min(count, len(score_N))]
-        found = []
+        transcripts = []
         for i in np.flatnonzero(score_N >= enough):
             text = clean(self.alphabet.decode(search.spell(nodes, texts_N[i])))
-            found.append(self._transcript(text, float(acoustic_N[i])))
-        return sorted(found, key=lambda t: (-t.score, t.text))[:count]
+            transcripts.append(self._transcript(text, float(acoustic_N[i])))
+        return sorted(transcripts, key=lambda t: (-t.score, t.text))[:count]
 
     def _transcript(self, text: str, acoustic: float) -> Transcript:
         lm_score, known = self.lm.score(text) if self.lm else (0.0, 0)

@@ -40,7 +40,7 @@ def tsv(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 def json_line(name: str, segments: Iterable[Segment]) -> Iterator[str]:
     """Yields one JSON object: recording, text, and segments with their times, words, confidences and scores."""
     records = [record(segment) for segment in segments]
-    text = join_unspaced(" ".join(found["text"] for found in records))
+    text = join_unspaced(" ".join(item["text"] for item in records))
     yield json.dumps({"recording": name, "text": text, "segments": records}, ensure_ascii=False) + "\n"
 
 
@@ -54,8 +54,8 @@ def manifest(name: str, segments: Iterable[Segment]) -> Iterator[str]:
 def record(segment: Segment) -> dict[str, Any]:
     """A segment for JSON: times, text, words with times and confidences, and scores."""
     content = {"start": segment.start, "end": segment.end, "text": segment.text}
-    if found := segment.transcript:
-        scores = {"score": found.score, "acoustic_score": found.acoustic_score, "lm_score": found.lm_score}
+    if best := segment.transcript:
+        scores = {"score": best.score, "acoustic_score": best.acoustic_score, "lm_score": best.lm_score}
         content |= {name: round(score, 4) for name, score in scores.items()}
     content["words"] = [
         {"word": word.word, "start": word.start, "end": word.end}
@@ -91,8 +91,8 @@ FORMATS: dict[str, Callable[[str, Iterable[Segment]], Iterator[str]]] = {
 
 def cues(segments: Iterable[Segment]) -> Iterator[Cue]:
     """Yields the segments as subtitles, divided at their longest pauses until each is short enough."""
-    found = (cue for segment in segments for cue in _divided(_units(segment.words)))
-    for cue, following in itertools.pairwise(itertools.chain(found, [None])):
+    divided = (cue for segment in segments for cue in _divided(_units(segment.words)))
+    for cue, following in itertools.pairwise(itertools.chain(divided, [None])):
         # A single word would disappear before it can be read.
         latest = cue.start + _SHORTEST if following is None else min(cue.start + _SHORTEST, following.start)
         yield cue._replace(end=max(cue.end, latest))

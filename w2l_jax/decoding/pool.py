@@ -49,7 +49,7 @@ class DecoderPool:
 
         `config` overrides the pool's options for this call. Raises as `Decoder.decode` does.
         """
-        return (found[0] for found in self.nbest(logits, 1, config))
+        return (nbest[0] for nbest in self.nbest(logits, 1, config))
 
     def nbest(
         self, logits: Iterable[np.ndarray], count: int, config: BeamConfig | None = None

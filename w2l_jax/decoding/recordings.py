@@ -20,7 +20,7 @@ from w2l_jax.text import join_unspaced
 if TYPE_CHECKING:
     from w2l_jax.decoding.pool import DecoderPool
 
-_PAUSE = 0.5  # seconds of silence wanted around a cut
+_PAUSE = 0.5  # seconds of silence to leave around a cut
 
 
 class Word(NamedTuple):
@@ -95,18 +95,18 @@ def transcribe(logits: Iterable[np.ndarray], alphabet: Alphabet, search: Search)
             first += len(part_SxV)
             yield part_SxV
 
-    for found in search(parts()):
+    for result in search(parts()):
         first, part_SxV = waiting.popleft()
-        if piece := segment(found, part_SxV, first, alphabet):
+        if piece := segment(result, part_SxV, first, alphabet):
             yield piece
 
 
-def segment(found: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
+def segment(result: SearchResult, logits_SxV: np.ndarray, first: int, alphabet: Alphabet) -> Segment | None:
     """Returns the search result of logits [S, V] as a segment, None without words; `first` is their first frame."""
-    if not found.text:
+    if not result.text:
         return None
-    words = timed(align(logits_SxV, found.text, alphabet), found.confidences, first * OUTPUT_SECONDS)
-    return Segment(words[0].start, words[-1].end, words, found.transcript)
+    words = timed(align(logits_SxV, result.text, alphabet), result.confidences, first * OUTPUT_SECONDS)
+    return Segment(words[0].start, words[-1].end, words, result.transcript)
 
 
 def _frames(seconds: float) -> int:

@@ -65,9 +65,9 @@ def advance(
         old_scores = scores[: len(beams)]
         cut = max(old_scores.max() - margin, old_scores.min() if len(beams) >= width else -np.inf)
         if space >= 0 and probs_V[space] > -np.inf:
-            wanted = _wanted(beams, taken_BxV[:, space], probs_V[space], word_N, most_W, cut)
-            if len(wanted):
-                return frame, (beams, nodes, used), wanted
+            ending = _ending(beams, taken_BxV[:, space], probs_V[space], word_N, most_W, cut)
+            if len(ending):
+                return frame, (beams, nodes, used), ending
         count = _grow(beams, taken_BxV, probs_V, labels, space, first_N, label_N, bound_N, cut, grown, scores)
         keep = _best(scores[:count], width, margin)
         beams, used = _survivors(beams, stays, grown, keep, nodes, used, space)
@@ -104,7 +104,7 @@ def _before(beam, label):
 
 
 @compiled
-def _wanted(beams, taken_B, prob, word_N, most_W, cut):
+def _ending(beams, taken_B, prob, word_N, most_W, cut):
     """The beams whose word might reach `cut` if it ended in this frame, but has no score yet."""
     most_B = beams["acoustic"] + prob + beams["words"] + most_W[word_N[beams["prefix"]]]
     return np.flatnonzero((beams["end_state"] < 0) & ~taken_B & (most_B >= cut))

@@ -40,8 +40,8 @@ class LanguageModel:
             ) from None
         unknown = [word for word in self.words if word not in self.model]
         if unknown or not self.words:
-            found = f"names {unknown[0]!r}, which lm.bin lacks" if unknown else "is empty"
-            raise UserError(f"{files[1]} {found}; delete the folder and build it again")
+            problem = f"names {unknown[0]!r}, which lm.bin lacks" if unknown else "is empty"
+            raise UserError(f"{files[1]} {problem}; delete the folder and build it again")
         self.unigrams_W = _LOG_10 * np.array([self._unigram(word) for word in [*self.words, "<unk>"]])
         """Natural log P without context of each of `words`, and of <unk>."""
         # Cached: trees while options are tuned, word scores between hypotheses.

@@ -108,8 +108,8 @@ def certify(
     share = rows // config.devices
     part = share // microbatches(share, frames, config.max_microbatch_frames)
     counted = predicted_flops(table, part, frames, frozen, config.first_layer, remat=config.remat, loops=False)
-    found = float((cost[0] if isinstance(cost, list) else cost)["flops"])  # one device's
-    flops = predicted + config.devices * (found - counted)
+    reported = float((cost[0] if isinstance(cost, list) else cost)["flops"])  # one device's
+    flops = predicted + config.devices * (reported - counted)
     saved = predicted_flops(table, *shape, frozenset()) - predicted
     trained, held = freezing.partition(state.params, frozen)
     return Certificate(

@@ -57,7 +57,7 @@ def _against_caching(options: TrainOptions, frozen: frozenset[int]) -> Iterator[
             f"freeze.cache_activations stores the lowest layers' output, but frozen_layers={options.frozen_layers} "
             "does not freeze layer 1: freeze some, or omit freeze.cache_activations"
         )
-    for given, name, reason in (
+    for used, name, reason in (
         (options.augment.on, "augment", "augmentation changes the input of the frozen layers at every step"),
         (
             options.freeze.unfreeze_after,
@@ -66,5 +66,5 @@ def _against_caching(options: TrainOptions, frozen: frozenset[int]) -> Iterator[
         ),
         (options.model.dropout, "model.dropout", "dropout changes the output of the frozen layers at every step"),
     ):
-        if given:
+        if used:
             yield f"freeze.cache_activations and {name} contradict each other: {reason}; omit one"

@@ -82,11 +82,11 @@ def language_of(data: DataOptions) -> str:
     """The language of the training data: a preset's name, or that of a prepared folder, which may have none."""
     if data.language:
         return checked_name(data.language)
-    found: set[str] = set()
+    languages: set[str] = set()
     for path, _ in weighted_sources(data.train):
         prepared = Path(path).is_dir()
-        found |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
-    names = {language_name(language) for language in found}
+        languages |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
+    names = {language_name(language) for language in languages}
     if len(names) != 1 or not all(names):
         says = f"its rows are {' and '.join(sorted(filter(None, names)))}" if any(names) else "its rows have no `lang`"
         raise UserError(f"{data.train}: {says}; say which language to train, such as data.language=de")

@@ -35,28 +35,28 @@ class Devices:
     mesh: Mesh
 
     @staticmethod
-    def choose(wanted: int, batch_size: int, report: Callable[[str], None] = print) -> "Devices":
-        """`wanted` devices of every process, or (0) as many as divide `batch_size` rows evenly.
+    def choose(requested: int, batch_size: int, report: Callable[[str], None] = print) -> "Devices":
+        """`requested` devices of every process, or (0) as many as divide `batch_size` rows evenly.
 
         Raises UserError if there are fewer, or the rows do not divide evenly.
         """
         by_process = [[d for d in jax.devices() if d.process_index == i] for i in range(jax.process_count())]
         available, processes = min(map(len, by_process)), len(by_process)
         each = " in each process" if processes > 1 else ""
-        if wanted > available:
+        if requested > available:
             kind = jax.devices()[0].device_kind
-            raise UserError(f"devices.count={wanted}: there are {available}{each} ({kind}); 0 uses all")
+            raise UserError(f"devices.count={requested}: there are {available}{each} ({kind}); 0 uses all")
         divisors = [n for n in range(1, available + 1) if batch_size % (processes * n) == 0]
-        if wanted and wanted not in divisors:
+        if requested and requested not in divisors:
             raise UserError(
-                f"batch_size={batch_size} is not a multiple of the {processes * wanted} devices that devices.count="
-                f"{wanted} makes{each and ' of all processes'}; change one of the two"
+                f"batch_size={batch_size} is not a multiple of the {processes * requested} devices that devices.count="
+                f"{requested} makes{each and ' of all processes'}; change one of the two"
             )
         if not divisors:
             raise UserError(f"batch_size={batch_size} is not a multiple of the {processes} processes; change it")
-        if not wanted and divisors[-1] < available:
+        if not requested and divisors[-1] < available:
             report(f"note: {divisors[-1]} of {available} devices{each} are used: {batch_size} utterances divide evenly")
-        return Devices(Mesh(np.array([own[: wanted or divisors[-1]] for own in by_process]).ravel(), (_ROWS,)))
+        return Devices(Mesh(np.array([own[: requested or divisors[-1]] for own in by_process]).ravel(), (_ROWS,)))
 
     @property
     def count(self) -> int:

@@ -50,10 +50,10 @@ def evaluate(
         if prediction.feasible:
             losses.append(prediction.loss)
     by_length = list(texts)
-    chosen = dict.fromkeys(by_length[(2 * i + 1) * len(by_length) // (2 * _SAMPLES)] for i in range(_SAMPLES))
+    shown = dict.fromkeys(by_length[(2 * i + 1) * len(by_length) // (2 * _SAMPLES)] for i in range(_SAMPLES))
     samples = [
         {"id": entry.id, "expected": entry.transcript, "predicted": texts[i]}
-        for i in chosen
+        for i in shown
         for entry in [source.dataset.entries[i]]
     ]
     mean = sum(losses) / len(losses) if losses else math.nan

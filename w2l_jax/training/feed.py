@@ -78,9 +78,9 @@ def sent(job: Job, step: int, features: bool = True) -> tuple[int, Sent]:
 
 def is_resident(job: Job) -> bool:
     """Whether to keep the training features on the devices: as the options say, else if they fit well."""
-    wanted = job.options.memory.resident
-    if wanted != "auto":
-        return wanted == "on"
+    resident = job.options.memory.resident
+    if resident != "auto":
+        return resident == "on"
     memory = job.devices.mesh.local_devices[0].memory_stats() or {}  # not on CPUs, which read files
     free = memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)
     # All processes must agree.

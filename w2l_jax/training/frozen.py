@@ -35,11 +35,11 @@ def verify(folder: Path, params: Params, frozen: frozenset[int]) -> int:
     """
     path = folder / FROZEN_FILE
     expected = read(path, lambda text: dict(json.loads(text)), "freeze.verify cannot compare without it")
-    found = digests(params, frozen)
-    changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    actual = digests(params, frozen)
+    changed = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if changed:
         raise UserError(
             f"{folder}: frozen arrays changed since training began: {', '.join(changed)}; nothing was saved. "
             "Resume from the last checkpoint; if this happens again, that one is damaged: start a new run"
         )
-    return len(found)
+    return len(actual)

@@ -57,9 +57,9 @@ class Job:
     lock: contextlib.ExitStack
 
 
-def phase(chosen: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
+def phase(layers: frozenset[int], unfreeze_after: int, step: int) -> tuple[frozenset[int], frozenset[int]]:
     """The frozen and the late layers after `step` updates; at `unfreeze_after` the late ones still have no moments."""
-    return (frozenset(), chosen) if 0 < unfreeze_after < step else (chosen, frozenset())
+    return (frozenset(), layers) if 0 < unfreeze_after < step else (layers, frozenset())
 
 
 def unfreeze(job: Job, state: TrainState) -> tuple[Job, TrainState]:
@@ -101,10 +101,10 @@ def _take(lock: contextlib.ExitStack, options: TrainOptions, asked: bool, device
 def _create(
     resolved: Resolved, devices: Devices, lock: contextlib.ExitStack, report: Report, progress: Progress | None
 ) -> Job:
-    options, chosen, base = resolved
+    options, layers, base = resolved
     data = open_data(options, report, progress)
     step = Run.open(options.run).position()["step"] if options.resume else 0
-    frozen, late = phase(chosen, options.freeze.unfreeze_after, step)
+    frozen, late = phase(layers, options.freeze.unfreeze_after, step)
     optimizer = make_optimizer(options, frozen, late)
     step_config = make_step_config(options, frozen, devices.mesh)
     if options.resume:

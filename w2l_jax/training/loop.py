@@ -76,12 +76,12 @@ class _Trainer:
         self.skipped = 0  # updates in a row
 
     def run(self) -> Result:
-        run, step, wanted = self.job.run, self.position.step, self.options.log.profile
+        run, step, profile = self.job.run, self.position.step, self.options.log.profile
         with self.job.lock:
             if step >= self.options.steps:
                 return Result(self.position, f"trained for {step} steps already; raise steps to resume", None)
             self.log = MetricsLog(run.folder if self.devices.first else None, step)
-            traced = traced_updates(wanted if self.devices.first else "", step)
+            traced = traced_updates(profile if self.devices.first else "", step)
             self.profiler = Profiler(run.folder / "profile", traced, self.report)
             stream = feed.stream(self.job, step, self.report)
             with (
@@ -185,16 +185,16 @@ class _Trainer:
         for kind, source in (("dev", self.job.dev), ("old_dev", self.job.old_dev)):
             if not source:
                 continue
-            found = self._measure(params, source, on)
-            values = {"loss": found.loss, **dataclasses.asdict(found.rates), "infeasible": found.infeasible}
+            measured = self._measure(params, source, on)
+            values = {"loss": measured.loss, **dataclasses.asdict(measured.rates), "infeasible": measured.infeasible}
             values["seconds"] = round(self.position.seconds, 3)
-            self.log.write(kind, self.position.step, {**values, "samples": found.samples})
-            rates = f"loss {found.loss:.2f}, LER {found.rates.ler:.2%}, WER {found.rates.wer:.2%}"
-            best = kind == "dev" and self.position.is_best(found.rates.ler, found.loss)
+            self.log.write(kind, self.position.step, {**values, "samples": measured.samples})
+            rates = f"loss {measured.loss:.2f}, LER {measured.rates.ler:.2%}, WER {measured.rates.wer:.2%}"
+            best = kind == "dev" and self.position.is_best(measured.rates.ler, measured.loss)
             self.report(f"step {self.position.step}: {kind} {rates}{' (best so far)' if best else ''}")
             if kind == "dev":
                 self.evaluation = values
-                for sample in found.samples:
+                for sample in measured.samples:
                     self.report(f"    expected:  {sample['expected']}\n    predicted: {sample['predicted']}")
 
     def _measure(self, params: Params, source: Source, on: Devices) -> Evaluation:

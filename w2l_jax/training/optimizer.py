@@ -43,15 +43,15 @@ def make_optimizer(
     Optional clipping comes first, by the norm over all trained layers (frozen gradients are 0 here); the learning rate,
     the same for all, comes last. Weight decay is AdamW's (Loshchilov and Hutter 2019), on the trained kernels only.
     """
-    chosen = options.optimizer
-    clip = optax.clip_by_global_norm(chosen.clip_norm) if chosen.clip_norm > 0 else optax.identity()
-    inner = optax.scale_by_adam(chosen.beta1, chosen.beta2, chosen.epsilon)
-    if chosen.name == "muon":
+    group = options.optimizer
+    clip = optax.clip_by_global_norm(group.clip_norm) if group.clip_norm > 0 else optax.identity()
+    inner = optax.scale_by_adam(group.beta1, group.beta2, group.epsilon)
+    if group.name == "muon":
         from w2l_jax.training import muon
 
         inner = muon.transformation(inner)
-    if chosen.weight_decay > 0:
-        inner = optax.chain(inner, optax.add_decayed_weights(chosen.weight_decay, mask=_is_kernel))
+    if group.weight_decay > 0:
+        inner = optax.chain(inner, optax.add_decayed_weights(group.weight_decay, mask=_is_kernel))
     rate = optax.scale_by_learning_rate(learning_rate_schedule(options))
     return optax.chain(clip, freezing.freeze(inner, frozen, late=late), rate)
 

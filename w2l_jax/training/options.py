@@ -19,7 +19,7 @@ def _was(name: str, default: Any, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"was": name, **metadata})
 
 
-def given(options: Any) -> dict[str, Any]:
+def specified(options: Any) -> dict[str, Any]:
     """The options of a group that are not None."""
     values = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
     return {name: value for name, value in values if value is not None}
@@ -79,7 +79,7 @@ class ModelOptions:
     """Share of activations dropped before each of layers 1 to 8 in training (the authors' option; 0 is off)."""
 
     def __post_init__(self):
-        ModelConfig(**given(self))
+        ModelConfig(**specified(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class FeatureOptions:
     (None: init's, or mel_of_db)."""
 
     def __post_init__(self):
-        FeatureConfig(**given(self))
+        FeatureConfig(**specified(self))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,9 @@ class Position:
 
     def is_best(self, ler: float, loss: float) -> bool:
         """Records an evaluation of the weights on the dev data; returns whether they are the best so far."""
-        found = (ler, loss)  # the loss breaks ties, such as 100 % at the start
-        best = self.best_step is None or found < (self.best_ler, self.best_loss)
+        score = (ler, loss)  # the loss breaks ties, such as 100 % at the start
+        best = self.best_step is None or score < (self.best_ler, self.best_loss)
         if best:
-            self.best_step, (self.best_ler, self.best_loss) = self.step, found
+            self.best_step, (self.best_ler, self.best_loss) = self.step, score
         self.without_gain = 0 if best else self.without_gain + 1
         return best

@@ -12,7 +12,7 @@ from w2l_jax.reporting import Report
 from w2l_jax.run import Run
 from w2l_jax.training.checks import check
 from w2l_jax.training.data import language_of
-from w2l_jax.training.options import TrainOptions, given
+from w2l_jax.training.options import TrainOptions, specified
 
 T = TypeVar("T", ModelConfig, FeatureConfig)
 
@@ -55,18 +55,18 @@ def complete(options: TrainOptions, base: Recognizer | Run | None) -> TrainOptio
 
 
 def _completed(group: str, options: TrainOptions, cls: type[T], base: Recognizer | Run | None) -> T:
-    chosen = given(getattr(options, group))
+    values = specified(getattr(options, group))
     if base is None:
-        return cls(**chosen)
-    there = getattr(base, group)
-    for name, value in chosen.items():
-        if name != "dropout" and value != getattr(there, name):
+        return cls(**values)
+    stored = getattr(base, group)
+    for name, value in values.items():
+        if name != "dropout" and value != getattr(stored, name):
             origin = options.run if options.resume else f"init={options.init}"
             raise UserError(
-                f"{group}.{name}={value} contradicts {origin}, which has {getattr(there, name)}: an adapted network "
+                f"{group}.{name}={value} contradicts {origin}, which has {getattr(stored, name)}: an adapted network "
                 "keeps its architecture and features; omit it, or train from_scratch"
             )
-    return dataclasses.replace(there, **chosen)
+    return dataclasses.replace(stored, **values)
 
 
 def resumes(folder: str, asked: bool) -> bool:

@@ -72,8 +72,8 @@ def unfrozen(state: TrainState, optimizer: optax.GradientTransformation) -> Trai
     Their average starts at their weights, as if it had existed from the first update.
     """
     fresh = init_state(state.params, optimizer, frozenset(), state.average is not None)
-    there = dict(jax.tree_util.tree_leaves_with_path(state))
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: there.get(path, leaf), fresh)
+    existing = dict(jax.tree_util.tree_leaves_with_path(state))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: existing.get(path, leaf), fresh)
 
 
 def to_resume(state: TrainState, frozen: frozenset[int]) -> Any:
@@ -195,8 +195,8 @@ def make_step(
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         loss, count, grads = gradients(trained, frozen, batch, rng)
         # The optimizer needs the whole tree; frozen leaves get zeros, whose updates are never read.
-        whole = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
-        updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
+        all_grads = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
+        updates, opt_state = optimizer.update(all_grads, state.opt_state, state.params)
         moved = optax.apply_updates(trained, {name: updates[name] for name in trained})
         norm = optax.tree.norm(grads)
         usable = jnp.isfinite(norm)

@@ -63,10 +63,10 @@ class BasCorpus:
             for outcome in self._outcomes(key, audio.get(key), annotations, notes):
                 (utterances if isinstance(outcome, Utterance) else skipped).append(outcome)
         if not utterances:
-            wanted = (
+            expected = (
                 f"recordings of {self.name} ({', '.join(_AUDIO)}) with {_PARTITUR} or {_EMU} files of the same names"
             )
-            raise delivery.nothing_to_use(source, wanted, skipped)
+            raise delivery.nothing_to_use(source, expected, skipped)
         return Reading(tuple(utterances), tuple(skipped), tuple(notes))
 
     def _outcomes(

@@ -50,12 +50,12 @@ def by_id(paths: Iterable[Path], skipped: list[Skipped], ending: str = "") -> di
     return ids
 
 
-def nothing_to_use(source: Path, wanted: str, skipped: Sequence[Skipped]) -> UserError:
+def nothing_to_use(source: Path, expected: str, skipped: Sequence[Skipped]) -> UserError:
     """Returns the error for a corpus without any utterance: what was expected, and what was wrong."""
     if not skipped:
-        return UserError(f"{source}: holds no {wanted}; check the folder")
+        return UserError(f"{source}: holds no {expected}; check the folder")
     counts = Counter(row.reason for row in skipped)
     reasons = ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
     return UserError(
-        f"{source}: no utterance can be used ({reasons}); wanted: {wanted}; for example {skipped[0].message}"
+        f"{source}: no utterance can be used ({reasons}); expected: {expected}; for example {skipped[0].message}"
     )

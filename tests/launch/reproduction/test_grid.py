@@ -55,8 +55,8 @@ def test_cells_are_shared_once_and_named_uniquely():
 
 def test_wrong_names():
     with pytest.raises(UserError, match=r"--only=figure1: there are figure2"):
-        _ = Scale(only="figure1").chosen
-    assert Scale(only=" figure4 ,memory").chosen == ("figure4", "memory") and Scale().chosen == EXPERIMENTS
+        _ = Scale(only="figure1").experiments
+    assert Scale(only=" figure4 ,memory").experiments == ("figure4", "memory") and Scale().experiments == EXPERIMENTS
     with pytest.raises(UserError, match="german: no experiment 'figure1'"):
         Language("german", "a", "b", experiments=("figure1",))
     with pytest.raises(UserError, match="needs name, train and dev"):
