@@ -198,11 +198,11 @@ def _note(message: Warning | str, category: type[Warning], *place: object) -> st
     return f"note: {message}\n" if issubclass(category, UserWarning) else _formatwarning(message, category, *place)
 
 
-def _unraisable(found: Any) -> None:
+def _unraisable(hook: Any) -> None:
     # TensorStore says so for each array that was still being written when another one failed, and TensorBoard's writer
     # again when the process ends.
-    if str(found.exc_value) != "Event loop is closed" and not _is_full(found.exc_value):
-        sys.__unraisablehook__(found)
+    if str(hook.exc_value) != "Event loop is closed" and not _is_full(hook.exc_value):
+        sys.__unraisablehook__(hook)
 
 
 def use_compilation_cache() -> None:

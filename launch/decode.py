@@ -130,7 +130,7 @@ def decode(options: Options) -> list[results.Result]:
         source = Source.create(dataset, recognizer.alphabet, DataOptions.buckets, options.batch_size)
         params = jax.device_put(recognizer.params)
         predictions = predict(params, source, recognizer.model, batch_size=options.batch_size)
-        found = []
+        decoded = []
         with _pool(recognizer, decoder, options.workers) as pool:
             without_lm: dict[int, str] = {}
             if options.table and decoder.lm:
@@ -141,40 +141,40 @@ def decode(options: Options) -> list[results.Result]:
             nbest = options.nbest if options.nbest or options.report else None
             details = {"nbest": nbest, "calibration": decoder.calibration}
             for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
-                found.append(result)
-                screen.bar(len(found), len(dataset), "decoding")
+                decoded.append(result)
+                screen.bar(len(decoded), len(dataset), "decoding")
     facts = _facts(options, recognizer, run, decoder, data)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-    print(results.table(found))
+    print(results.table(decoded))
     if options.table:
-        print(f"\n{comparison.markdown(results.searches(found))}")
+        print(f"\n{comparison.markdown(results.searches(decoded))}")
     if options.worst:
-        print(f"\nworst utterances\n{results.worst(found, options.worst)}")
+        print(f"\nworst utterances\n{results.worst(decoded, options.worst)}")
     try:
-        _write(found, out)
+        _write(decoded, out)
         print(f"every utterance: {out}")
     except OSError as error:
         if options.out:
             raise
         print(f"note: {error.filename} cannot be written ({error.strerror}); --out names another file", file=sys.stderr)
     if options.report:
-        examples = page.examples(found, dataset, params, recognizer.model, options.report_utterances, options.seed)
+        examples = page.examples(decoded, dataset, params, recognizer.model, options.report_utterances, options.seed)
         content = page.build(
-            f"{Path(options.run).name} on {Path(data).stem}", facts, found, examples, recognizer.alphabet, recordings
+            f"{Path(options.run).name} on {Path(data).stem}", facts, decoded, examples, recognizer.alphabet, recordings
         )
         Path(options.report).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(options.report), content)
         print(f"report: {options.report} ({len(content.encode()) / 1e6:.1f} MB)")
-    return found
+    return decoded
 
 
-def _write(found: list[results.Result], out: Path) -> None:
+def _write(decoded: list[results.Result], out: Path) -> None:
     """Writes every utterance to `out`, and the error rates beside it."""
     rows = [
-        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(found)
+        {k: dataclasses.asdict(v) if k in results.SEARCHES else v for k, v in r.items()} for r in results.rows(decoded)
     ]
     with one_at_a_time(out):  # so that both files come from the same command
-        write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in found))
+        write_atomically(out, "".join(json.dumps(r.record(), ensure_ascii=False) + "\n" for r in decoded))
         write_atomically(out.with_suffix(".summary.json"), json.dumps(rows, indent=1, ensure_ascii=False))
 
 

@@ -96,7 +96,7 @@ def freezing(k: int) -> Figure:
 
 def transfer(folder: Path) -> Figure:
     """Dev LER over updates of German from English (k = 0, k = 8) and from scratch; thin lines are single seeds."""
-    found = _curves(folder / "figure3.csv") | _curves(folder / "figure5.csv")
+    curves = _curves(folder / "figure3.csv") | _curves(folder / "figure5.csv")
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     for network, label, colour in (
@@ -104,7 +104,7 @@ def transfer(folder: Path) -> Figure:
         ("k = 8", "from English, 8 layers frozen", ORANGE),
         ("k = 0", "from English, all layers trained", BLUE),
     ):
-        seeds = found[network]
+        seeds = curves[network]
         updates = sorted(next(iter(seeds.values())))
         for curve in seeds.values():
             axes.plot(updates, [curve[update] for update in updates], color=colour, lw=0.7, alpha=0.6)
@@ -120,12 +120,12 @@ def transfer(folder: Path) -> Figure:
 
 def _curves(path: Path) -> dict[str, dict[str, dict[int, float]]]:
     """Dev LER in percent by network, seed and update."""
-    found: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    curves: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["kind"] == "dev":
-                found[row["network"]][row["seed"]][int(row["update"])] = float(row["LER (%)"])
-    return found
+                curves[row["network"]][row["seed"]][int(row["update"])] = float(row["LER (%)"])
+    return curves
 
 
 def _canvas(width: float, height: float, xlim: tuple[float, float], ylim: tuple[float, float]) -> tuple[Figure, Axes]:

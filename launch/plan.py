@@ -29,17 +29,17 @@ def main(argv: list[str] | None = None) -> None:
     cli.use_compilation_cache()
     work = costs.look_at(common, report)
     utterances, room = len(work.source.dataset), activations.free_bytes(Path(common.data.cache))
-    found = costs.forecasts(plan, common, work, memory, report)
-    for i, cost in enumerate(found):
+    variants = costs.forecasts(plan, common, work, memory, report)
+    for i, cost in enumerate(variants):
         if cost.memory > memory:
             continue
         if cost.disk > room:
             report(f"skipped: {cost.text()}: {cost.disk / GB:.3g} GB of activations, {room / GB:.3g} GB are free")
             continue
-        found[i] = timing.timed(cost, work)
-        report(f"timed: {cost.text()}: {found[i].seconds:.3g} s per update")
-    print(f"{choice.table(found, plan, memory, utterances).markdown()}\n")
-    best, most = choice.choose(found, plan, utterances)
+        variants[i] = timing.timed(cost, work)
+        report(f"timed: {cost.text()}: {variants[i].seconds:.3g} s per update")
+    print(f"{choice.table(variants, plan, memory, utterances).markdown()}\n")
+    best, most = choice.choose(variants, plan, utterances)
     seen = best.epochs(plan.hours, utterances)
     if seen >= plan.epochs:
         print(

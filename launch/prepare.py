@@ -236,11 +236,11 @@ def write(
     return dataset
 
 
-def show(found: summary.Summary, options: Options) -> None:
-    print(summary.as_text(summary.corpora_table(found)))
-    print(f"\n{summary.as_text(summary.labels_table(found))}")
+def show(summaries: summary.Summary, options: Options) -> None:
+    print(summary.as_text(summary.corpora_table(summaries)))
+    print(f"\n{summary.as_text(summary.labels_table(summaries))}")
     if options.summary_out:
-        print(f"written: {', '.join(map(str, summary.write(found, options.summary_out)))}")
+        print(f"written: {', '.join(map(str, summary.write(summaries, options.summary_out)))}")
 
 
 if __name__ == "__main__":

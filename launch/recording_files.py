@@ -37,19 +37,19 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
     If outputs are `written`, files with the same name in several folders get distinct output paths. Raises UserError
     for a folder without recordings and, if outputs are `written`, for a file named twice.
     """
-    found = []
+    recordings = []
     for name in names:
         folder = Path(name)
         if name == "-":
-            found.append(Recording("standard input", Path("-"), Path("stdin")))
+            recordings.append(Recording("standard input", Path("-"), Path("stdin")))
         elif not folder.is_dir():
-            found.append(Recording(name, folder, Path(folder.stem)))
+            recordings.append(Recording(name, folder, Path(folder.stem)))
         else:
             inside = [path for path in _files(folder) if path.suffix.lower() in files.AUDIO]
             if not inside:
                 raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(files.AUDIO)})")
-            found += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
-    return _told_apart(found) if written else found
+            recordings += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
+    return _told_apart(recordings) if written else recordings
 
 
 def skipped(names: Sequence[str]) -> list[Path]:
@@ -62,10 +62,10 @@ def _files(folder: Path) -> list[Path]:
     return [parent / file for parent, below in files.listing(folder) for file in below]
 
 
-def _told_apart(found: Sequence[Recording]) -> list[Recording]:
+def _told_apart(recordings: Sequence[Recording]) -> list[Recording]:
     """The recordings with distinct outputs: of equal ones first the paths, then the suffixes are added."""
     groups: dict[Path, list[Recording]] = {}
-    for recording in found:
+    for recording in recordings:
         groups.setdefault(recording.output, []).append(recording)
     outputs: dict[Recording, Path] = {}
     for output, sharing in groups.items():
@@ -77,9 +77,9 @@ def _told_apart(found: Sequence[Recording]) -> list[Recording]:
         stems = [path.with_suffix("") for path in paths_below]
         apart = [output] if len(sharing) == 1 else stems if len(set(stems)) == len(stems) else paths_below
         outputs |= dict(zip(sharing, apart, strict=True))
-    if len(set(outputs.values())) < len(found):
+    if len(set(outputs.values())) < len(recordings):
         raise UserError("two recordings would be written to one file; rename one of them")
-    return [recording._replace(output=outputs[recording]) for recording in found]
+    return [recording._replace(output=outputs[recording]) for recording in recordings]
 
 
 @contextlib.contextmanager
@@ -102,19 +102,18 @@ def read_lines(path: Path, alphabet: Alphabet) -> list[str]:
 
     Raises UserError for an unreadable or empty file, and, with the line, for characters outside the alphabet.
     """
-    found = []
+    texts = []
     for place, line in lines(path, "transcript"):
         text = clean(line, alphabet)
         if unknown := alphabet.unknown(text):
             raise UserError(
-                f"{place}: holds {unknown!r}, which the network does not know; write it as it is spoken, in the "
-                "letters "
+                f"{place}: holds {unknown!r}, which the network's alphabet lacks; spell it out in the letters "
                 f"{alphabet.characters!r}"
             )
-        found += [text] if text else []
-    if not found:
+        texts += [text] if text else []
+    if not texts:
         raise UserError(f"{path}: holds no words")
-    return found
+    return texts
 
 
 def align_lines(logits_SxV: np.ndarray, lines: Sequence[str], alphabet: Alphabet) -> list[Segment]:

@@ -147,8 +147,8 @@ def _words(
 def without_lm(predictions: Sequence[Prediction], pool: "DecoderPool") -> Iterator[tuple[int, str]]:
     """Yields the index and the transcript of each prediction, searched with both weights at 0."""
     config = dataclasses.replace(pool.config, lm_weight=0.0, word_bonus=0.0)
-    found = pool.decode((prediction.logits_SxV for prediction in predictions), config)
-    for prediction, transcript in zip(predictions, found, strict=True):
+    transcripts = pool.decode((prediction.logits_SxV for prediction in predictions), config)
+    for prediction, transcript in zip(predictions, transcripts, strict=True):
         yield prediction.index, transcript.text
 
 
@@ -183,17 +183,17 @@ def table(results: Sequence[Result]) -> str:
 
     Each is followed by its 95 % bootstrap interval.
     """
-    found = rows(results)
+    summary = rows(results)
     rates = f"{'search':<7}" + "".join(f"{name:>23}" for name in RATES.values())
     lines = [f"{'corpus':<20}{'utt.':>6}{'hours':>7}{'loss':>8}  {rates}"]
-    for row in found:
+    for row in summary:
         start = f"{row['corpus'][:20]:<20}{row['utterances']:>6}{row['hours']:>7.2f}{row['loss']:>8.2f}"
         for search, label in SEARCHES.items():
             if search in row:
                 spans = row[f"{search}_intervals"]
                 cells = "".join(f"{percent(getattr(row[search], name), spans[name]):>23}" for name in spans)
                 lines.append(f"{start if search == 'greedy' else '':<41}  {label:<7}{cells}")
-    drawn = ", ".join(sorted({row["units"] for row in found}))
+    drawn = ", ".join(sorted({row["units"] for row in summary}))
     return "\n".join([*lines, f"[95 % intervals: bootstrap over {drawn}]"])
 
 

@@ -50,8 +50,8 @@ _DATIVE = "am im vom zum beim dem den des einem einen eines ab bis seit".split()
 _NOMINATIVE = "der die das".split()
 _BEFORE_YEARS = "in since until by from of year before after".split()
 
-_CLOCK = re.compile(r"\b([01]?\d|2[0-4])[:.]([0-5]\d)\s?Uhr\b")  # 14:30 Uhr is spoken 14 Uhr 30
-_LONGEST_NUMBER = 12  # digits; longer ones are read digit by digit, as are those that begin with 0
+_CLOCK = re.compile(r"\b([01]?\d|2[0-4])[:.]([0-5]\d)\s?Uhr\b")  # 14:30 Uhr is read 14 Uhr 30
+_LONGEST_NUMBER = 12  # digits; longer numbers are read digit by digit, as are those that start with 0
 _CHUNK = re.compile(
     r"(?:(?<!\w)['’](?=\d\ds))?(?P<money>[€$£]\s?)?(?P<number>\d(?:[.,:/\-–−\u00a0\u202f]?\d)*)"
     rf"(?:\s?(?P<unit>{'|'.join(map(re.escape, _SYMBOLS))})(?![\w/])|(?P<suffix>\.?[ºª]|[^\W\d_\u4e00-\u9fff]+))?"

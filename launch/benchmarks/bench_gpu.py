@@ -22,7 +22,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     ends = time.monotonic() + 60 * options.minutes - _RESERVE
     if options.small:
         options = dataclasses.replace(options, **SMALL)
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows_of: dict[str, list[dict[str, Any]]] = {}
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="w2l-gpu-") as folder:
         receiving, sending = context.Pipe(duplex=False)
@@ -33,7 +33,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
             while (left := ends - time.monotonic()) > 0 and receiving.poll(left):
                 part, row = receiving.recv()
                 report(f"{part}: " + ", ".join(f"{name} {_text(value)}" for name, value in row.items()))
-                found.setdefault(part, []).append(row)
+                rows_of.setdefault(part, []).append(row)
             report(f"time is up ({options.minutes:g} minutes); raise --minutes for the rest")
         except EOFError:  # it has ended
             process.join(1)
@@ -42,7 +42,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
         finally:
             process.kill()
             process.join()
-    return [_table(part, rows) for part, rows in found.items()]
+    return [_table(part, rows) for part, rows in rows_of.items()]
 
 
 def _text(value: Any) -> str:

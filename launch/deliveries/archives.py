@@ -42,7 +42,7 @@ def listing(root: Path) -> Listing:
     """
     if not os.path.isdir(root):
         raise UserError(f"{root}: no such folder; give the one that holds the corpus")
-    found, seen = [], set()
+    folders, seen = [], set()
     for name, below, names in os.walk(root, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(name)
         if real in seen:  # a link to a parent folder would loop forever
@@ -50,18 +50,18 @@ def listing(root: Path) -> Listing:
             continue
         seen.add(real)
         below[:] = sorted(folder for folder in below if not folder.endswith(_PARTIAL))
-        found.append((Path(name), sorted(names)))
-    return found
+        folders.append((Path(name), sorted(names)))
+    return folders
 
 
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def recordings(found: Listing) -> dict[str, list[Path]]:
+def recordings(folders: Listing) -> dict[str, list[Path]]:
     """Returns the audio files of a listing by their stems (composed Unicode), the ids; several may share a stem."""
     audio: dict[str, list[Path]] = {}
-    for folder, names in found:
+    for folder, names in folders:
         for name in names:
             stem = without_ending(name)
             if stem != name:

@@ -66,8 +66,8 @@ class Collector:
         if first is not place:
             message = f"{place}: the id {id!r} is already that of {first}; remove or rename one of the two"
             raise BrokenRowError(message, "duplicate id", id)
-        found = self._audio.get(unicodedata.normalize("NFC", recording), ())
-        near = found if len(found) < 2 else _nearest(found, place.path.parent)
+        candidates = self._audio.get(unicodedata.normalize("NFC", recording), ())
+        near = candidates if len(candidates) < 2 else _nearest(candidates, place.path.parent)
         self._used.update(near)
         if len(near) > 1:
             message = f"{place}: {near[0]} and {near[1]} are both recordings of {recording!r}; remove or rename one"

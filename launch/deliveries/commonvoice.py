@@ -25,9 +25,9 @@ def read(source: Path, include_validated: bool = False) -> Reading:
     tables read (rejected, or not yet validated) are skipped. Raises UserError for a table without a header, and if none
     or several languages are found.
     """
-    found = listing(Path(source))
-    home, tables = _tables(Path(source), found)
-    clips = recordings([(folder, names) for folder, names in found if folder == home / "clips"])
+    folders = listing(Path(source))
+    home, tables = _tables(Path(source), folders)
+    clips = recordings([(folder, names) for folder, names in folders if folder == home / "clips"])
     collector = Collector(Path(source), clips, source="Common Voice")
     official, held_out = set(), set()
     for split in SPLITS:
@@ -53,10 +53,10 @@ def read(source: Path, include_validated: bool = False) -> Reading:
     return collector.reading(unused="in no table")
 
 
-def _tables(source: Path, found: Listing) -> tuple[Path, set[str]]:
+def _tables(source: Path, folders: Listing) -> tuple[Path, set[str]]:
     """Returns the folder of the language and the names of the tables in it."""
     expected = {f"{split}.tsv" for split in SPLITS} | {_VALIDATED}
-    homes = [(folder, expected & set(names)) for folder, names in found if expected & set(names)]
+    homes = [(folder, expected & set(names)) for folder, names in folders if expected & set(names)]
     if not homes:
         raise UserError(
             f"{source}: holds none of {', '.join(sorted(expected))}; give the folder of one language as unpacked, "

@@ -36,14 +36,14 @@ def read(
     with `include_test_other`, as a separate source. Folders not named after a subset leave the split open. Raises
     UserError for a truncated archive, and if nothing of LibriSpeech is found.
     """
-    found, skipped = _found(Path(source), extract_to)
-    transcripts = [folder / name for folder, names in found for name in names if name.endswith(_TRANSCRIPT)]
+    folders, skipped = _found(Path(source), extract_to)
+    transcripts = [folder / name for folder, names in folders for name in names if name.endswith(_TRANSCRIPT)]
     if not transcripts:
         raise UserError(
             f"{source}: holds neither *{_TRANSCRIPT} files nor archives such as train-clean-100{_ARCHIVE}; "
             "give the folder LibriSpeech, or the one with the downloaded archives"
         )
-    collector = Collector(Path(source), recordings(found), language="english")
+    collector = Collector(Path(source), recordings(folders), language="english")
     for path in transcripts:
         subset = _subset(path)
         split = subset.split("-")[0]
@@ -74,9 +74,9 @@ def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[S
         if not source.name.endswith(_ARCHIVE):
             raise UserError(f"{source}: neither a folder nor a {_ARCHIVE} archive of LibriSpeech")
         return listing(_unpacked(source, extract_to)), []
-    found, skipped = listing(source), []
-    unpacked = {folder.name for folder, _ in found}
-    archives = [folder / name for folder, names in found for name in names if name.endswith(_ARCHIVE)]
+    folders, skipped = listing(source), []
+    unpacked = {folder.name for folder, _ in folders}
+    archives = [folder / name for folder, names in folders for name in names if name.endswith(_ARCHIVE)]
     for archive in archives:
         subset = archive.name.removesuffix(_ARCHIVE)
         if not _SUBSET.fullmatch(subset):
@@ -84,8 +84,8 @@ def _found(source: Path, extract_to: str | Path | None) -> tuple[Listing, list[S
             skipped.append(Skipped(archive, "no subset", f"{archive}: not named after a subset, so not unpacked"))
         elif subset not in unpacked:
             unpacked.add(subset)
-            found += listing(_unpacked(archive, extract_to))
-    return found, skipped
+            folders += listing(_unpacked(archive, extract_to))
+    return folders, skipped
 
 
 def _unpacked(archive: Path, extract_to: str | Path | None) -> Path:

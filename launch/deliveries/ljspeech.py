@@ -30,11 +30,11 @@ def read(source: Path, language: str = "", speaker: str = "", columns: str = "")
     names a single reader), a random split has the same voices on both sides. Raises UserError if there is no
     `metadata.csv`, or the columns are ambiguous.
     """
-    found = listing(Path(source))
-    folders = [folder for folder, names in found if _METADATA in names]
+    listed = listing(Path(source))
+    folders = [folder for folder, names in listed if _METADATA in names]
     if not folders:
         raise UserError(f"{source}: holds no {_METADATA}; give the folder with {_METADATA} and wavs/")
-    audio = recordings(found)
+    audio = recordings(listed)
     collector = Collector(Path(source), audio, source=Path(source).absolute().name, language=language, speaker=speaker)
     notes = []
     for folder in folders:

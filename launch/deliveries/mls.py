@@ -24,11 +24,11 @@ def read(source: Path) -> Reading:
     The language is that of the folder's name, such as mls_german, else open. Raises UserError if there is no
     `transcripts.txt`.
     """
-    found = listing(Path(source))
-    folders = [folder for folder, names in found if _TRANSCRIPTS in names]
+    listed = listing(Path(source))
+    folders = [folder for folder, names in listed if _TRANSCRIPTS in names]
     if not folders:
         raise UserError(f"{source}: holds no {_TRANSCRIPTS}; give a folder such as mls_german, with train, dev, test")
-    collector = Collector(Path(source), recordings(found), source="MLS")
+    collector = Collector(Path(source), recordings(listed), source="MLS")
     for folder in folders:
         split, language = folder.absolute().name, _language(folder)
         for place, line in collector.lines(folder / _TRANSCRIPTS, "list of transcripts"):

@@ -40,11 +40,11 @@ def read(source: Path, include_dev: bool = False) -> Reading:
     The folders `train`, `dev` and `test` are its official splits; `include_dev` puts dev into train, as the paper
     does. Raises UserError if `source` is no folder, and if no utterance can be used.
     """
-    found, skipped = delivery.find(source, (".wav", ".flac", ".xml"))
+    paths, skipped = delivery.find(source, (".wav", ".flac", ".xml"))
     recordings: dict[Key, list[Path]] = {}
-    for path in delivery.by_id((path for path in found if path.suffix.lower() != ".xml"), skipped).values():
+    for path in delivery.by_id((path for path in paths if path.suffix.lower() != ".xml"), skipped).values():
         recordings.setdefault((path.parent, path.stem.partition("_")[0].lower()), []).append(path)
-    annotations = {(path.parent, path.stem.lower()): path for path in found if path.suffix.lower() == ".xml"}
+    annotations = {(path.parent, path.stem.lower()): path for path in paths if path.suffix.lower() == ".xml"}
     utterances, notes = [], []
     for key in sorted(recordings.keys() | annotations.keys()):
         split = _split(key[0], source)

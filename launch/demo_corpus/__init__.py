@@ -127,8 +127,8 @@ def _is_complete(folder: Path, config: DemoConfig) -> bool:
     if not marker.exists():
         return False
     try:
-        found = json.loads(marker.read_text("utf-8"))
-        held = {**found["config"], "version": found["version"]}
+        marked = json.loads(marker.read_text("utf-8"))
+        held = {**marked["config"], "version": marked["version"]}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{marker} is damaged; delete the folder {folder} or choose another one") from None
     asked = {**_described(config), "version": VERSION}
@@ -142,7 +142,7 @@ def _is_complete(folder: Path, config: DemoConfig) -> bool:
     names = [_LANGUAGES[lang] for lang in config.hours]
     manifests = [folder / f"{name}_{split}.jsonl" for name in names for split in ("train", "dev")]
     texts = [folder / f"{name}_text.txt" for name in names]
-    if not found.get("complete") or not all(path.exists() for path in manifests + texts):
+    if not marked.get("complete") or not all(path.exists() for path in manifests + texts):
         return False
     return all(_has_audio(manifest) for manifest in manifests)
 

@@ -70,14 +70,14 @@ def _phrases(name: str, shares: Mapping[str, int]) -> list[str]:
 
 
 def _verb(entry: str) -> dict[str, str]:
-    written, *irregular = entry.split("/")
+    written, *parts = entry.split("/")
     prefix, _, infinitive = written.rpartition("|")
-    if len(irregular) > 1:
-        present, past, pasts, participle = irregular
+    if len(parts) > 1:
+        present, past, pasts, participle = parts
         stem = present[:-2] if infinitive.endswith("aan") else present
         stem = stem[:-1] if stem.endswith("t") and infinitive[-3] != "t" else stem
     else:
-        stem = irregular[0] if irregular else _stem(infinitive)
+        stem = parts[0] if parts else _stem(infinitive)
         voiceless = infinitive[-3] in "tkfspx" or infinitive[-4:-2] == "ch"
         present, past = stem + ("" if stem.endswith("t") else "t"), stem + ("te" if voiceless else "de")
         pasts, participle = past + "n", stem + ("" if stem[-1] in "td" else "t" if voiceless else "d")

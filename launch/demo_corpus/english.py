@@ -54,11 +54,11 @@ def _numbers() -> dict[str, list[str]]:
 
 
 def _verb(entry: str) -> tuple[str, str, str, str, str]:
-    base, *irregular = entry.split("/")
-    past = irregular[0] if irregular else _add_e(base, "ed")
-    participle = irregular[1] if len(irregular) > 1 else past
-    if len(irregular) > 2:
-        ing = irregular[2]
+    base, *parts = entry.split("/")
+    past = parts[0] if parts else _add_e(base, "ed")
+    participle = parts[1] if len(parts) > 1 else past
+    if len(parts) > 2:
+        ing = parts[2]
     elif base.endswith("ie"):
         ing = base[:-2] + "ying"
     elif base.endswith("e") and not base.endswith(("ee", "oe", "ye")):

@@ -100,22 +100,22 @@ def _phrases(name: str, weights: Mapping[str, int]) -> dict[str, list[str]]:
 
 
 def _verb(entry: str) -> dict[str, str]:
-    written, *irregular = entry.split("/")
+    written, *parts = entry.split("/")
     prefix, _, infinitive = written.rpartition("|")
     stem = infinitive[:-2] if infinitive.endswith("en") else infinitive[:-1]
     # öffn-et, red-et, but lern-t, wohn-t.
-    present = irregular[0] if irregular else stem + ("et" if re.search(r"([dt]|(ch|[^aeiouäöülrhmn])[mn])$", stem) else "t")
-    past = irregular[1] if irregular else present + "e"
+    present = parts[0] if parts else stem + ("et" if re.search(r"([dt]|(ch|[^aeiouäöülrhmn])[mn])$", stem) else "t")
+    past = parts[1] if parts else present + "e"
     plain = _NO_GE.match(infinitive) and infinitive not in _GE_DESPITE_LOOKS
-    participle = irregular[2] if irregular else prefix + ("" if plain else "ge") + present
+    participle = parts[2] if parts else prefix + ("" if plain else "ge") + present
     first = {"wissen": "weiß", "mögen": "mag"}.get(infinitive) or (
         infinitive[:-3] + "le" if infinitive.endswith("eln") else stem + "e"
     )
-    irregular = {"": infinitive, ".er": present, ".wir": infinitive, ".ich": first, ".war": past}
-    irregular[".waren"] = past + ("n" if past.endswith("e") else "en")
+    forms = {"": infinitive, ".er": present, ".wir": infinitive, ".ich": first, ".war": past}
+    forms[".waren"] = past + ("n" if past.endswith("e") else "en")
     if prefix:
-        irregular = {suffix: f"{form} {{was}} {prefix}" for suffix, form in irregular.items()} | {"": prefix + infinitive}
-    return irregular | {".ge": participle}
+        forms = {suffix: f"{form} {{was}} {prefix}" for suffix, form in forms.items()} | {"": prefix + infinitive}
+    return forms | {".ge": participle}
 
 
 def _join(stem: str, ending: str) -> str:

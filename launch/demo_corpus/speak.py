@@ -91,8 +91,8 @@ def _choose(library: ctypes.CDLL, name: str) -> None:
     failed = library.espeak_SetVoiceByName(name.encode())
     library.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Description)
     # espeak-ng ignores an unknown variant; it is only missing from the identifier (gmw/en-US+f2).
-    found = "" if failed else library.espeak_GetCurrentVoice().contents.identifier.decode()
-    if failed or found.partition("+")[2] != name.partition("+")[2]:
+    voice = "" if failed else library.espeak_GetCurrentVoice().contents.identifier.decode()
+    if failed or voice.partition("+")[2] != name.partition("+")[2]:
         raise UserError(f"espeak-ng has no voice {name!r}; see the folders lang and voices in {_paths()[1]}")
 
 

@@ -201,7 +201,7 @@ def _kernel(checkpoint: Checkpoint, layer: int) -> np.ndarray:
 
 
 def _numbers(layer: int, name: str, weights: np.ndarray, base: np.ndarray | None = None) -> LayerNumbers:
-    found = LayerNumbers(
+    numbers = LayerNumbers(
         layer,
         name,
         weights.size,
@@ -211,11 +211,11 @@ def _numbers(layer: int, name: str, weights: np.ndarray, base: np.ndarray | None
         small=float((np.abs(weights) <= SMALL).mean()),
     )
     if base is None:
-        return found
+        return numbers
     change = weights - base
     rms = _rms(change)
     return dataclasses.replace(
-        found,
+        numbers,
         rms_change=rms,
         largest_change=float(np.abs(change).max()),
         relative_change=rms / _rms(base) if base.any() else None,
@@ -244,7 +244,7 @@ def _histogram(values: np.ndarray, largest: float, *, signed: bool) -> np.ndarra
 
 def _filters(base_KxMxC: np.ndarray, adapted_KxMxC: np.ndarray) -> tuple[FilterNumbers, ...]:
     changes_CxN = np.abs(adapted_KxMxC - base_KxMxC).reshape(-1, base_KxMxC.shape[-1]).T
-    found = [
+    numbers = [
         FilterNumbers(
             index + 1,
             float(change_N.max()),
@@ -254,4 +254,4 @@ def _filters(base_KxMxC: np.ndarray, adapted_KxMxC: np.ndarray) -> tuple[FilterN
         )
         for index, change_N in enumerate(changes_CxN)
     ]
-    return tuple(sorted(found, key=lambda row: (-row.largest_change, row.filter)))
+    return tuple(sorted(numbers, key=lambda row: (-row.largest_change, row.filter)))

@@ -80,8 +80,8 @@ def claim_rows(findings: Findings) -> list[dict[str, str]]:
     ]
 
 
-def _rows(found: Sequence[Any], heads: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{head: _cell(getattr(row, name)) for name, head in heads.items()} for row in found]
+def _rows(rows: Sequence[Any], heads: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{head: _cell(getattr(row, name)) for name, head in heads.items()} for row in rows]
 
 
 def _cell(value: Any) -> str:

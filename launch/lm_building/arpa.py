@@ -118,13 +118,13 @@ def names(words: Iterable[tuple[bytes, float]], alphabet: Alphabet) -> Names:
 
 def rewrite(path: Path, out: Path, names: Mapping[bytes, bytes], progress: Callable[[int], None]) -> list[int]:
     """Writes an ARPA file with new names for some words; returns the number of n-grams. Raises as `ngrams`."""
-    found: list[int] = []
+    counts: list[int] = []
     last = 0
     with out.open("wb") as file:
         for order, fields in ngrams(path, progress):
             if order == 0:
-                found = [int(count) for count in fields]
-                file.write(b"\\data\\\n" + b"".join(b"ngram %d=%d\n" % item for item in enumerate(found, start=1)))
+                counts = [int(count) for count in fields]
+                file.write(b"\\data\\\n" + b"".join(b"ngram %d=%d\n" % item for item in enumerate(counts, start=1)))
                 continue
             if order != last:
                 last = order
@@ -132,7 +132,7 @@ def rewrite(path: Path, out: Path, names: Mapping[bytes, bytes], progress: Calla
             words = b" ".join([names.get(word, word) for word in fields[1 : order + 1]])
             file.write(b"\t".join([fields[0], words, *fields[order + 1 :]]) + b"\n")
         file.write(b"\n\\end\\\n")
-    return found
+    return counts
 
 
 def words_of_binary(path: Path) -> list[bytes]:

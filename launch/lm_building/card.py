@@ -82,12 +82,12 @@ def _from_model(card: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _measured(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _measured(lm: dict[str, Any] | None) -> str:
+    if lm is None:
         return "not measured: no held_out data"
-    if not found["sentences"]:
+    if not lm["sentences"]:
         return "no sentence that the alphabet can spell"
     return (
-        f"perplexity {found['perplexity']:,.1f}; {found['unknown_rate']:.2%} of the words unknown, of the others "
-        f"{found['perplexity_of_known_words']:,.1f} ({found['words']:,} words in {found['sentences']:,} sentences)"
+        f"perplexity {lm['perplexity']:,.1f}; {lm['unknown_rate']:.2%} of the words unknown, of the others "
+        f"{lm['perplexity_of_known_words']:,.1f} ({lm['words']:,} words in {lm['sentences']:,} sentences)"
     )

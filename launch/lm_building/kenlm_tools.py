@@ -54,10 +54,10 @@ def tool(name: str) -> Path:
     """
     folder = os.environ.get("W2L_JAX_KENLM_BIN")
     folders = [folder] if folder else [str(_REPOSITORY / "tools" / "kenlm" / "bin"), os.environ.get("PATH", os.defpath)]
-    found = shutil.which(name, path=os.pathsep.join(folders))
-    if not found:
+    path = shutil.which(name, path=os.pathsep.join(folders))
+    if not path:
         raise UserError(f"KenLM's {name} is not in {folder or 'PATH'}; run `make lmplz` in {_REPOSITORY}")
-    return Path(found)
+    return Path(path)
 
 
 def check(*names: str) -> None:

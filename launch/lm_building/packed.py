@@ -31,8 +31,8 @@ def lines(path: Path, progress: Callable[[int], None] = lambda position: None) -
                 if packed.tell() - told >= _TELL_EVERY:
                     told = packed.tell()
                     progress(told)
-    except (OSError, EOFError, error) as found:
-        raise UserError(f"{path}: cannot be read after line {number} ({found}); is the file complete?") from None
+    except (OSError, EOFError, error) as problem:
+        raise UserError(f"{path}: cannot be read after line {number} ({problem}); is the file complete?") from None
 
 
 def _format(ending: str) -> tuple[Callable[[BinaryIO], Any], type[Exception]]:

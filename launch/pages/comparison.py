@@ -77,8 +77,8 @@ def rates(runs: Sequence[Decoded]) -> list[Row]:
         for search, errors in run.errors.items():
             ids = sorted(errors)
             units, _ = metrics.resampling_units([run.speakers[i] for i in ids])
-            found = [errors[i] for i in ids]
-            point, spans = dataclasses.asdict(metrics.rates(found)), metrics.intervals(found, units)
+            sample = [errors[i] for i in ids]
+            point, spans = dataclasses.asdict(metrics.rates(sample)), metrics.intervals(sample, units)
             start = {"run": run.name, "updates": f"{run.steps:,}", "minutes": f"{run.seconds / 60:.1f}"}
             cells = {title: percent(point[name], spans[name]) for name, title in RATES.items()}
             out.append({**start, "search": _SEARCHES[search], **cells})
@@ -116,10 +116,10 @@ def at_equal_time(runs: Sequence[Decoded]) -> list[Row]:
     for run in runs:
         lines = [line for line in run.curve("dev") if line["seconds"] <= limit + 1e-6]
         if lines:
-            found = lines[-1]
-            numbers = {"dev loss": f"{found['loss']:.1f}", "LER": f"{found['ler']:.1%}", "WER": f"{found['wer']:.1%}"}
-            minutes = f"{found['seconds'] / 60:.1f}"
-            out.append({"run": run.name, "updates": f"{found['step']:,}", "minutes": minutes, **numbers})
+            line = lines[-1]
+            numbers = {"dev loss": f"{line['loss']:.1f}", "LER": f"{line['ler']:.1%}", "WER": f"{line['wer']:.1%}"}
+            minutes = f"{line['seconds'] / 60:.1f}"
+            out.append({"run": run.name, "updates": f"{line['step']:,}", "minutes": minutes, **numbers})
     return out
 
 

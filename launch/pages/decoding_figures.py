@@ -99,22 +99,22 @@ def _picture(axes: Any, values_YxX: np.ndarray, low: float, high: float, seconds
     axes.imshow(np.round(scaled * _COLOURS) / _COLOURS, vmin=0, vmax=1, **style)
 
 
-def trials(figure: Any, found: Sequence["Trial"], best: "Trial") -> None:
+def trials(figure: Any, trials: Sequence["Trial"], best: "Trial") -> None:
     """LER + WER over both weights, one plot per beam width, with every trial; the first is the paper's."""
-    beams = sorted({trial.config.beam_width for trial in found})
-    costs = np.array([100 * trial.cost for trial in found])
+    beams = sorted({trial.config.beam_width for trial in trials})
+    costs = np.array([100 * trial.cost for trial in trials])
     # The worst trials would take most of the colour scale.
     levels = np.linspace(costs.min(), np.quantile(costs, 0.8), 13)
     picture, plots = None, figure.subplots(1, len(beams), sharex=True, sharey=True, squeeze=False)[0]
     for axes, beam in zip(plots, beams, strict=True):
-        here = [trial for trial in found if trial.config.beam_width == beam]
+        here = [trial for trial in trials if trial.config.beam_width == beam]
         points_Nx3 = np.array([[t.config.lm_weight, t.config.word_bonus, 1.0] for t in here])
         x, y, _ = points_Nx3.T
         if np.linalg.matrix_rank(points_Nx3) == 3 and levels[0] < levels[-1]:
             z = [100 * trial.cost for trial in here]
             picture = axes.tricontourf(x, y, z, levels=levels, extend="both", cmap="viridis_r")
         axes.plot(x, y, ".", color="black", markersize=2)
-        for trial, marker, name in ((found[0], "s", "the paper's"), (best, "*", "lowest")):
+        for trial, marker, name in ((trials[0], "s", "the paper's"), (best, "*", "lowest")):
             if trial.config.beam_width == beam:
                 style = {"markersize": 12, "markerfacecolor": "white", "markeredgecolor": "black", "linestyle": ""}
                 axes.plot(trial.config.lm_weight, trial.config.word_bonus, marker, label=name, **style)

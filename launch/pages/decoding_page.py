@@ -33,9 +33,10 @@ class Example:
     logits_SxV: np.ndarray
 
 
-def choose(found: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int, str]]:
+def choose(decoded: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int, str]]:
     """Indices of `count` utterances and why: a quarter each worst, median and best by LER, the rest at random."""
-    ranked = sorted(range(len(found)), key=lambda i: (-found[i].errors().ler, -found[i].errors().wer, found[i].id))
+    errors = [result.errors() for result in decoded]
+    ranked = sorted(range(len(decoded)), key=lambda i: (-errors[i].ler, -errors[i].wer, decoded[i].id))
     quarter = count // 4
     middle = max((len(ranked) - quarter) // 2, 0)
     reasons: dict[int, str] = {}
@@ -52,19 +53,19 @@ def choose(found: Sequence[Result], count: int, seed: int = 0) -> list[tuple[int
 
 
 def examples(
-    found: Sequence[Result], dataset: Dataset, params: Params, config: ModelConfig, count: int, seed: int = 0
+    decoded: Sequence[Result], dataset: Dataset, params: Params, config: ModelConfig, count: int, seed: int = 0
 ) -> Iterator[Example]:
     """Yields the utterances that `choose` takes, with the features of `dataset` and their logits."""
     places = {entry.id: index for index, entry in enumerate(dataset.entries)}
-    for i, reason in choose(found, count, seed):
-        (features_TxM,) = dataset.features_of([places[found[i].id]])
-        yield Example(found[i], reason, features_TxM, inference.logits(params, features_TxM, config))
+    for i, reason in choose(decoded, count, seed):
+        (features_TxM,) = dataset.features_of([places[decoded[i].id]])
+        yield Example(decoded[i], reason, features_TxM, inference.logits(params, features_TxM, config))
 
 
 def build(
     title: str,
     facts: Mapping[str, str],
-    found: Sequence[Result],
+    decoded: Sequence[Result],
     examples: Iterable[Example],
     alphabet: Alphabet,
     recordings: Mapping[str, Utterance],
@@ -74,38 +75,38 @@ def build(
     Args:
       title: of the page.
       facts: names and values of run, data and decoder.
-      found: every result.
+      decoded: every result.
       examples: utterances to show, with their `recordings` by id.
       alphabet: the network's characters.
     """
     sections = [
-        ("Error rates", report.facts(facts) + _totals(found)),
-        ("Length and speed of speech", _lengths(found)),
-        ("Letters", _letters(found)),
-        ("Words", _words(found)),
+        ("Error rates", report.facts(facts) + _totals(decoded)),
+        ("Length and speed of speech", _lengths(decoded)),
+        ("Letters", _letters(decoded)),
+        ("Words", _words(decoded)),
     ]
-    if any(word.confidence is not None for r in found for word in r.words):
-        sections.append(("Confidence", _confidence(found)))
+    if any(word.confidence is not None for r in decoded for word in r.words):
+        sections.append(("Confidence", _confidence(decoded)))
     shown = "".join(_example(example, alphabet, recordings) for example in examples)
     return report.page(title, [*sections, ("Utterances", _LEGEND + shown)])
 
 
-def _totals(found: Sequence[Result]) -> str:
+def _totals(decoded: Sequence[Result]) -> str:
     return report.table(
-        results.searches(found),
+        results.searches(decoded),
         "LER and WER are means over utterances, the corpus rates all edits over all letters and words; each "
         "with its 95 % bootstrap interval",
     )
 
 
-def _lengths(found: Sequence[Result]) -> str:
+def _lengths(decoded: Sequence[Result]) -> str:
     text = "Letter error rate over the length of an utterance and the speed of speech: one dot per utterance"
-    return report.figure(lambda figure: figures.lengths(figure, found), text, (9, 3.4))
+    return report.figure(lambda figure: figures.lengths(figure, decoded), text, (9, 3.4))
 
 
-def _letters(found: Sequence[Result]) -> str:
-    counts = confusions((r.expected, r.best) for r in found)
-    reference = confusions((r.expected, "") for r in found)
+def _letters(decoded: Sequence[Result]) -> str:
+    counts = confusions((r.expected, r.best) for r in decoded)
+    reference = confusions((r.expected, "") for r in decoded)
     rows = [
         {
             "reference": figures.visible(a) or "(nothing)",
@@ -121,8 +122,8 @@ def _letters(found: Sequence[Result]) -> str:
     return picture + report.table(rows[:_FREQUENT], "Most frequent confusions (␣ is a space)")
 
 
-def _words(found: Sequence[Result]) -> str:
-    counts = confusions((r.expected.split(), r.best.split()) for r in found).most_common()
+def _words(decoded: Sequence[Result]) -> str:
+    counts = confusions((r.expected.split(), r.best.split()) for r in decoded).most_common()
     wrong = [(a, b, count) for (a, b), count in counts if a != b]
     kinds = {
         "Most frequent substitutions": [{"reference": a, "decoded": b, "times": n} for a, b, n in wrong if a and b],
@@ -133,9 +134,9 @@ def _words(found: Sequence[Result]) -> str:
     return f'<div class="columns">{tables}</div>'
 
 
-def _confidence(found: Sequence[Result]) -> str:
-    words = [word for r in found for word in r.words]
-    right = [correct for r in found for correct in confidence.right(r.expected, r.best)]
+def _confidence(decoded: Sequence[Result]) -> str:
+    words = [word for r in decoded for word in r.words]
+    right = [correct for r in decoded for correct in confidence.right(r.expected, r.best)]
     curves = {
         "calibrated": calibration.reliability([word.confidence for word in words], right),
         "not calibrated": calibration.reliability([word.posterior for word in words], right),
@@ -236,8 +237,8 @@ def confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Counter[
 
     A decoded "" is a deletion, a reference "" an insertion. Strings are compared by letters, lists by words.
     """
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for reference, decoded in pairs:
         steps = metrics.alignment(reference, decoded)
-        found.update(("" if i is None else reference[i], "" if j is None else decoded[j]) for i, j in steps)
-    return found
+        counts.update(("" if i is None else reference[i], "" if j is None else decoded[j]) for i, j in steps)
+    return counts

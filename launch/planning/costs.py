@@ -130,18 +130,18 @@ def compiled(options: TrainOptions, work: Work) -> tuple[Any, Cost]:
     if options.freeze.cache_activations:
         layers = frozen_layers_of(options, work)
         record, step_config = layers.record, dataclasses.replace(step_config, first_layer=layers.count + 1)
-    step, found = compile_step(make_optimizer(options, frozen), step_config, rows, bucket, work.alphabet, work.mels)
+    step, analysis = compile_step(make_optimizer(options, frozen), step_config, rows, bucket, work.alphabet, work.mels)
     batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, record)))
-    memory = found.temporary_bytes + found.argument_bytes + found.output_bytes - found.reused_bytes
+    memory = analysis.temporary_bytes + analysis.argument_bytes + analysis.output_bytes - analysis.reused_bytes
     memory += _following() * batch
     parts, disk = microbatches(rows, bucket.frames, options.memory.max_microbatch_frames), 0
     if layers:
         disk = activations.size(work.source.dataset, layers)
     memory += (disk or work.source.bytes) if options.memory.resident == "on" else 0
     if layers:
-        memory = max(memory, found.argument_bytes - batch + _filling(layers, rows // parts, work))
+        memory = max(memory, analysis.argument_bytes - batch + _filling(layers, rows // parts, work))
     fixed = fixed_flops(options, work)
-    gflop = ((found.flops - fixed) * work.mean_frames / bucket.frames + fixed) / 1e9
+    gflop = ((analysis.flops - fixed) * work.mean_frames / bucket.frames + fixed) / 1e9
     return step, Cost(options, parts, gflop, memory, disk)
 
 
@@ -160,9 +160,9 @@ def _following() -> int:
 def _filling(layers: FrozenLayers, rows: int, work: Work) -> int:
     """Bytes to compute the activations of `rows` utterances, besides the network's."""
     rows, bucket = activations.rows_at_once(rows), work.source.buckets[-1]
-    found = activations.compile_filling(layers, rows, bucket.frames, work.mels).memory_analysis()
+    analysis = activations.compile_filling(layers, rows, bucket.frames, work.mels).memory_analysis()
     batch = sum(x.nbytes for x in jax.tree.leaves(empty_batch(rows, bucket, work.source.dataset.record)))
-    return found.temp_size_in_bytes + found.output_size_in_bytes + (1 + _following()) * batch
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes + (1 + _following()) * batch
 
 
 def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, report: Report) -> list[Cost]:
@@ -173,9 +173,9 @@ def forecasts(plan: PlanOptions, common: TrainOptions, work: Work, memory: int, 
     """
     costs: list[Cost] = []
     for candidate in candidates(plan, common, report):
-        found = _fitting(candidate, work, memory, report)
-        costs.append(found)
-        if found.memory > memory or found.microbatches > remat_chunks(candidate.batch_size):
+        variant = _fitting(candidate, work, memory, report)
+        costs.append(variant)
+        if variant.memory > memory or variant.microbatches > remat_chunks(candidate.batch_size):
             costs.append(_fitting(config.changed(candidate, {"memory.remat": True}), work, memory, report))
     if not costs:
         raise UserError(f"none of --frozen_layers={plan.frozen_layers} agrees with the other options (see above)")
@@ -205,9 +205,9 @@ def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> 
 
     def cost(parts: int) -> Cost:
         limit = rows // parts * work.frames if parts > 1 else 0
-        found = compiled(config.changed(options, {"memory.max_microbatch_frames": limit}), work)[1]
-        report(f"compiled: {found.text()}: {found.memory / GB:.3g} GB")
-        return found
+        variant = compiled(config.changed(options, {"memory.max_microbatch_frames": limit}), work)[1]
+        report(f"compiled: {variant.text()}: {variant.memory / GB:.3g} GB")
+        return variant
 
     rows = options.batch_size
     undivided = cost(1)
@@ -219,6 +219,6 @@ def _fitting(options: TrainOptions, work: Work, memory: int, report: Report) -> 
     # Bytes are nearly linear in the rows of a microbatch, so hopeless sizes need not be compiled.
     room = 1 + (rows - 1) * (memory - least.memory) / max(undivided.memory - least.memory, 1)
     for parts in (m for m in range(2, rows) if rows % m == 0 and rows // m <= room):
-        if (found := cost(parts)).memory <= memory:
-            return found
+        if (variant := cost(parts)).memory <= memory:
+            return variant
     return least

@@ -64,11 +64,11 @@ class Collection:
     @property
     def language(self) -> str:
         """The single language marked in the utterances; raises UserError if it is not unique."""
-        found = {language_name(code) for code in {utterance.language for utterance in self.utterances}}
-        if len(found) != 1 or not all(found):
-            names = ", ".join(found)
+        languages = {language_name(code) for code in {utterance.language for utterance in self.utterances}}
+        if len(languages) != 1 or not all(languages):
+            names = ", ".join(languages)
             raise UserError(f"the data do not name a single language ({names}); give language=<name>")
-        return found.pop()
+        return languages.pop()
 
 
 def collect(

@@ -43,8 +43,8 @@ def figure4(study: Study) -> Iterator[Picture]:
 
 def memory(study: Study) -> Iterator[Picture]:
     """Memory of an update by k, compared with the paper's."""
-    found = study.measured("memory")
-    if not found:
+    measured = study.measured("memory")
+    if not measured:
         return
     rows = [
         {
@@ -52,7 +52,7 @@ def memory(study: Study) -> Iterator[Picture]:
             "GB": sum(row[name] for name in ("temporary MiB", "held MiB", "updated MiB")) * 2**20 / 1e9,
             "GB in the paper": _PAPER_GB.get(row["k"]),
         }
-        for row in sorted(found, key=lambda row: row["k"])
+        for row in sorted(measured, key=lambda row: row["k"])
     ]
     rows.append({"k": "forward only", "GB": None, "GB in the paper": _PAPER_FORWARD_GB})
     text = (
@@ -95,25 +95,25 @@ def _bars(figure: Any, rows: Sequence[Row], series: dict[str, str], unit: str) -
 
 def amounts(study: Study) -> Iterator[Picture]:
     """LER over hours of training speech, one panel per language."""
-    found = [row for row in tables.adapted(study, "amounts").rows if row["search"] == "beam, LM"]
-    if not found:
+    rows = [row for row in tables.adapted(study, "amounts").rows if row["search"] == "beam, LM"]
+    if not rows:
         return
     text = (
         "Letter error rate by hours of training speech, beam search with a language model; all of the speech is on "
         "the right. Bars are 95 % bootstrap intervals of the means over seeds."
     )
-    yield Picture("amounts", text, [_plain(row) for row in found], _amounts, (7.0, 4.2))
+    yield Picture("amounts", text, [_plain(row) for row in rows], _amounts, (7.0, 4.2))
 
 
 def distance(study: Study) -> Iterator[Picture]:
     """LER from scratch and after transfer, by language."""
-    found = [row for row in tables.adapted(study, "distance").rows if row["search"] == "beam, LM"]
-    if found:
+    rows = [row for row in tables.adapted(study, "distance").rows if row["search"] == "beam, LM"]
+    if rows:
         text = (
             "Letter error rate in a language near the base's and in one far from it, beam search with a language "
             "model. Bars are 95 % bootstrap intervals. Compare the gains of transfer over training from scratch."
         )
-        yield Picture("distance", text, [_plain(row) for row in found], _distance, (6.0, 4.0))
+        yield Picture("distance", text, [_plain(row) for row in rows], _distance, (6.0, 4.0))
 
 
 def _plain(row: Row) -> Row:

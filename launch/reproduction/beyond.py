@@ -22,8 +22,8 @@ def _unfreezing(study: Study) -> Iterator[Finding]:
             (UNFROZEN, K8, "Freezing first and then training all layers beats freezing throughout."),
         ):
             rule = f"{ours.text}: lower LER than {theirs.text} after the same number of updates."
-            found = compare(study, language, ours, theirs, ["ler"])
-            yield Finding("unfreezing", claim, language.name, *judge(found), rule)
+            evidence = compare(study, language, ours, theirs, ["ler"])
+            yield Finding("unfreezing", claim, language.name, *judge(evidence), rule)
 
 
 def _amounts(study: Study) -> Iterator[Finding]:
@@ -34,9 +34,9 @@ def _amounts(study: Study) -> Iterator[Finding]:
                 (K0, SCRATCH, "Transfer (k = 0) beats training from scratch with this much speech."),
                 (K8, K0, "Freezing (k = 8) beats training every layer with this much speech."),
             ):
-                found = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
+                evidence = compare(study, language, ours._replace(hours=hours), theirs._replace(hours=hours), ["ler"])
                 rule = f"{ours.text}: lower LER than {theirs.text} after the same number of updates."
-                yield Finding("amounts", claim, amount, *judge(found), rule)
+                yield Finding("amounts", claim, amount, *judge(evidence), rule)
         if language.amounts:
             yield _growing(study, language)
 
@@ -44,13 +44,13 @@ def _amounts(study: Study) -> Iterator[Finding]:
 def _growing(study: Study, language: Language) -> Finding:
     least = min(language.amounts)
     most, few = (_gain(study, language, hours) for hours in (0.0, least))
-    found = {}
+    evidence = {}
     if most and few:
         both = f"LER reduction: all {most[0].value:.0f} %, {least:g} h {few[0].value:.0f} %; difference"
-        found[both] = gain_difference(most, few, "the same utterances")
+        evidence[both] = gain_difference(most, few, "the same utterances")
     claim = "The less training speech there is, the more transfer helps."
     rule = f"The LER reduction of k = 0 relative to training from scratch is larger with {least:g} h than with all."
-    return Finding("amounts", claim, language.name, *judge(found), rule)
+    return Finding("amounts", claim, language.name, *judge(evidence), rule)
 
 
 def _gain(study: Study, language: Language, hours: float) -> tuple | None:

@@ -38,8 +38,8 @@ def compare(
 ) -> dict[str, Evidence]:
     """Measure → its difference between two networks on `data` (default: the dev data), if available."""
     sides = [study.decoded(language, variant, data or language.dev) for variant in (ours, theirs)]
-    found = {measure: difference(*sides, measure) for measure in measures}
-    return {measure: evidence for measure, evidence in found.items() if evidence}
+    differences = {measure: difference(*sides, measure) for measure in measures}
+    return {measure: evidence for measure, evidence in differences.items() if evidence}
 
 
 def against(
@@ -52,24 +52,24 @@ def against(
     }
 
 
-def judge(found: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
+def judge(numbers: Mapping[str, Evidence | None], border: float = 0.0) -> tuple[str, str]:
     """The verdict on a claim that needs all of these numbers below `border`, and the available ones as text."""
-    available = {name: evidence for name, evidence in found.items() if evidence}
+    available = {name: evidence for name, evidence in numbers.items() if evidence}
     texts = [e.text() if name in MEASURES else f"{name}: {e.text()}" for name, e in available.items()]
-    if len(available) < len(found) or not found:
+    if len(available) < len(numbers) or not numbers:
         return WAITING, "; ".join([*texts, NOT_YET])
     return every([verdict(evidence, border) for evidence in available.values()]), "; ".join(texts)
 
 
 def clocks(race: Callable[..., Evidence | None], *networks: Any) -> dict[str, Evidence]:
     """Clock → the result of a function of `race`, if any."""
-    found = {name: race(*networks, clock) for clock, name in CLOCKS.items()}
-    return {name: evidence for name, evidence in found.items() if evidence}
+    results = {name: race(*networks, clock) for clock, name in CLOCKS.items()}
+    return {name: evidence for name, evidence in results.items() if evidence}
 
 
-def judge_by_work(found: Mapping[str, Evidence], border: float) -> tuple[str, str]:
+def judge_by_work(results: Mapping[str, Evidence], border: float) -> tuple[str, str]:
     """The verdict on a claim about `clocks` by the first, which is exact, and all of them as text."""
-    if not found:
+    if not results:
         return WAITING, NOT_YET
-    first = next(iter(found.values()))
-    return verdict(first, border), "; ".join(evidence.text() for evidence in found.values())
+    first = next(iter(results.values()))
+    return verdict(first, border), "; ".join(evidence.text() for evidence in results.values())

@@ -35,10 +35,10 @@ def _retained(study: Study) -> Iterator[Finding]:
             "In every seed, retained weights reach the final dev loss of reinitialised ones with less than half of the "
             "work.",
         )  # fmt: skip
-        found = compare(study, language, K8, REINITIALIZED, ["ler"])
+        evidence = compare(study, language, K8, REINITIALIZED, ["ler"])
         rule = f"LER, retained minus reinitialised: the interval and every seed are below +{ALMOST_EQUAL:g} points."
         claim = "Retaining weights costs no accuracy."
-        yield Finding("6.1", claim, language.name, *judge(found, ALMOST_EQUAL), rule)
+        yield Finding("6.1", claim, language.name, *judge(evidence, ALMOST_EQUAL), rule)
 
 
 def _freezing(study: Study) -> Iterator[Finding]:
@@ -58,10 +58,10 @@ def _freezing(study: Study) -> Iterator[Finding]:
             "In every seed and over all pairs of k, the larger k has the lower loss for less than "
             f"{ALMOST_ALWAYS:g} % of the work. {_UNTIL}",
         )  # fmt: skip
-        found = against(study, language, K0, others, "loss")
+        evidence = against(study, language, K0, others, "loss")
         rule = "After the same number of updates, k = 0 has a lower dev loss than every other k."
         text = "If a low loss is the goal, there is no reason to freeze layers."
-        yield Finding("6.2", text, language.name, *judge(found), rule)
+        yield Finding("6.2", text, language.name, *judge(evidence), rule)
         ends = {v.text: over_seeds(_last_losses(study, language, v), "nats per utterance") for v in networks}
         text = "; ".join(f"{name}: {evidence.text()}" for name, evidence in ends.items() if evidence)
         yield Finding(

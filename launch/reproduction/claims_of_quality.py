@@ -38,11 +38,11 @@ def findings(study: Study) -> Iterator[Finding]:
 def _amounts(study: Study) -> Iterator[Finding]:
     for language in study.languages("figure6"):
         middle, least = (K8._replace(hours=f(language.amounts)) for f in (max, min))
-        found = compare(study, language, middle, K8, ["ler"]).get("ler")
+        evidence = compare(study, language, middle, K8, ["ler"]).get("ler")
         yield Finding(
             "6.4", "With k = 8, a quarter of the speech gives almost the same LER as all of it.",
-            f"{language.name}, {middle.hours:g} h", equivalence(found, ALMOST_EQUAL) if found else WAITING,
-            f"{middle.text} minus all speech: {found.text()}" if found else NOT_YET,
+            f"{language.name}, {middle.hours:g} h", equivalence(evidence, ALMOST_EQUAL) if evidence else WAITING,
+            f"{middle.text} minus all speech: {evidence.text()}" if evidence else NOT_YET,
             f"The whole interval is within ±{ALMOST_EQUAL:g} points; refuted if it is entirely outside.",
         )  # fmt: skip
         lowest = {variant: _lowest(study, language, variant) for variant in (middle, least)}
@@ -70,28 +70,28 @@ def _amounts(study: Study) -> Iterator[Finding]:
 
 def _lowest(study: Study, language: Language, variant: Variant) -> dict[int, tuple[float, float, int]]:
     """Seed → the lowest LER on the dev data, the last one, and the update of the lowest."""
-    found = {}
+    lowest = {}
     for cell in study.cells(language, variant):
         dev = [row for row in curve(study, cell) if row["kind"] == "dev"]
         if dev and study.complete(cell):
             low = min(dev, key=lambda row: row["LER (%)"])
-            found[cell.seed] = low["LER (%)"], dev[-1]["LER (%)"], low["update"]
-    return found
+            lowest[cell.seed] = low["LER (%)"], dev[-1]["LER (%)"], low["update"]
+    return lowest
 
 
 def _tests(study: Study) -> Iterator[Finding]:
     for language in study.languages("table1"):
         for data in (language.dev, *language.tests):
             for measure, name in _RATES.items():
-                found = compare(study, language, K0, SCRATCH, [measure], data)
+                evidence = compare(study, language, K0, SCRATCH, [measure], data)
                 rule = f"After the same number of updates, k = 0 has a lower {name} than training from scratch."
                 claim = f"Transfer beats training from scratch in {name} on every corpus."
-                yield Finding("6.6", claim, Path(data).name, *judge(found), rule)
+                yield Finding("6.6", claim, Path(data).name, *judge(evidence), rule)
     for language in study.languages("figure3"):
         others = [variant for variant in language.variants("figure3") if variant != K0]
-        found = against(study, language, K0, others, "ler")
+        evidence = against(study, language, K0, others, "ler")
         rule = "k = 0 has a lower LER than every other k."
-        yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *judge(found), rule)
+        yield Finding("6.6", "The best adapted network is the one with k = 0.", language.name, *judge(evidence), rule)
         yield _consistent(study, language)
     if study.languages("table1"):
         yield Finding(
@@ -122,10 +122,10 @@ def _language_model(study: Study) -> Iterator[Finding]:
         for data in (language.dev, *language.tests):
             decoded = study.decoded(language, K0, data)
             for measure, name in _RATES.items():
-                found = difference(decoded, decoded, measure, "beam", "greedy")
+                evidence = difference(decoded, decoded, measure, "beam", "greedy")
                 rule = f"For k = 0, the {name} with the language model is below that of greedy decoding."
                 claim = f"A beam search with a language model lowers the {name}."
-                yield Finding("6.7", claim, Path(data).name, *judge({measure: found}), rule)
+                yield Finding("6.7", claim, Path(data).name, *judge({measure: evidence}), rule)
 
 
 def _distance(study: Study) -> Iterator[Finding]:
@@ -133,8 +133,8 @@ def _distance(study: Study) -> Iterator[Finding]:
     gains = {}
     for seed, language in enumerate(study.languages("distance")):
         ours, theirs = (study.decoded(language, variant, language.dev) for variant in (K0, SCRATCH))
-        if found := gain(ours, theirs, seed=seed):
-            gains[language.distance] = language, found
+        if evidence := gain(ours, theirs, seed=seed):
+            gains[language.distance] = language, evidence
         if language.distance == "far":
             rule = "On the far language, k = 0 has a lower LER than training from scratch."
             claim = "Even for a distant language, trained weights are a better start than random ones."
@@ -148,15 +148,15 @@ def _distance(study: Study) -> Iterator[Finding]:
         why = "These data do not include both a near and a far language."
         yield Finding("6.8", claim, "–", NOT_TESTABLE, why, "Not tested.")
         return
-    found: dict[str, Evidence | None] = {"far minus near": None}
+    evidence: dict[str, Evidence | None] = {"far minus near": None}
     if {"near", "far"} <= gains.keys():
         (near, near_gain), (far, far_gain) = gains["near"], gains["far"]
         parts = f"{far.name} {far_gain[0].value:.0f} %, {near.name} {near_gain[0].value:.0f} %"
         name = f"LER reduction: {parts}; difference"
-        found = {name: gain_difference(far_gain, near_gain, "the utterances of both")}
+        evidence = {name: gain_difference(far_gain, near_gain, "the utterances of both")}
     yield Finding(
         "6.8", "The more distant the language is from English, the less transfer helps.",
-        " and ".join(language.name for language in study.languages("distance")), *judge(found),
+        " and ".join(language.name for language in study.languages("distance")), *judge(evidence),
         "The LER reduction of k = 0 relative to training from scratch is smaller for the far language; the languages "
         "are resampled independently.",
     )  # fmt: skip

@@ -48,13 +48,13 @@ def work(study: Study, cell: Cell) -> dict[int, float]:
     if not certificate:
         return {}
     change = cell.language.steps // 2 if cell.variant.unfrozen else 0
-    total, found = 0.0, {}
+    total, totals = 0.0, {}
     for line in study.course(cell):
         if line["kind"] == "train":
             cost = certificate.get("before_unfreezing", certificate) if line["step"] <= change else certificate
             total += cost["flops"] * line["padded_frames"] / cost["frames"] / 1e12
-            found[line["step"]] = total
-    return found
+            totals[line["step"]] = total
+    return totals
 
 
 def smoothing(steps: int) -> int:
@@ -72,11 +72,11 @@ def rows(study: Study, cell: Cell) -> list[Row]:
     def place(line: Row) -> Row:
         return {"update": line["step"], "minutes": line.get("seconds", 0) / 60, "TFLOP": done.get(line["step"])}
 
-    found = []
+    points = []
     for line in course:
         if line["kind"] in ("dev", "old_dev"):
             rates = {"LER (%)": 100 * line["ler"], "WER (%)": 100 * line["wer"]}
-            found.append({**start, "kind": line["kind"], **place(line), "loss": line["loss"], **rates})
+            points.append({**start, "kind": line["kind"], **place(line), "loss": line["loss"], **rates})
     updates, half = [line for line in course if line["kind"] == "train"], smoothing(cell.language.steps) // 2
     # Clocks are read at the end of a block of updates.
     ends = [i for i, (a, b) in enumerate(itertools.pairwise(updates), 1) if a["seconds"] != b["seconds"]]
@@ -85,8 +85,8 @@ def rows(study: Study, cell: Cell) -> list[Row]:
         losses = [loss for loss in around if math.isfinite(loss)]  # skipped updates have none
         if len(around) == 2 * half and losses:
             loss = {"loss": float(np.median(losses)), "LER (%)": None, "WER (%)": None}
-            found.append({**start, "kind": "train", **place(updates[end - 1]), **loss})
-    return found
+            points.append({**start, "kind": "train", **place(updates[end - 1]), **loss})
+    return points
 
 
 def of(study: Study, cells: Sequence[Cell]) -> list[Row]:

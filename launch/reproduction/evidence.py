@@ -152,7 +152,7 @@ def gain(
         for of, units in _units(_speakers(ours, shared)).items()
     }
     seeds = [part(np.mean([[a[name], b[name]] for name in shared], axis=0)) for a, b in pairs]
-    spans = {of: metrics.percentiles(found) for of, found in draws.items()}
+    spans = {of: metrics.percentiles(values) for of, values in draws.items()}
     evidence = Evidence(float(part(values_NxF.mean(0))), spans, tuple(map(float, seeds)), "% lower LER")
     return evidence, list(draws.values())[-1]
 

@@ -20,9 +20,9 @@ def data(study: Study) -> Table:
             out.append({"data": Path(language.train).name, "use": f"training, {language.name}"} | count)
         for name in (language.dev, *language.tests):
             for cell in study.scale.cells():
-                found = study.decoded(language, cell.variant, name) if cell.language == language else {}
-                if found:
-                    out.append(_of_decoded(next(iter(found.values())), Path(name).name, f"test, {language.name}"))
+                decoded = study.decoded(language, cell.variant, name) if cell.language == language else {}
+                if decoded:
+                    out.append(_of_decoded(next(iter(decoded.values())), Path(name).name, f"test, {language.name}"))
                     break
     return Table("data", "Speech data; 0 speakers: unknown", out)
 

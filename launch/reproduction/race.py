@@ -36,12 +36,12 @@ def to_reach(curve_Nx2: _Curve, loss: float) -> float:
 
 def head_start(study: Study, language: Language, ours: Variant, theirs: Variant, clock: str) -> Evidence | None:
     """The fraction of the other's training after which ours reaches its last dev loss; below 1: sooner."""
-    found = []
+    ratios = []
     for a, b in _seeds(study, language, [ours, theirs]):
         mine, other = (_curve(study, cell, "dev", clock) for cell in (a, b))
         if len(mine) and len(other) and other[-1, 0]:
-            found.append(to_reach(mine, other[-1, 1]) / other[-1, 0])
-    return over_seeds(found, f"of the other network's {CLOCKS[clock]}", ".2f")
+            ratios.append(to_reach(mine, other[-1, 1]) / other[-1, 0])
+    return over_seeds(ratios, f"of the other network's {CLOCKS[clock]}", ".2f")
 
 
 def outperformed(
@@ -67,7 +67,7 @@ def _share(
     clock: str,
     wrong: Callable[[np.ndarray], np.ndarray],
 ) -> Evidence | None:
-    found, compared = [], ""
+    shares, compared = [], ""
     for cells in _seeds(study, language, variants):
         courses = [_curve(study, cell, "train", clock) for cell in cells]
         if not all(map(len, courses)):
@@ -76,10 +76,10 @@ def _share(
         if first < last:
             points = np.linspace(first, last, _POINTS)
             losses_VxP = np.stack([np.interp(points, *c.T) for c in courses])
-            found.append(100 * float(np.mean(wrong(losses_VxP))))
+            shares.append(100 * float(np.mean(wrong(losses_VxP))))
             total = _curve(study, cells[0], "dev", clock)[-1, 0]
             compared = compared or f" compared ({first:.3g} to {last:.3g} of {total:.3g}{_UNITS[clock]})"
-    return over_seeds(found, f"% of the {CLOCKS[clock]}{compared}")
+    return over_seeds(shares, f"% of the {CLOCKS[clock]}{compared}")
 
 
 def _seeds(study: Study, language: Language, variants: Sequence[Variant]) -> list[tuple[Cell, ...]]:

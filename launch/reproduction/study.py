@@ -48,12 +48,12 @@ class Study:
 
     def decoded(self, language: Language, variant: Variant, data: str) -> dict[int, Decoded]:
         """Seed → the results of decode.py on `data`, a name of the language's data."""
-        found = {}
+        decoded = {}
         for cell in self.scale.of(language, [variant]):
             path = self.scale.run(cell) / "decode" / f"{Path(data).name}.jsonl"
             if path.is_file():
-                found[cell.seed] = _decoded(path, cell.name, path.stat().st_mtime_ns)
-        return found
+                decoded[cell.seed] = _decoded(path, cell.name, path.stat().st_mtime_ns)
+        return decoded
 
     def base(self) -> Decoded | None:
         """The base on its own language."""

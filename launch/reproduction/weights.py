@@ -74,6 +74,6 @@ def _measured(run: Path, base: Path, early: str) -> Findings:
 @functools.lru_cache(maxsize=4)
 def _written(run: Path, base: Path, early: str, folder: Path) -> tuple[str, ...]:
     """Writes introspection's files; returns the parts of its page."""
-    found = _measured(run, base, early)
-    page.write(found, folder)
-    return tuple(content for _, content in page.sections(found))
+    findings = _measured(run, base, early)
+    page.write(findings, folder)
+    return tuple(content for _, content in page.sections(findings))

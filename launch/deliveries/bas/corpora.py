@@ -51,11 +51,11 @@ class BasCorpus:
 
         Raises UserError if `source` is no folder, and if no utterance can be used.
         """
-        found, skipped = delivery.find(source, (*_AUDIO, _EMU, _PARTITUR))
-        audio = delivery.by_id((path for path in found if path.suffix.lower() in _AUDIO), skipped)
+        files, skipped = delivery.find(source, (*_AUDIO, _EMU, _PARTITUR))
+        audio = delivery.by_id((path for path in files if path.suffix.lower() in _AUDIO), skipped)
         annotations: dict[str, list[Path]] = {}
         for ending in (_EMU, _PARTITUR):  # an EMU annotation is preferred to a Partitur file
-            paths = (path for path in found if path.name.lower().endswith(ending))
+            paths = (path for path in files if path.name.lower().endswith(ending))
             for key, path in delivery.by_id(paths, skipped, ending).items():
                 annotations.setdefault(key, []).append(path)
         utterances, notes = [], []

@@ -17,7 +17,7 @@ def find(source: Path, endings: Sequence[str]) -> tuple[list[Path], list[Skipped
     """
     if source.is_file():
         raise UserError(f"{source}: not a folder; unpack the delivery and give the folder")
-    found, skipped = [], []
+    paths, skipped = [], []
     for folder, names in listing(source):
         for name in names:
             path = folder / name
@@ -30,8 +30,8 @@ def find(source: Path, endings: Sequence[str]) -> tuple[list[Path], list[Skipped
                 message = f"{path}: its name or that of its folder begins with a full stop"
                 skipped.append(Skipped(path, "hidden file", message, path.stem))
             else:
-                found.append(path)
-    return sorted(found), sorted(skipped, key=lambda row: row.message)
+                paths.append(path)
+    return sorted(paths), sorted(skipped, key=lambda row: row.message)
 
 
 def by_id(paths: Iterable[Path], skipped: list[Skipped], ending: str = "") -> dict[str, Path]:
