@@ -58,6 +58,8 @@ def open_data(options: TrainOptions, report: Report, progress: Progress | None) 
     for ours, theirs in ((train_data, dev_data), (old_data, old_dev_data)):
         if ours and theirs:
             overlap += check_speakers(ours, theirs, options.data.allow_speaker_overlap)
+    if dev_data and not (train_data.speakers and dev_data.speakers):
+        report("note: without speakers in the data, training and dev data may share some, which lowers error rates")
     if overlap:
         report(f"note: speakers in both training and dev data, as allowed: {', '.join(overlap)}")
     alphabet = dataclasses.replace(alphabet, repetitions=REPETITIONS if options.loss == "asg" else 0)
