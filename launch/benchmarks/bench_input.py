@@ -53,7 +53,7 @@ def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:
     columns = ("network", "update s", "updates per second", "median wait s", "longest wait s", "share of time waiting")
     note = "Every augmentation on; an update waits while the device is idle and has no batch."
     return [
-        Table(f"Input by itself: {shape}", ("batches", "seconds", "a second"), alone, "Files in memory."),
+        Table(f"Input by itself: {shape}", ("batches", "seconds", "per second"), alone, "Files in memory."),
         Table(f"Updates waiting for batches: {shape}", columns, tuple(rows), note),
     ]
 

@@ -63,10 +63,10 @@ def table(costs: Sequence[Cost], plan: PlanOptions, memory: int, utterances: int
         "epochs", "minutes to fill", "GB on disk",
     )  # fmt: skip
     note = (
-        "GFLOP and seconds are of an average update (on a CPU timed on few utterances and scaled), GB of the "
-        "largest: parameters, optimizer, temporaries, batches and resident features, or filling the cache if that is "
-        "more; not Python, JAX and the compiler, nor evaluation. Seconds exclude reading the data, which happens "
-        "during the updates."
+        "GFLOP and seconds are for an average update (on a CPU, timed with few utterances and scaled). GB is for the "
+        "largest update: parameters, optimizer, temporaries, batches and resident features, or filling the cache if "
+        "that is more; it excludes Python, JAX, the compiler and evaluation. Seconds exclude reading the data, which "
+        "happens during the updates."
     )
     title = f"{plan.hours:g} hours with {memory / GB:.3g} GB: updates of {costs[0].options.batch_size} utterances"
     return Table(title, columns, tuple(rows), note)
