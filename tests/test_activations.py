@@ -75,7 +75,7 @@ def stored(options):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_it_holds_what_each_utterance_alone_gives(options, dtype):
+def test_cached_activations_equal_those_of_single_utterances(options, dtype):
     plain, _ = uncached(options)
     job, said = create(options, activation_dtype=dtype)
     params = job.state.params
@@ -137,7 +137,7 @@ def train(options):
 
 
 @pytest.mark.slow
-def test_the_loss_curve_stays_with_the_uncached_one(options):
+def test_the_loss_curve_matches_the_uncached_one(options):
     cached = changed(options, steps=200, eval_every=100, every=100)
     plain = changed(cached, cache_activations=False, run=options.run + "_plain")
     train(cached), train(plain)
@@ -155,7 +155,7 @@ def test_activations_may_be_resident(options):
             np.testing.assert_array_equal(a, b)
 
 
-def test_resumed_is_bit_identical_and_computes_nothing_again(options, tmp_path):
+def test_a_resumed_run_is_bit_identical_and_recomputes_nothing(options, tmp_path):
     whole = changed(options, steps=10, average_decay=0.9)
     train(whole)
     written = {path: path.stat().st_mtime_ns for path in stored(options)}
@@ -185,7 +185,7 @@ def flip(params, name):
     return {**params, name: {**params[name], "kernel": kernel}}
 
 
-def test_nothing_stale_is_ever_found(options):
+def test_stale_entries_are_never_read(options):
     job, _ = create(options)
     data, layers = job.train.dataset, layers_of(job)
     params, config = layers.params, layers.config
@@ -237,7 +237,7 @@ def fill(options, die_at=-1):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_filling_that_was_killed_goes_on_and_two_at_once_take_turns(options, monkeypatch):
+def test_a_killed_fill_resumes_and_two_processes_take_turns(options, monkeypatch):
     process = fill(options, die_at=19)  # in the third of three shards
     assert process.wait(120) == -signal.SIGKILL
     assert not Run.exists(options.run)
@@ -277,7 +277,7 @@ def test_a_damaged_cache_is_filled_again_or_named(options):
         job.train.dataset.features_of(range(24))
 
 
-def test_a_disk_without_room_is_refused_before_any_work(options, monkeypatch):
+def test_a_full_disk_is_refused_before_any_work(options, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 20_000))
     with pytest.raises(UserError, match=r"need 0\.07 MB more .* 0\.02 MB are free: .* give data\.cache"):
@@ -289,7 +289,7 @@ def test_a_disk_without_room_is_refused_before_any_work(options, monkeypatch):
     create(options, run=options.run + "2")  # what is stored needs no room
 
 
-def test_what_the_stored_precision_cannot_hold_is_refused(options):
+def test_values_beyond_the_stored_precision_are_refused(options):
     plain, _ = uncached(options)
     params = jax.tree.map(np.asarray, plain.state.params)
     loud = {**params, "layer_09": jax.tree.map(lambda x: 1e6 * x, params["layer_09"])}
@@ -328,7 +328,7 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 
 
 @pytest.mark.parametrize("k", [8, 9, 10])
-def test_flops_of_the_cached_step_are_those_of_the_layers_above(k):
+def test_the_cached_step_has_the_flops_of_the_layers_above(k):
     """Full width, compiled, not run; the frozen layers' forward is not in it."""
     rows, frames, frozen = 2, 1500, frozenset(range(1, k + 1))
     optimizer, table = make_optimizer(TrainOptions(), frozen), model.layers(ModelConfig(), 33)

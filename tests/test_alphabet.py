@@ -14,7 +14,7 @@ def test_sizes_are_the_papers():
     assert GERMAN.characters.startswith(alphabet.preset("en").characters)
 
 
-def test_ids_start_behind_the_blank_with_the_first_character():
+def test_ids_start_after_the_blank():
     assert GERMAN.encode("aß").tolist() == [1, 32]
     assert alphabet.BLANK == 0
 
@@ -56,7 +56,7 @@ def test_extension_appends():
         ("ä", "bc", ""), ("w", "abc", ""), ("a", "abc", "a"), ("€", "e", ""),
     ],
 )  # fmt: skip
-def test_what_a_character_looks_like(char, known, expected):
+def test_characters_are_mapped_to_similar_ones(char, known, expected):
     assert alphabet.resembling(char, known) == expected
 
 
@@ -75,14 +75,14 @@ ASG = alphabet.Alphabet("ab '", repetitions=2)
         ("a abb", [2, 4, 2, 3, 0]),
     ],
 )
-def test_repetitions_are_written_with_symbols_of_their_own(text, written):
+def test_repetitions_have_their_own_symbols(text, written):
     assert ASG.encode(text).tolist() == written and ASG.encode(text).dtype == "int32"
     assert ASG.decode(written) == text
     assert ASG.size == 6
 
 
 @pytest.mark.parametrize(("ids", "text"), [([0], ""), ([1, 2, 0, 1], "aaaa"), ([0, 3, 0, 2, 4], "bba ")])
-def test_repetition_symbols_repeat_the_letter_before_them_wherever_it_is(ids, text):
+def test_repetition_symbols_repeat_the_preceding_letter(ids, text):
     assert ASG.decode(ids) == text
 
 
@@ -96,5 +96,5 @@ def test_round_trips_with_repetition_symbols(text, repetitions):
     assert labels.extend(GERMAN).repetitions == repetitions
 
 
-def test_an_alphabet_file_without_repetitions_is_of_ctc():
+def test_an_alphabet_file_without_repetitions_belongs_to_ctc():
     assert alphabet.Alphabet.from_json('{"blank": 0, "characters": "ab"}') == alphabet.Alphabet("ab")

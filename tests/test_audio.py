@@ -16,7 +16,7 @@ from w2l_jax.audio import AudioError
 TONE = (0.5 * np.sin(np.arange(16000) / 5)).astype(np.float32)
 
 
-def test_reads_16_khz_as_it_is(tmp_path):
+def test_audio_at_16_khz_is_read_unchanged(tmp_path):
     soundfile.write(tmp_path / "a.wav", TONE, 16000, subtype="FLOAT")
     np.testing.assert_array_equal(audio.load(tmp_path / "a.wav"), TONE)
 
@@ -42,7 +42,7 @@ def test_every_format_by_content(tmp_path):
     assert len(audio.load(tmp_path / "named.flac")) == 16000
 
 
-def test_bad_files_say_why(tmp_path):
+def test_bad_files_are_reported_with_a_reason(tmp_path):
     good = tmp_path / "good.wav"
     soundfile.write(good, TONE, 16000)
     content = good.read_bytes()
@@ -89,7 +89,7 @@ def test_nist_sphere(tmp_path, form):
     np.testing.assert_array_equal(audio.load(tmp_path / "a.nis"), samples.astype(np.float32) / 32768)
 
 
-def test_bad_nist_sphere_says_why(tmp_path):
+def test_bad_nist_sphere_is_reported_with_a_reason(tmp_path):
     good = nist((TONE * 32767).astype(np.int16))
     shorten = nist(TONE[:0], coding="pcm,embedded-shorten-v2.00", count=16000) + b"ajkg" + bytes(5000)
     cases = {
@@ -127,7 +127,7 @@ def test_bad_nist_sphere_says_why(tmp_path):
         ("gsm.wav", {"subtype": "GSM610"}),
     ],
 )
-def test_a_piece_is_what_the_whole_holds_there(tmp_path, name, options):
+def test_a_piece_equals_that_part_of_the_recording(tmp_path, name, options):
     """To the bit, in formats that seek and in those that cannot or whose decoders remember."""
     noise = np.cumsum(np.random.default_rng(0).normal(0, 0.02, 48000))
     soundfile.write(tmp_path / name, 0.5 * noise / abs(noise).max(), 16000, **options)
@@ -138,14 +138,14 @@ def test_a_piece_is_what_the_whole_holds_there(tmp_path, name, options):
     np.testing.assert_array_equal(audio.load(tmp_path / name, 2.5), whole[40000:])
 
 
-def test_a_piece_at_another_rate_is_rounded_to_the_files_samples(tmp_path):
+def test_a_piece_is_rounded_to_samples_of_the_file(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1, 44100).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
     piece = audio.load(tmp_path / "a.wav", 0.25001, 0.75)
     np.testing.assert_array_equal(piece, librosa.resample(samples[11025:33075], orig_sr=44100, target_sr=16000))
 
 
-def test_pieces_that_are_not_there(tmp_path):
+def test_pieces_outside_the_recording(tmp_path):
     soundfile.write(tmp_path / "a.wav", TONE, 16000)
     np.testing.assert_array_equal(audio.load(tmp_path / "a.wav", 0.5, 1.09), audio.load(tmp_path / "a.wav", 0.5))
     for start, end in ((0.5, 1.2), (1.0, None), (1.0, 1.05), (-0.1, 0.5), (0.5, 0.5), (0.6, 0.5), (3.0, 4.0)):
@@ -156,7 +156,7 @@ def test_pieces_that_are_not_there(tmp_path):
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.filterwarnings("ignore:.*recorded at")
-def test_blocks_are_what_librosa_makes_of_the_whole(tmp_path, monkeypatch, rate):
+def test_blocks_equal_librosas_result(tmp_path, monkeypatch, rate):
     """To the bit, wherever the file is cut into blocks."""
     for samples in (1, 777, rate + 1):
         waveform = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
@@ -169,7 +169,7 @@ def test_blocks_are_what_librosa_makes_of_the_whole(tmp_path, monkeypatch, rate)
             np.testing.assert_array_equal(np.concatenate(found), expected)
 
 
-def test_damage_shows_when_its_block_is_reached(tmp_path, monkeypatch):
+def test_damage_is_reported_when_its_block_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(audio, "_BLOCK", 1000)
     late = TONE.copy()
     late[5500] = np.nan
@@ -210,7 +210,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("name", "codec", "options"), FORMATS)
-def test_what_telephones_and_browsers_record(tmp_path, name, codec, options):
+def test_formats_of_telephones_and_browsers(tmp_path, name, codec, options):
     """The encoders' sound comes back at its place; a piece is what the whole holds there."""
     encode(tmp_path / name, SWEEP, codec, **options)
     whole = audio.load(tmp_path / name)
@@ -247,7 +247,7 @@ def wav(samples, size, riff=None, tail=b""):
         *((32000 + off, 32036) for off in (8, 36, 44, -8, -36, -44)),
     ],
 )
-def test_wav_headers_that_lie(tmp_path, size, riff):
+def test_wrong_wav_headers(tmp_path, size, riff):
     """Placeholders of writers that could not seek back, sizes off by the header's own, headers never finalised."""
     (tmp_path / "a.wav").write_bytes(wav(TONE, size, riff))
     whole = audio.load(tmp_path / "a.wav")
@@ -257,7 +257,7 @@ def test_wav_headers_that_lie(tmp_path, size, riff):
 
 
 @pytest.mark.parametrize(("place", "value"), [(24, 1), (24, 999), (24, 2**31), (20, 0xFB8B), (32, 0x00400008)])
-def test_wav_headers_with_a_rate_or_a_codec_that_no_sound_has(tmp_path, place, value):
+def test_wav_headers_with_impossible_rates_or_codecs(tmp_path, place, value):
     """At 1 Hz, a megabyte would be a year; a codec unknown to ffmpeg has no rate; 64 bits are none of NumPy's."""
     content = bytearray(wav(TONE, 32000))
     content[place : place + 4] = struct.pack("<I", value)
@@ -288,7 +288,7 @@ def test_a_thousand_channels_take_little_memory(tmp_path):
     tracemalloc.stop()
 
 
-def test_chunks_behind_the_sound_are_no_sound(tmp_path):
+def test_chunks_after_the_samples_are_not_audio(tmp_path):
     tags = b"LIST" + struct.pack("<I", 6) + b"INFOab"
     (tmp_path / "a.wav").write_bytes(wav(TONE, 32000, tail=tags))
     assert len(audio.load(tmp_path / "a.wav")) == 16000
@@ -320,7 +320,7 @@ SIZES = {  # where the promise of each format stands, its struct format, and wha
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_headers_of_other_formats_that_lie(tmp_path, kind):
+def test_wrong_headers_of_other_formats(tmp_path, kind):
     """All of the sound is read, whatever a placeholder or a header that was not finalised says."""
     path, (place_in, code, more) = tmp_path / f"a.{kind}", SIZES[kind]
     soundfile.write(path, TONE, 16000, format=kind.upper(), subtype="PCM_16")
@@ -344,7 +344,7 @@ def test_headers_of_other_formats_that_lie(tmp_path, kind):
     np.testing.assert_array_equal(part, whole[:8000])
 
 
-def test_a_cut_ogg_is_read_to_its_last_whole_page(tmp_path):
+def test_a_truncated_ogg_is_read_to_its_last_complete_page(tmp_path):
     """A second of Opus a page here; a cut between two pages looks like a broadcast that was recorded."""
     soundfile.write(tmp_path / "a.opus", SWEEP, 16000, format="OGG", subtype="OPUS")
     whole, content = audio.load(tmp_path / "a.opus"), (tmp_path / "a.opus").read_bytes()
@@ -361,7 +361,7 @@ def test_a_cut_ogg_is_read_to_its_last_whole_page(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.m4a", "a.mp3", "a.nis"])
-def test_really_cut_files_are_an_error_or_read_to_their_end(tmp_path, name):
+def test_truncated_files_are_an_error_or_read_to_their_end(tmp_path, name):
     path = tmp_path / name
     if name == "a.nis":
         path.write_bytes(nist((SWEEP * 32767).astype(np.int16)))
@@ -387,7 +387,7 @@ def join(path, *parts):
 
 
 @pytest.mark.parametrize("name", ["a.opus", "a.ogg", "a.flac", "a.wav", "a.mp3"])
-def test_recordings_one_behind_another_in_a_file(tmp_path, name):
+def test_concatenated_recordings_in_one_file(tmp_path, name):
     """Chained Ogg, as internet radio and `cat` make it, and the like: all of it, and pieces of it."""
     options = {"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}
     soundfile.write(tmp_path / f"1{name}", TONE, 16000, **options)
@@ -406,7 +406,7 @@ def test_recordings_one_behind_another_in_a_file(tmp_path, name):
         audio.load(tmp_path / name, 3, 3.7)
 
 
-def test_links_of_other_rates(tmp_path):
+def test_links_with_different_rates(tmp_path):
     soundfile.write(tmp_path / "1.ogg", TONE, 16000)
     soundfile.write(tmp_path / "2.ogg", SWEEP[:24000], 32000)
     join(tmp_path / "a.ogg", tmp_path / "1.ogg", tmp_path / "2.ogg")
@@ -449,7 +449,7 @@ def test_channels_in_opposite_phase(tmp_path):
         ]
 
 
-def test_only_sound_is_opened(tmp_path):
+def test_other_formats_are_not_opened(tmp_path):
     """A playlist under a recording's name leads nowhere."""
     soundfile.write(tmp_path / "secret.wav", TONE, 16000)
     for content in (

@@ -70,7 +70,7 @@ def test_a_damaged_file_of_a_run_is_named(trained, tmp_path, name, damage):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_log_that_is_damaged_does_not_keep_a_run_from_being_resumed(trained, tmp_path, damage):
+def test_a_damaged_log_does_not_prevent_resuming(trained, tmp_path, damage):
     source, options = trained
     run = shutil.copytree(source, tmp_path / "run")
     path = run / "metrics.jsonl"

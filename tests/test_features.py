@@ -82,7 +82,7 @@ def test_a_waveform_in_blocks_gives_the_features_of_the_whole():
 
 
 @pytest.mark.parametrize("order", ["mel_of_db", "db_of_mel"])
-def test_a_stream_of_up_to_35_seconds_is_what_is_stored(order):
+def test_a_stream_of_up_to_35_seconds_equals_stored_features(order):
     """To the bit; what is longer is normalised in windows of 17 to 35 s, cut where it is quiet."""
     config = FeatureConfig(order=order)
     short = noise(35 * 16000)

@@ -22,7 +22,7 @@ def padded(waveforms, samples):
 
 @pytest.mark.parametrize("samples", [16000, 16255])
 @pytest.mark.parametrize("config", [FeatureConfig(), FeatureConfig(mels=40, order="db_of_mel")], ids=str)
-def test_a_padded_batch_equals_each_alone_on_the_host(config, samples):
+def test_a_padded_batch_equals_single_recordings_on_the_host(config, samples):
     waveforms = [noise(length, seed) for seed, length in enumerate(LENGTHS)]
     ours_BxTxM, frames_B = spectrograms(*padded(waveforms, samples), config)
     assert ours_BxTxM.shape == (len(LENGTHS), features.frame_count(samples), config.mels)
@@ -41,7 +41,7 @@ def test_silence_and_constant_features():
         np.testing.assert_allclose(ours_BxTxM[0], features.spectrogram(silence[0], config), atol=2e-4)
 
 
-def test_the_rounding_of_its_fft_shows_in_few_cells():
+def test_fft_rounding_affects_few_cells():
     """A tone 50 dB above all else: the worst case for float32 that is still a recording."""
     t = np.arange(32000) / 16000
     rest = 1e-3 * np.random.default_rng(0).standard_normal(len(t))

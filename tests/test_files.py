@@ -9,7 +9,7 @@ from w2l_jax import files
 from w2l_jax.errors import UserError
 
 
-def test_alone_refuses_others_and_leaves_nothing(tmp_path):
+def test_a_lock_excludes_others_and_leaves_nothing(tmp_path):
     folder = tmp_path / "a" / "b"
     with files.locked(folder, "busy") as held:
         assert held.name == str(folder / ".lock")
@@ -30,7 +30,7 @@ def hold(folder, ready, go):
         go.wait(60)
 
 
-def test_alone_ends_with_a_killed_process(tmp_path):
+def test_a_lock_ends_with_a_killed_process(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready, go = context.Event(), context.Event()
     process = context.Process(target=hold, args=(tmp_path, ready, go))

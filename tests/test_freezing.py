@@ -29,12 +29,12 @@ def test_layers_to_freeze(text, layers):
 
 
 @pytest.mark.parametrize("text", ["11", "12", "-1", "x", "0-3", "1-12", "1-11", "", "1,,2-"])
-def test_layers_that_make_no_sense(text):
+def test_invalid_layers(text):
     with pytest.raises(UserError, match="frozen layers"):
         freezing.parse_layers(text)
 
 
-def test_only_the_unbroken_bottom_needs_no_gradient():
+def test_only_a_contiguous_frozen_prefix_needs_no_gradient():
     assert freezing.frozen_prefix(frozenset([1, 2, 3, 9])) == 3
     assert freezing.frozen_prefix(frozenset([2])) == 0
 
@@ -62,7 +62,7 @@ def test_freeze_moves_the_layers_above_as_the_optimizer_alone_would():
                 np.testing.assert_array_equal(updates[name][leaf], wanted)
 
 
-def test_the_transitions_of_asg_train_whatever_is_frozen():
+def test_asg_transitions_are_always_trained():
     params = asg_network(Alphabet("ab", 2))
     for frozen in (frozenset(), frozenset(range(1, 11))):
         assert freezing.labels(params, frozen)["transitions"] == {"scores": "trained"}

@@ -74,7 +74,7 @@ def compiled():
         return dict(zip(FROZEN, threads.map(compile_at, FROZEN), strict=True))
 
 
-def test_memory_is_what_is_forecast(compiled):
+def test_memory_matches_the_forecast(compiled):
     """That of the planner: arguments, temporaries and what is written anew."""
     device = jax.devices()[0]
     if not device.memory_stats():
@@ -92,7 +92,7 @@ def test_memory_is_what_is_forecast(compiled):
 
 
 @pytest.mark.parametrize("k", FROZEN)
-def test_flops_are_those_of_the_layer_table(compiled, k):
+def test_flops_match_the_layer_table(compiled, k):
     table = model.layers(CONFIG, ALPHABET.size)
     assert compiled[k][1].flops == pytest.approx(predicted_flops(table, ROWS, FRAMES, frozen(k)), rel=0.05)
 
@@ -157,7 +157,7 @@ def train(options, report=lambda line: None):
     return training.train(training.create(options, report), report)
 
 
-def test_no_transfer_that_nobody_asked_for(options):
+def test_there_are_no_implicit_transfers(options):
     job = training.create(options, lambda line: None)
     with jax.transfer_guard("disallow"):
         assert training.train(job, lambda line: None).position.step == 12

@@ -32,7 +32,7 @@ def in_steps(params, features_TxM):
 
 
 @pytest.mark.parametrize("frames", [1, 19, 20, 21, 98, 100, 117, 400, 1001])
-def test_steps_give_the_logits_of_the_whole(params, frames):
+def test_steps_give_the_logits_of_the_whole_recording(params, frames):
     features_TxM = np.random.default_rng(frames).standard_normal((frames, 16)).astype(np.float16)
     found = np.concatenate(in_steps(params, features_TxM))
     expected = inference.logits(params, features_TxM, CONFIG)
@@ -40,11 +40,11 @@ def test_steps_give_the_logits_of_the_whole(params, frames):
     np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-def test_nothing_comes_of_nothing(params):
+def test_no_frames_give_no_logits(params):
     assert incremental.Network(params, CONFIG).rest().shape == (0, 6)
 
 
-def test_logits_come_as_soon_as_what_they_see(params):
+def test_logits_follow_as_soon_as_their_receptive_field_is_complete(params):
     """Output frame s sees input frames up to 2·s + 98."""
     *steps, rest_SxV = in_steps(params, np.ones((400, 16), np.float16))
     known = np.cumsum([len(piece_SxV) for piece_SxV in steps])
@@ -52,7 +52,7 @@ def test_logits_come_as_soon_as_what_they_see(params):
     assert known[-1] + len(rest_SxV) == 200
 
 
-def test_asking_for_the_rest_takes_nothing(params):
+def test_rest_does_not_change_the_state(params):
     """What a recording that ends here would give, at any time, and the same steps after it."""
     features_TxM = np.random.default_rng(0).standard_normal((240, 16)).astype(np.float16)
     network, known = incremental.Network(params, CONFIG), []

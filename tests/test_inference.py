@@ -51,7 +51,7 @@ def test_windows_of_a_recording_are_compiled_once(monkeypatch):
     assert list(inference.stream(PARAMS, [], SMALL)) == []
 
 
-def test_the_device_computes_the_next_batch_while_one_is_worked_on(monkeypatch):
+def test_the_next_batch_is_computed_in_parallel(monkeypatch):
     """And no further one, whose activations would need memory."""
     batches, begun = {"a": (0, 1), "b": (2, 3), "c": (4,)}, []
 

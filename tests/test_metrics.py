@@ -25,7 +25,7 @@ def test_equals_jiwer(reference, hypothesis):
 
 
 @given(TEXT, TEXT)
-def test_an_alignment_goes_through_both_and_costs_the_edit_distance(reference, hypothesis):
+def test_an_alignment_covers_both_texts_at_minimum_cost(reference, hypothesis):
     pairs = metrics.alignment(reference, hypothesis)
     assert [i for i, _ in pairs if i is not None] == list(range(len(reference)))
     assert [j for _, j in pairs if j is not None] == list(range(len(hypothesis)))
@@ -45,11 +45,11 @@ def test_means_and_corpus_level_by_hand():
     assert (rates.corpus_ler, rates.corpus_wer) == (pytest.approx(5 / 11), pytest.approx(1 / 3))
 
 
-def test_nothing_to_rate():
+def test_rates_of_nothing():
     assert np.isnan(metrics.rates([]).ler)
 
 
-def test_what_a_bootstrap_draws():
+def test_resampling_units_of_a_bootstrap():
     assert metrics.resampling_units(["b", "a", "b"]) == ([0, 1, 2], "utterances")  # too few speakers
     ten = [f"s{i}" for i in range(10)]
     assert metrics.resampling_units([*ten, "s3"]) == ([*range(10), 3], "speakers")
@@ -61,7 +61,7 @@ def some_errors(count, rate, seed=0):
     return [metrics.Errors(int(rng.binomial(20, rate)), 20, int(rng.binomial(4, rate)), 4) for _ in range(count)]
 
 
-def test_intervals_have_the_width_that_theory_gives():
+def test_intervals_have_the_theoretical_width():
     errors = some_errors(400, 0.3)
     low, high = metrics.intervals(errors, range(400))["ler"]
     rates = [e.ler for e in errors]
@@ -81,7 +81,7 @@ def test_intervals_equal_a_plain_bootstrap_over_speakers():
     assert found == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.01)
 
 
-def test_units_of_one_kind_have_no_spread():
+def test_identical_units_have_no_spread():
     same = [metrics.Errors(1, 10, 1, 2)] * 30
     assert metrics.intervals(same, range(30))["corpus_wer"] == pytest.approx((0.5, 0.5))
 

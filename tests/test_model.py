@@ -89,7 +89,7 @@ def test_a_range_of_layers_continues_another(frames, k):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_layer_9_unfolded_is_the_convolution_and_so_are_its_gradients(dtype):
+def test_unfolded_layer_9_equals_the_convolution_with_its_gradients(dtype):
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 90, 10), (3, 45, 7)))
     frames = jnp.array([90, 61, 2])
@@ -120,7 +120,7 @@ def test_variants():
     assert not np.allclose(model.apply(PARAMS, x, n, dropped, dropout_rng=jax.random.key(0)), run(x, n))
 
 
-def test_dropout_differs_by_layer_and_does_not_depend_on_where_a_call_begins():
+def test_dropout_differs_by_layer_but_not_by_the_first_layer_of_a_call():
     """Kernels that repeat their input: what is zero at the end was dropped in some layer."""
     wide = ModelConfig(width=200, top_width=4, dropout=0.5)
     params = {
@@ -145,7 +145,7 @@ def test_dropout_differs_by_layer_and_does_not_depend_on_where_a_call_begins():
     np.testing.assert_array_equal(whole, model.apply(params, part, frames, wide, first=5, last=8, dropout_rng=rng))
 
 
-def test_he_keeps_the_variance_that_xavier_halves():
+def test_he_initialisation_preserves_the_variance():
     x = jax.random.normal(jax.random.key(3), (2, 200, 128))
     scale = {}
     for name in ("xavier_uniform", "he_uniform"):
@@ -157,7 +157,7 @@ def test_he_keeps_the_variance_that_xavier_halves():
     assert scale["xavier_uniform"] < 2 * 0.5**6 < 0.5 < scale["he_uniform"]
 
 
-def test_refuses_what_makes_no_sense():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ValueError, match="not a range"):
         run(np.zeros((1, 4, 10)), [4], first=3, last=2)
 

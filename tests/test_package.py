@@ -30,7 +30,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_exists():
     import w2l_jax
 
     assert all(callable(getattr(w2l_jax, name)) for name in w2l_jax.__all__)
@@ -55,7 +55,7 @@ def test_decoding_workers_do_not_import_jax():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_point_down(path):
+def test_imports_only_go_to_lower_layers(path):
     parts = path.relative_to(ROOT / "w2l_jax").with_suffix("").parts
     if parts[0] in ("__init__", "__main__"):
         return
@@ -67,7 +67,7 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_library_knows_no_command_line(path):
+def test_the_library_names_no_command_line_options(path):
     """No text names a launch script or an --option; one that is nothing else is for another program, such as lmplz."""
     scripts = "|".join(p.name.replace(".", r"\.") for p in (ROOT / "launch").glob("*.py"))
     command = re.compile(rf"(?<![\w-])--[a-z]|\blaunch/|\b({scripts})\b")
@@ -76,7 +76,7 @@ def test_the_library_knows_no_command_line(path):
     assert not found
 
 
-def test_every_public_function_says_what_it_does():
+def test_every_public_function_has_a_docstring():
     bare = []
     for path in (ROOT / "w2l_jax").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
@@ -118,6 +118,6 @@ def test_the_wheel_works_outside_of_a_clone(tmp_path, tones):
     assert done.stdout.startswith("1\n00:00:0") and text.split()[0] in done.stdout
 
 
-def test_decoding_greedily_needs_no_search():
+def test_greedy_decoding_does_not_import_the_search():
     found = loaded_by("sys.path.insert(0, 'launch'); import decode, transcribe")
     assert not found & {"kenlm", "numba", "matplotlib"}

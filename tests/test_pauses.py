@@ -10,7 +10,7 @@ def loudness(frames_TxC):
 
 
 @given(st.lists(st.integers(1, 90), max_size=8), st.integers(2, 60), st.integers(0, 2**31 - 1))
-def test_parts_are_the_whole_and_of_the_right_length(lengths, longest, seed):
+def test_parts_cover_the_recording_and_have_the_right_lengths(lengths, longest, seed):
     rng = np.random.default_rng(seed)
     pieces = [rng.random((length, 2)) for length in lengths]
     parts = list(pauses.cut(pieces, longest, loudness, width=3))

@@ -79,7 +79,7 @@ def rewrite(path, **changes):
     save_file(arrays, path, metadata)
 
 
-def test_what_is_in_the_file(params, path):
+def test_content_of_an_exported_file(params, path):
     metadata, arrays = parse(path)
     about = json.loads(metadata["w2l_jax"])
     assert metadata["card"] == CARD and about["language"] == "german" and about["step"] == 7
@@ -89,14 +89,14 @@ def test_what_is_in_the_file(params, path):
         assert arrays[name] == ("F32", list(array.shape), array.tobytes())
 
 
-def test_float32_comes_back_bit_for_bit(recognizer, path):
+def test_float32_round_trips_exactly(recognizer, path):
     again = load(path)
     assert dataclasses.replace(again, params=recognizer.params) == recognizer
     for ours, theirs in zip(jax.tree.leaves(again.params), jax.tree.leaves(recognizer.params), strict=True):
         assert ours.dtype == np.float32 and ours.tobytes() == theirs.tobytes()
 
 
-def test_bfloat16_comes_back_rounded(recognizer, params, tmp_path):
+def test_bfloat16_round_trips_rounded(recognizer, params, tmp_path):
     path = tmp_path / "deep" / "a.safetensors"
     recognizer.save(path)
     _, arrays = parse(path)
@@ -135,7 +135,7 @@ def test_a_flipped_bit_anywhere(recognizer, path):
             load(path)
 
 
-def test_claims_of_a_strangers_file_are_not_allocated(path):
+def test_sizes_claimed_by_an_untrusted_file_are_not_allocated(path):
     content = path.read_bytes()
     header = json.dumps(
         {"__metadata__": {"w2l_jax": "{}"}, "a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite(recognizer, tmp_path):
         load(tmp_path / "a.safetensors")
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(recognizer, path):
+def test_files_are_written_atomically_and_never_overwritten(recognizer, path):
     before = path.read_bytes()
     with pytest.raises(UserError, match="exists"):
         recognizer.save(path)
@@ -277,7 +277,7 @@ def test_the_script_writes_a_file_that_every_command_takes(trained, tones, cache
     assert (tmp_path / "runs" / "given" / "decode" / "dev.jsonl").is_file()
 
 
-def test_recordings_of_every_form_give_one_transcription(tmp_path):
+def test_every_form_of_input_gives_the_same_transcription(tmp_path):
     english = load("english")
     rng = np.random.default_rng(0)
     envelope = np.repeat(rng.uniform(0, 1, 40), 1600)
@@ -308,7 +308,7 @@ def test_recordings_of_every_form_give_one_transcription(tmp_path):
         ("none.wav", "none.wav: no such audio file"),
     ],
 )
-def test_recordings_that_are_none(recording, message):
+def test_inputs_that_are_not_recordings(recording, message):
     with pytest.raises(ValueError, match=message):
         load("english").transcribe(recording)
 
@@ -323,7 +323,7 @@ def test_logits_of_another_alphabet():
         load("english").decode(np.zeros((5, 7)))
 
 
-def test_a_language_model_is_used_where_one_is_named(hand_lm):  # noqa: F811
+def test_a_named_language_model_is_used(hand_lm):  # noqa: F811
     from w2l_jax.decoding.decoder import Decoder
 
     english = load("english", lm=hand_lm)
@@ -336,7 +336,7 @@ def test_a_language_model_is_used_where_one_is_named(hand_lm):  # noqa: F811
 
 
 class TestIncluded:
-    def test_it_is_small_and_says_what_it_is(self):
+    def test_the_included_network_is_small_and_described(self):
         assert sorted(INCLUDED) == ["english"]
         assert 4e6 < INCLUDED["english"].stat().st_size < 6e6
         english = load("english")
@@ -345,7 +345,7 @@ class TestIncluded:
             assert word in english.card
         assert english.language == "english" and b"/tmp/" not in INCLUDED["english"].read_bytes()
 
-    def test_it_is_used_where_there_is_no_run(self, tones, tmp_path):
+    def test_the_included_network_is_used_without_a_run(self, tones, tmp_path):
         line = json.loads((tones / "dev.jsonl").read_text().splitlines()[0])
         done = launch("transcribe.py", str(tones / line["audio_filepath"]), cwd=tmp_path)
         assert done.returncode == 0, done.stderr

@@ -49,7 +49,7 @@ def test_round_trip_is_exact(run):
     assert run.model == CONFIG and run.alphabet == preset("en") and run.features.mels == 128
 
 
-def test_last_best_and_kept_steps_stay(run):
+def test_last_best_and_kept_steps_are_not_deleted(run):
     for step, best in ((1, 1), (2, 1), (3, 1), (4, 4), (5, 4)):
         save(run, step, seed=step, best=best, keep=[2])
     assert {f.name for f in run.checkpoints.glob("step_*")} == {"step_00000002", "step_00000004", "step_00000005"}
@@ -58,7 +58,7 @@ def test_last_best_and_kept_steps_stay(run):
         run.restore_params("3")
 
 
-def test_leftovers_of_a_kill_do_not_matter(run):
+def test_leftovers_of_a_killed_process_are_ignored(run):
     params, _ = save(run, 1)
     shutil.copytree(run.checkpoints / "step_00000001", run.checkpoints / "step_00000002")  # killed before the pointer
     (run.checkpoints / ".step_00000003.tmp").mkdir()  # killed while writing
@@ -67,7 +67,7 @@ def test_leftovers_of_a_kill_do_not_matter(run):
     assert not jax.tree.all(jax.tree.map(np.array_equal, params, run.restore_params("last")))
 
 
-def test_damage_is_told(run):
+def test_damaged_files_are_named(run):
     save(run, 1)
     file = next(path for path in (run.checkpoints / "step_00000001" / "params").rglob("d/*") if path.is_file())
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -125,7 +125,7 @@ def test_a_full_disk_loses_no_checkpoint_and_leaves_nothing(small_disk, size):
     assert saved == 0 or equal(run.restore_params("last"), params)
 
 
-def test_leftovers_of_a_checkpoint_go_when_the_run_is_trained_again(run):
+def test_leftovers_of_a_checkpoint_are_removed_by_training(run):
     save(run, 1)
     (run.checkpoints / ".step_00000002.partial" / "params").mkdir(parents=True)
     (run.checkpoints / ".checkpoints.json.tmp").write_text("{")
@@ -134,7 +134,7 @@ def test_leftovers_of_a_checkpoint_go_when_the_run_is_trained_again(run):
 
 
 @pytest.mark.parametrize("name", ["params", "optimizer"])
-def test_other_weights_than_were_stored_are_refused(run, name):
+def test_changed_weights_are_refused(run, name):
     """A whole checkpoint, well formed, in the place of another: only the digest knows."""
     _, state = save(run, 1)
     save(run, 2, seed=2, keep=[1], best=1)
@@ -170,14 +170,14 @@ def test_the_optimizer_state_is_stored_by_name(run):
         run.restore_optimizer("last", (renamed(*state[0]), *state[1:]))
 
 
-def test_alphabet_that_does_not_belong(run):
+def test_an_alphabet_of_another_run(run):
     save(run, 1)
     (run.folder / "alphabet.json").write_text(preset("de").to_json())
     with pytest.raises(UserError, match=r"layer_11.*are of different runs"):
         run.restore_params("last")
 
 
-def test_architecture_that_does_not_belong(run):
+def test_an_architecture_of_another_run(run):
     save(run, 1)
     path = run.folder / "config.toml"
     path.write_text(path.read_text().replace("width = 4\n", "width = 6\n", 1))
@@ -185,13 +185,13 @@ def test_architecture_that_does_not_belong(run):
         run.restore_params("last")
 
 
-def test_optimizer_of_other_options(run):
+def test_an_optimizer_state_of_other_options(run):
     params, _ = save(run, 1)
     with pytest.raises(UserError, match="does not fit the options"):
         run.restore_optimizer("last", optax.sgd(1.0).init(params))
 
 
-def test_no_run_no_checkpoint_other_version(run, tmp_path):
+def test_missing_runs_and_checkpoints_and_other_versions(run, tmp_path):
     with pytest.raises(UserError, match="not a run"):
         Run.open(tmp_path / "nothing")
     with pytest.raises(UserError, match="no checkpoint yet"):
@@ -208,7 +208,7 @@ def test_no_run_no_checkpoint_other_version(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoints/checkpoints.json", "alphabet.json"])
-def test_a_flipped_bit_in_what_names_the_checkpoints_or_the_labels(run, name):
+def test_a_flipped_bit_in_the_pointers_or_the_alphabet(run, name):
     """A step that was another one, and a letter that was another one, would be read like any other."""
     save(run, 3)
     path, whole = run.folder / name, (run.folder / name).read_bytes()

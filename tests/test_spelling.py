@@ -53,7 +53,7 @@ def test_spelled_numbers(language, raw, spelled):
         ("cs", "3,5"), ("fr", "1 km"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_spelled_well_stays(language, raw):
+def test_unspellable_numbers_are_kept(language, raw):
     pytest.importorskip("num2words")
     assert spell_numbers(raw, language) == raw
 
@@ -71,14 +71,14 @@ def test_plain_numbers_are_spelled_in_every_language(numbers, language):
 
 
 @given(st.text("0123456789., a%$'-/:\u00a0٣", max_size=30), st.sampled_from([*alphabet.PRESETS, "polish"]))
-def test_any_text_is_spelled_or_stays(text, language):
+def test_any_text_is_spelled_or_kept(text, language):
     """A number is written in words or left to the character: no part of one is lost."""
     pytest.importorskip("num2words")
     left = re.findall(r"\d+", spell_numbers(text, language))
     assert all(chunk in text for chunk in left)
 
 
-def test_numbers_that_nobody_can_spell(monkeypatch):
+def test_unknown_languages_and_a_missing_num2words(monkeypatch):
     pytest.importorskip("num2words")
     with pytest.raises(UserError, match="does not know the language 'klingon': spell the numbers"):
         spell_numbers("9 lives", "klingon")

@@ -48,7 +48,7 @@ def finals(events):
     return [event for event in events if event.kind == "final"]
 
 
-def test_what_the_network_says_of_the_whole(english, expected):
+def test_streaming_agrees_with_the_whole_recording(english, expected):
     """Pauses are between words or hold nothing, so that the best path of all frames says the same."""
     normalizer, levels_TxM = Normalizer(english.features), np.concatenate(list(features.levels([WAVE])))
     steps = [normalizer(levels_TxM[i : i + 20]) for i in range(0, len(levels_TxM), 20)]
@@ -85,7 +85,7 @@ def test_events_at_the_speed_of_speech(english, expected):
     assert all(words.startswith(shown) for shown, words in pairs) and len(pairs) == len(BURSTS)
 
 
-def test_words_in_noise_are_final_as_well(english):
+def test_words_in_noise_become_final(english):
     """At the latest when the network has seen the pause, which takes 0.8 s more."""
     noise_N = 0.02 * np.random.default_rng(1).standard_normal(len(WAVE)).astype(np.float32)
     clock = 0.0
@@ -155,7 +155,7 @@ def test_silence_gives_nothing(english, quiet_N):
     assert list(english.stream([quiet_N])) == []
 
 
-def test_faults_are_messages_and_it_goes_on(english, expected):
+def test_faults_are_reported_and_streaming_continues(english, expected):
     damaged_N = WAVE.copy()
     damaged_N[100:103] = [np.nan, np.inf, -np.inf]
     found = list(english.stream([damaged_N]))
@@ -167,7 +167,7 @@ def test_faults_are_messages_and_it_goes_on(english, expected):
     assert "clipped" in clipped[0].text
 
 
-def test_lost_sound_keeps_the_time(english, expected):
+def test_lost_sound_does_not_shift_times(english, expected):
     lost = [WAVE[: 2 * RATE], Break(0.25), WAVE[round(2.25 * RATE) :]]
     found = list(english.stream(lost))
     (message,) = [event for event in found if event.kind == "message"]
@@ -188,12 +188,12 @@ def test_a_rate_that_changes(english, expected):
 @pytest.mark.parametrize(
     ("block", "error"), [(np.zeros((2, 3)), r"shape \[2, 3\]"), (np.zeros(3, np.int32), "type int32")]
 )
-def test_blocks_that_are_no_waveform(english, block, error):
+def test_blocks_that_are_not_waveforms(english, block, error):
     with pytest.raises(UserError, match=error):
         list(english.stream([block]))
 
 
-def test_all_is_compiled_before_the_first_block(english):
+def test_everything_is_compiled_before_the_first_block(english):
     asked = []
 
     def blocks():
@@ -206,7 +206,7 @@ def test_all_is_compiled_before_the_first_block(english):
     assert asked
 
 
-def test_a_language_model_decides_the_final_words(english, hand_lm):  # noqa: F811
+def test_final_words_use_the_language_model(english, hand_lm):  # noqa: F811
     """The search in pieces finds, of each segment, what it finds of the whole at once."""
     both = dataclasses.replace(english, decoder=DecoderConfig(lm=str(hand_lm), beam_width=20))
     events = list(both.stream([WAVE]))
@@ -217,7 +217,7 @@ def test_a_language_model_decides_the_final_words(english, hand_lm):  # noqa: F8
     assert list(both.stream(np.array_split(WAVE, 31))) == events
 
 
-def test_the_normaliser_ends_with_the_statistics_of_what_it_hears(english):
+def test_the_normaliser_converges_to_the_statistics_of_its_input(english):
     levels_TxM = 3 + 2 * np.random.default_rng(0).standard_normal((125 * 100, 128)).astype(np.float32)
     normalizer = Normalizer(english.features)
     pieces = [normalizer(levels_TxM[i : i + 20]).astype(np.float64) for i in range(0, len(levels_TxM), 20)]

@@ -54,7 +54,7 @@ def test_alphabet_from_data_appends_in_order():
 
 
 @given(st.lists(st.text(max_size=20), max_size=5), st.sampled_from(["german", "polish"]))
-def test_alphabet_from_data_writes_all_of_it(texts, language):
+def test_an_alphabet_from_data_covers_the_data(texts, language):
     """What normalising leaves outside it is nothing but control characters; the order of the texts does not matter."""
     found = alphabet_from_data(texts, language)
     assert found == alphabet_from_data(texts[::-1], language)
@@ -66,7 +66,7 @@ def test_alphabet_from_data_writes_all_of_it(texts, language):
 PERSIAN = Alphabet(" 'ادمنویرخبسل")
 
 
-def test_a_joiner_stays_where_the_alphabet_has_it():
+def test_a_joiner_is_kept_if_the_alphabet_has_it():
     assert normalize("می\u200cرود", PERSIAN) == "میرود"
     assert normalize("می\u200cرود", Alphabet(PERSIAN.characters + "\u200c")) == "می\u200cرود"
     assert alphabet_from_data(["می\u200cرود", "\ufeffخوب"], "persian").characters == " 'بخدرموی"
@@ -81,7 +81,7 @@ def test_a_joiner_stays_where_the_alphabet_has_it():
         ("el", "ΟΔΟΣ", "οδος"),
     ],
 )
-def test_small_letters_are_the_languages(language, raw, lower):
+def test_lower_case_follows_the_language(language, raw, lower):
     known = Alphabet(" abcçdefgğhıijklmnoprstuüvyzşöαβοδς" if language != "en" else alphabet.PRESETS["english"])
     assert normalize(raw, known, language) == lower
 
@@ -100,14 +100,14 @@ def test_small_letters_are_the_languages(language, raw, lower):
         ("ein (Räuspern) Wort", "ein wort", ["(Räuspern)"]),
     ],
 )
-def test_tags_are_not_spoken(raw, said, tags):
+def test_tags_are_dropped(raw, said, tags):
     assert clean(raw, GERMAN) == said
     assert tags_in(raw) == tags
     if tags:
         assert clean(raw, GERMAN, tags="keep") != said
 
 
-def test_signs_that_are_spoken_are_not_lost():
+def test_pronounced_signs_are_not_dropped():
     assert clean("R&D", GERMAN, "de") == "r und d"
     assert clean("R&D", GERMAN) == "r&d"
     assert clean("R&D, 5%", GERMAN, "de", numbers=True) == "r und d fünf prozent"
@@ -123,7 +123,7 @@ def test_signs_that_are_spoken_are_not_lost():
         ("'‘so’'", "so"),
     ],
 )
-def test_quotation_marks_are_no_apostrophes(raw, said):
+def test_quotation_marks_are_not_apostrophes(raw, said):
     assert clean(raw, alphabet.preset("en")) == said
 
 

@@ -43,7 +43,7 @@ def test_alphabet_change_in_any_order(old, n, new, m):
     assert set(remap.kept) | set(remap.dropped) == set(old.characters)
 
 
-def test_new_characters_copied_from_those_they_look_like():
+def test_new_characters_copied_from_similar_ones():
     old, new = Alphabet("abcos q'"), Alphabet("aäößñç'ō")
     params = network(1, old.size)
     params["layer_11"]["bias"] = np.arange(1, old.size + 1, dtype=np.float32)
@@ -64,7 +64,7 @@ def test_new_characters_copied_from_those_they_look_like():
     assert logits_V[1] == logits_V[2] and logits_V[3] == logits_V[8]
 
 
-def test_every_preset_finds_what_its_characters_look_like_in_english():
+def test_every_preset_maps_its_characters_to_english():
     english = preset("en")
     for language in PRESETS:
         new = preset(language)
@@ -73,7 +73,7 @@ def test_every_preset_finds_what_its_characters_look_like_in_english():
         assert transfer.carry_output(network(0, english.size), english, new)[1].copied == {}
 
 
-def test_wrong_alphabet_is_noticed():
+def test_a_wrong_alphabet_is_refused():
     with pytest.raises(UserError, match="are of different networks"):
         transfer.carry_output(network(0, 6), preset("en"), preset("de"))
 
@@ -94,7 +94,7 @@ def asg_network(alphabet, seed=1):
 
 
 @given(st.permutations("abcdef"), st.integers(1, 6), st.permutations("cdefgh"), st.integers(1, 6))
-def test_transitions_move_by_letter(old, n, new, m):
+def test_transitions_are_inherited_by_letter(old, n, new, m):
     old, new = Alphabet("".join(old[:n]), 2), Alphabet("".join(new[:m]), 2)
     params = asg_network(old)
     moved, remap = transfer.carry_output(params, old, new)
@@ -109,14 +109,14 @@ def test_transitions_move_by_letter(old, n, new, m):
     assert remap.criterion == "" and set(remap.kept) | set(remap.dropped) == set(old.characters)
 
 
-def test_a_copied_character_brings_its_transitions():
+def test_a_copied_character_inherits_transitions():
     old, new = Alphabet("ab", 2), Alphabet("äb", 2)
     params = asg_network(old)
     moved, _ = transfer.carry_output(params, old, new, "copy")
     np.testing.assert_array_equal(moved["transitions"]["scores"], params["transitions"]["scores"])
 
 
-def test_between_ctc_and_asg_letters_move_and_the_rest_starts_at_zero():
+def test_between_ctc_and_asg_only_letters_are_inherited():
     ctc, asg = Alphabet("abc"), Alphabet("cb", 2)
     params = network(0, ctc.size)
     params["layer_11"]["bias"] = np.array([9, 1, 2, 3], np.float32)

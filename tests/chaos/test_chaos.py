@@ -20,7 +20,7 @@ def test_everything(capsys):
     assert bad == 0, capsys.readouterr().out
 
 
-def test_what_is_counted_as_what():
+def test_outcomes_are_classified():
     """The harness itself: wrong answers, foreign errors and endless loops are no success."""
     findings = Findings("any")
     outcomes = {SURVIVED: lambda: 3, WRONG: lambda: 4, TRACEBACK: lambda: 1 / 0, "refused": _refuse}

@@ -94,7 +94,7 @@ def test_a_broken_row_is_listed_with_its_line_and_skipped(tmp_path, bad):
 
 
 @pytest.mark.parametrize(("broken", "raises"), [(1, False), (5, False), (6, True)])
-def test_more_than_one_row_in_twenty_is_an_error_with_the_reasons(tmp_path, broken, raises):
+def test_more_than_five_percent_broken_rows_raise_with_reasons(tmp_path, broken, raises):
     good = [json.dumps({**LINE, "id": f"u{i}"}) for i in range(100 - broken)]
     path = write(tmp_path, "\n".join(["nonsense", *good, *['{"text": "x"}'] * (broken - 1)]))
     if raises:
@@ -107,7 +107,7 @@ def test_more_than_one_row_in_twenty_is_an_error_with_the_reasons(tmp_path, brok
         assert len(manifest.read(path)) == 100 - broken
 
 
-def test_numbers_are_names(tmp_path):
+def test_numeric_ids_and_speakers_become_text(tmp_path):
     line = json.dumps({**LINE, "speaker": 12, "id": 7, "text": 3, "duration": "3.0 s"})
     (utterance,) = manifest.read(write(tmp_path, line))
     assert (utterance.speaker, utterance.id, utterance.text) == ("12", "7", "3")
@@ -170,14 +170,14 @@ def test_tables_with_a_header(tmp_path, name, content):
     assert [row.message.partition("fields")[0] for row in reading.skipped] == [f"{path}:4: 1 "]
 
 
-def test_what_others_call_a_split(tmp_path):
+def test_split_synonyms(tmp_path):
     names = ["training", "valid", "validation", "val", "test-clean", "eval2000", "Development", None]
     rows = [{**LINE, "id": str(i), "split": name} for i, name in enumerate(names)]
     found = [u.split for u in manifest.read(write(tmp_path, "\n".join(map(json.dumps, rows))))]
     assert found == ["train", "dev", "dev", "dev", "test", "test", "dev", ""]
 
 
-def test_names_are_found_in_a_locale_that_is_not_utf_8(tmp_path):
+def test_paths_work_in_a_non_utf_8_locale(tmp_path):
     soundfile.write(tmp_path / "März→.wav", np.zeros(16000), 16000)
     (tmp_path / "m.jsonl").write_text('{"audio_filepath": "März→.wav", "text": "a"}\n', encoding="utf-8")
     code = (
@@ -191,7 +191,7 @@ def test_names_are_found_in_a_locale_that_is_not_utf_8(tmp_path):
     assert done.stdout == "ascii 'M\\xe4rz\\u2192' 16000\n"
 
 
-def test_a_name_written_decomposed_is_found(tmp_path):
+def test_decomposed_unicode_paths_are_found(tmp_path):
     (tmp_path / "scho\u0308n.wav").write_bytes(b"")
     (utterance,) = manifest.read(write(tmp_path, json.dumps({**LINE, "audio_filepath": "sch\u00f6n.wav"})))
     assert utterance.audio.is_file()
@@ -213,7 +213,7 @@ def test_bad_files(tmp_path):
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-def test_nonsense_is_refused(tmp_path_factory, content):
+def test_arbitrary_content_is_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"any\.jsonl"):
@@ -235,7 +235,7 @@ def test_the_catalog_reads_manifests(tmp_path):
     assert catalog.read("manifest", path) == Reading(tuple(manifest.read(path)))
 
 
-def test_a_table_without_the_columns_it_needs_names_those_it_has(tmp_path):
+def test_a_table_without_required_columns_names_its_columns(tmp_path):
     (tmp_path / "meta.tsv").write_text("Datei\tGesagt\na.wav\thallo\n")
     with pytest.raises(UserError, match=r"no column audio_filepath \(or .*text \(or .*columns are Datei, Gesagt"):
         manifest.read(tmp_path / "meta.tsv")

@@ -37,7 +37,7 @@ def test_every_utterance_fits_a_bucket_at_every_speed(pairs, count, rows, speed)
 
 
 @given(st.lists(st.integers(1, 14), min_size=1, max_size=9), st.integers(1, 4))
-def test_buckets_pad_as_little_as_any_choice_could(sizes, count):
+def test_buckets_minimise_padding(sizes, count):
     frames = [16 * size for size in sizes]
 
     def padding(edges):
@@ -58,7 +58,7 @@ def test_one_long_recording_does_not_widen_the_others_batches():
     assert np.mean([p for p in padded if p < 1000]) < 1.15 * np.mean(frames)
 
 
-def test_beyond_the_largest_bucket_one_is_made():
+def test_a_batch_beyond_the_largest_bucket_gets_its_own():
     assert bucket_for([Bucket(160, 8)], 161, 9) == Bucket(176, 16)
 
 
@@ -81,7 +81,7 @@ def test_batches_hold_the_stored_utterances(source):
     assert batch.frames_B[2:].tolist() == [0, 0] == batch.label_lengths_B[2:].tolist()
 
 
-def test_a_part_of_a_batch_has_the_shape_of_all(source):
+def test_a_partial_batch_has_the_full_shape(source):
     by_length = np.argsort([entry.frames for entry in source.dataset.entries])
     indices = [by_length[0], by_length[1], by_length[-2], by_length[-1]]
     shape = source.shape(indices, [source.dataset.entries[i].frames for i in indices])
@@ -98,14 +98,14 @@ def test_evaluation_sees_every_utterance_once(source):
     assert sorted(seen.tolist()) == list(range(len(source.dataset.entries)))
 
 
-def test_alphabet_that_cannot_write_the_transcripts(source):
+def test_an_alphabet_that_lacks_characters_of_the_transcripts(source):
     from w2l_jax.alphabet import Alphabet
 
     with pytest.raises(UserError, match=r"train_\d+.*which the alphabet"):
         Source.create(source.dataset, Alphabet("xyz"), 3)
 
 
-def test_prefetch_keeps_order_and_hands_errors_over():
+def test_prefetch_keeps_order_and_propagates_errors():
     assert list(prefetch(range(20), lambda x: x + 1, depth=2)) == list(range(1, 21))
 
     def read(number):
@@ -128,7 +128,7 @@ def test_closing_prefetch_ends_its_threads():
     assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
-def test_memory_of_batches_serves_again_when_nothing_refers_to_it(source):
+def test_batch_memory_is_reused_once_unreferenced(source):
     """Neither a view nor an array of JAX, which takes it as it is on a CPU, ever changes."""
     source = dataclasses.replace(source)  # with memory of its own
     addresses, kept = set(), []
@@ -150,7 +150,7 @@ def test_memory_of_batches_serves_again_when_nothing_refers_to_it(source):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
-def test_reading_takes_no_new_pages(tmp_path):
+def test_reading_allocates_no_new_pages(tmp_path):
     """New pages doubled the time of a batch."""
     rng = np.random.default_rng(0)
     for i in range(8):

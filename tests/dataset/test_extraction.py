@@ -24,7 +24,7 @@ def extract(path, transcript="hello", max_seconds=35.0, **options):
     return extraction.extract(path, transcript, max_seconds, FeatureConfig(), **options)
 
 
-def test_listen_computes_features(tmp_path):
+def test_extract_features_computes_features(tmp_path):
     soundfile.write(tmp_path / "a.flac", NOISE, 16000)
     extracted = extract(tmp_path / "a.flac")
     assert extracted.features_TxM.dtype == np.float16
@@ -34,14 +34,14 @@ def test_listen_computes_features(tmp_path):
     np.testing.assert_array_equal(extracted.features_TxM, expected)
 
 
-def test_listen_finds_audio_by_content_and_low_rates(tmp_path):
+def test_audio_is_identified_by_content_and_low_rates_are_reported(tmp_path):
     soundfile.write(tmp_path / "a.wav", NOISE[:8000], 8000)
     (tmp_path / "a.flac").write_bytes((tmp_path / "a.wav").read_bytes())
     extracted = extract(tmp_path / "a.flac")
     assert (extracted.seconds, extracted.low_rate) == (1.0, True)
 
 
-def test_listen_says_why_not(tmp_path):
+def test_unusable_audio_is_reported_with_its_reason(tmp_path):
     wav, flac = tmp_path / "good.wav", tmp_path / "good.flac"
     soundfile.write(wav, NOISE, 16000)
     soundfile.write(flac, NOISE, 16000)
@@ -78,7 +78,7 @@ def test_listen_says_why_not(tmp_path):
     assert isinstance(extract(wav, "xy" * 31), extraction.Extracted)
 
 
-def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
+def test_a_flac_without_a_length_is_not_too_long(tmp_path):
     """Encoders that write to a pipe leave the length out; libsndfile then states 2^63 − 1 frames."""
     soundfile.write(tmp_path / "a.flac", NOISE, 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())
@@ -89,7 +89,7 @@ def test_a_flac_of_unstated_length_is_no_long_one(tmp_path):
     assert isinstance(result, extraction.Extracted) or result.reason == "unreadable audio"
 
 
-def test_a_cut_recording_is_read_to_its_end_on_demand(tmp_path, utterances):
+def test_a_truncated_recording_is_read_to_its_end_on_request(tmp_path, utterances):
     soundfile.write(tmp_path / "whole.flac", NOISE, 16000)
     content = (tmp_path / "whole.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(content[: len(content) * 3 // 4])
@@ -107,7 +107,7 @@ def test_a_cut_recording_is_read_to_its_end_on_demand(tmp_path, utterances):
     assert len(reading) == 4 and reading.fingerprint != skipping.fingerprint
 
 
-def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
+def test_hours_in_a_small_file_without_a_length_are_not_decoded(tmp_path):
     """Of silence, a FLAC holds days in a megabyte."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 3600, np.int16), 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())
@@ -121,7 +121,7 @@ def test_hours_in_a_small_file_of_unstated_length_are_not_decoded(tmp_path):
     assert result.reason == "too long"
 
 
-def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
+def test_order_does_not_depend_on_the_number_of_workers(corpus, utterances):
     tasks = [(u.audio, "a", 0.0, None) for u in utterances] + [(Path("absent.wav"), "a", 0.0, None)]
     one, two = (list(extraction.extract_all(iter(tasks), 35.0, FeatureConfig(), workers)) for workers in (1, 2))
     assert one[-1] == two[-1]
@@ -133,13 +133,13 @@ def test_listen_all_keeps_order_for_any_number_of_workers(corpus, utterances):
         next(extraction.extract_all(tasks, 35.0, FeatureConfig(), -1))
 
 
-def test_a_slow_task_loses_no_later_ones():
+def test_a_slow_task_does_not_lose_later_ones():
     """While the first of them sleeps, the other worker gets as far ahead as it may; then both go on."""
     with WorkerPool(time.sleep, 2) as pool:
         assert list(pool.in_order([1.0] + [0.0] * 19)) == [None] * 20
 
 
-def test_stopping_half_way_leaves_nothing_behind():
+def test_stopping_early_leaves_no_processes():
     with WorkerPool(abs, 2) as pool:
         first = pool.in_order(range(-9, 0))
         assert next(first) == 9
@@ -150,7 +150,7 @@ def test_stopping_half_way_leaves_nothing_behind():
         assert list(pool.in_order([-5])) == [5]
 
 
-def test_a_killed_worker_is_noticed(tmp_path):
+def test_a_killed_worker_raises(tmp_path):
     """Killed while it hands over megabytes, which is where a shared pipe would stay locked for ever."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)
     extracted = extraction.extract_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
@@ -162,7 +162,7 @@ def test_a_killed_worker_is_noticed(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_workers_do_not_run_the_callers_script_again(tmp_path, corpus):
+def test_workers_do_not_rerun_the_callers_script(tmp_path, corpus):
     """A training script imports JAX, which no worker needs; scripts without a __main__ guard work too."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -180,7 +180,7 @@ def test_workers_do_not_run_the_callers_script_again(tmp_path, corpus):
     assert done.stdout == "script runs\n1 script.py False\n", done.stderr
 
 
-def test_what_workers_import_is_light(corpus):
+def test_workers_import_few_packages(corpus):
     code = (
         "import sys; from pathlib import Path; from w2l_jax.dataset import extraction, prepare\n"
         "from w2l_jax.features import FeatureConfig\n"

@@ -18,7 +18,7 @@ def spoken(text, name="a", language=""):
 
 
 @pytest.mark.parametrize("length", range(7))
-def test_needed_frames_is_what_ctc_can_emit(length):
+def test_needed_frames_is_the_minimum_for_ctc(length):
     """Against all 3^S paths over blank, a, b: exactly the labels that need at most S frames come out."""
     emitted = set()
     for path in itertools.product("-ab", repeat=length):
@@ -51,7 +51,7 @@ def test_every_text_is_usable_or_excluded(texts, language):
         assert filters.check_texts(given_, alphabet, "error") == (transcripts, excluded)
 
 
-def test_the_most_frequent_unknown_characters_are_shown_and_how_many_others():
+def test_the_most_frequent_unknown_characters_are_listed():
     signs = "αβγδεζηθικλμν"
     texts = [spoken(f"a {signs[: i + 1]}", f"u{i:02d}") for i in range(13)] + [spoken("gut", "fine")]
     with pytest.raises(UserError) as caught:
@@ -81,7 +81,7 @@ def test_tags(tags, said, reasons):
     assert {name: exclusion.reason for name, exclusion in excluded.items()} == reasons
 
 
-def test_numbers_that_cannot_be_spelled_well_are_counted():
+def test_unspellable_numbers_are_counted():
     pytest.importorskip("num2words")
     texts = [spoken("on 12/05/2020", "a"), spoken("at 10:30", "b")]
     transcripts, excluded = filters.check_texts(texts, ENGLISH, language="en", numbers=True)
@@ -106,5 +106,5 @@ def test_table():
     assert filters.table({"too long": 2, "empty text": 1200}) == "     1,200  empty text\n         2  too long"
 
 
-def test_alphabet_of_the_config_decides():
+def test_the_configured_alphabet_decides():
     assert filters.check_texts([spoken("ab")], Alphabet("ab"), "error")[0] == {"a": "ab"}

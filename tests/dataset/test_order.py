@@ -15,7 +15,7 @@ LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=40)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5), st.booleans())
-def test_every_utterance_comes_once_an_epoch(lengths, batch_size, seed, sorted_first):
+def test_every_utterance_occurs_once_per_epoch(lengths, batch_size, seed, sorted_first):
     order = Order(tuple(lengths), batch_size, seed, sorted_first)
     # Sixteen batches are sorted together, so look at whole chunks only, over at least three epochs.
     head = -(-len(lengths) // batch_size) if sorted_first else 0
@@ -62,14 +62,14 @@ def plain_order(lengths, size, seed, sorted_first, step):
 
 @pytest.mark.parametrize("sorted_first", [False, True])
 @pytest.mark.parametrize("utterances", [7, 97, 1000])
-def test_the_order_is_that_of_its_definition(utterances, sorted_first):
+def test_the_order_matches_its_definition(utterances, sorted_first):
     lengths = tuple(np.random.default_rng(utterances).integers(50, 90, utterances).tolist())
     order = Order(lengths, 8, 5, sorted_first)
     for step in [*range(200), *range(3000, 3020), 17, 500]:  # onwards, after a gap, and back
         np.testing.assert_array_equal(order.batch(step), plain_order(lengths, 8, 5, sorted_first, step))
 
 
-def test_a_step_does_not_permute_the_epoch():
+def test_an_epoch_is_permuted_once():
     """With LibriSpeech's 281,241 utterances; permuting them takes milliseconds."""
     order, seconds = Order(tuple(np.random.default_rng(0).integers(100, 2000, 281_241).tolist()), 64, 0), []
     for step in range(100):
@@ -102,7 +102,7 @@ def test_no_data():
 
 
 @given(LENGTHS, LENGTHS, st.integers(1, 9), st.fractions(0, 1, max_denominator=12), st.integers(0, 5))
-def test_shares_are_exact_and_every_utterance_comes_once_an_epoch_of_its_language(new, old, size, share, seed):
+def test_shares_are_exact_and_utterances_occur_once_per_epoch_of_their_language(new, old, size, share, seed):
     order = MixedOrder(Order(tuple(new), size, seed), Order(tuple(old), size, seed), share)
     batches = [order.batch(step) for step in range(4 * CHUNK)]
     assert all(len(batch) == size for batch in batches)
@@ -115,7 +115,7 @@ def test_shares_are_exact_and_every_utterance_comes_once_an_epoch_of_its_languag
     assert order.epoch(4 * CHUNK) == news // len(new)
 
 
-def test_a_quarter_of_eight_is_two_and_a_tenth_is_made_up_for():
+def test_fractional_shares_average_out_over_batches():
     orders = Order((5,) * 30, 8, 0), Order((5,) * 50, 8, 0)
     counts = {
         share: [int((MixedOrder(*orders, Fraction(share)).batch(step) >= 30).sum()) for step in range(10)]
@@ -124,7 +124,7 @@ def test_a_quarter_of_eight_is_two_and_a_tenth_is_made_up_for():
     assert counts == {"0.25": [2] * 10, "0.1": [0, 1, 1, 1, 1, 0, 1, 1, 1, 1]}
 
 
-def test_any_step_can_be_resumed_at_and_lengths_go_together():
+def test_mixing_resumes_at_any_step_and_groups_lengths():
     rng = np.random.default_rng(0)
     new, old = rng.integers(100, 1000, 500), rng.integers(100, 1000, 2000)
     both = np.concatenate([new, old])
@@ -142,14 +142,14 @@ def test_any_step_can_be_resumed_at_and_lengths_go_together():
     assert real / padded > 0.88  # random batches: 0.57
 
 
-def test_no_old_utterances_is_the_plain_order():
+def test_without_old_utterances_the_order_is_plain():
     plain = Order(tuple(range(1, 60)), 8, 3)
     mixed = MixedOrder(plain, Order((7,), 8, 3), Fraction(0))
     for step in (0, 5, 40):
         np.testing.assert_array_equal(mixed.batch(step), plain.batch(step))
 
 
-def test_two_datasets_as_one(tones, cache):
+def test_two_datasets_are_read_as_one(tones, cache):
     english, german = (
         prepare_cached(tones / f"{name}.jsonl", cache, PrepareConfig(language=language), workers=1)
         for name, language in (("dev", "en"), ("german_dev", "de"))

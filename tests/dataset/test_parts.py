@@ -29,7 +29,7 @@ def write(utterances, out, i, n, config=PrepareConfig()):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 1, 0, 2)])
-def test_the_last_part_completes_it(utterances, reference, tmp_path, order):
+def test_the_last_part_writes_the_index(utterances, reference, tmp_path, order):
     results = [write(utterances[:: 1 - 2 * (i % 2)], tmp_path / "p", i, 3) for i in order]
     assert results[:-1] == [None] * (len(order) - 1)
     assert results[-1].fingerprint
@@ -39,7 +39,7 @@ def test_the_last_part_completes_it(utterances, reference, tmp_path, order):
     assert content(tmp_path / "p") == reference
 
 
-def test_a_part_writes_its_own_shards_only(utterances, tmp_path):
+def test_a_part_writes_only_its_own_shards(utterances, tmp_path):
     write(utterances, tmp_path / "p", 1, 2)
     names = {path.name for path in (tmp_path / "p").iterdir() if not path.name.startswith(".")}
     shards = [f"shard-0000{i}-of-00005.array_record" for i in (1, 3)]
@@ -52,7 +52,7 @@ def test_more_parts_than_shards(utterances, reference, tmp_path):
     assert content(tmp_path / "p") == reference
 
 
-def test_what_another_part_is_writing_is_left_alone(utterances, tmp_path):
+def test_shards_that_another_part_is_writing_are_left_alone(utterances, tmp_path):
     out = tmp_path / "p"
     write(utterances, out, 0, 2)
     (out / ".shard-00001-of-00005.array_record.tmp").write_bytes(b"half")
@@ -64,7 +64,7 @@ def test_what_another_part_is_writing_is_left_alone(utterances, tmp_path):
     assert write(utterances, out, 1, 2) is not None
 
 
-def test_a_plain_command_takes_the_missing_parts(utterances, reference, tmp_path):
+def test_a_command_without_parts_writes_the_missing_ones(utterances, reference, tmp_path):
     write(utterances, tmp_path / "p", 2, 3)
     times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "p").glob("*.array_record")}
     prepare(utterances, tmp_path / "p", workers=1, shard_size=5)
@@ -79,7 +79,7 @@ def test_parts_of_other_input_are_not_mixed(utterances, tmp_path):
             write(others, tmp_path / "p", 1, 2, config)
 
 
-def test_parts_at_once(corpus, reference, tmp_path):
+def test_parts_run_concurrently(corpus, reference, tmp_path):
     """Processes for two parts and a second one for the first of them: one writes it, all agree."""
     code = (
         "import sys; from w2l_jax.corpora import manifest\n"

@@ -48,7 +48,7 @@ def reference(tmp_path_factory, utterances):
     return out
 
 
-def test_what_is_written(reference, utterances):
+def test_files_of_a_prepared_folder(reference, utterances):
     names = {path.name for path in reference.iterdir()}
     shards = {f"shard-0000{i}-of-00005.array_record" for i in range(5)}
     assert names == shards | {"index.jsonl", "excluded.jsonl", "prepared.json", "inputs.sha256", ".lock"}
@@ -63,7 +63,7 @@ def test_what_is_written(reference, utterances):
     assert meta["config"]["features"] == {"mels": 128, "order": "mel_of_db"}
 
 
-def test_order_paths_and_workers_change_nothing(reference, utterances, corpus, tmp_path):
+def test_result_does_not_depend_on_order_paths_or_workers(reference, utterances, corpus, tmp_path):
     prepare(utterances[::-1], tmp_path / "two", workers=2, shard_size=5)
     assert content(tmp_path / "two") == content(reference)
     # Copied elsewhere, with other times of change, in shards of another size: the same content.
@@ -73,7 +73,7 @@ def test_order_paths_and_workers_change_nothing(reference, utterances, corpus, t
     assert dataset.entries == open_dataset(reference).entries
 
 
-def test_the_fingerprint_tells_what_decides_the_content(reference, utterances, corpus, tmp_path):
+def test_the_fingerprint_depends_on_every_input(reference, utterances, corpus, tmp_path):
     sample = shutil.copytree(corpus.parent, tmp_path / "corpus")
     samples, rate = soundfile.read(sample / "u007.wav", dtype="int16")
     samples[100] += 1
@@ -169,7 +169,7 @@ def test_duplicate_ids(tmp_path, utterances):
         prepare([*utterances, utterances[3]], tmp_path / "p")
 
 
-def test_what_is_new_leaves_old_keys_alone():
+def test_new_options_at_their_defaults_keep_old_keys():
     """Options that are not in use enter no key, and pieces differ from whole files."""
     assert set(PrepareConfig().as_dict) == {"language", "max_seconds", "unknown_characters", "features"}
     assert set(PrepareConfig(spell_numbers=True).as_dict) - set(PrepareConfig().as_dict) == {"spell_numbers"}
@@ -223,7 +223,7 @@ def test_numbers_and_other_alphabets(tmp_path, utterances):
     assert PrepareConfig().with_alphabet_of(["only ascii"]) == PrepareConfig()
 
 
-def test_settings_are_checked():
+def test_options_are_checked():
     assert PrepareConfig(language="de") == PrepareConfig(language="German")
     with pytest.raises(UserError, match=r"the language .klingon. has no preset alphabet .*english.* the data"):
         _ = PrepareConfig(language="klingon").labels
@@ -235,7 +235,7 @@ class Interruption(BaseException):
     pass
 
 
-def test_interrupted_at_any_write_it_goes_on(reference, utterances, tmp_path, monkeypatch):
+def test_an_interruption_at_any_write_can_be_resumed(reference, utterances, tmp_path, monkeypatch):
     """Stops before and after every file gets its name, then goes on: the same bytes in the end."""
     replace = os.replace
     for after in (False, True):
@@ -277,7 +277,7 @@ prepare(manifest.read(sys.argv[1]), sys.argv[2], workers=2, shard_size=5, progre
 """
 
 
-def test_killed_it_goes_on(reference, utterances, corpus, tmp_path):
+def test_a_killed_process_can_be_resumed(reference, utterances, corpus, tmp_path):
     """SIGKILL in the third shard: finished shards are kept, workers end, the result is the same."""
     out = tmp_path / "p"
     command = [sys.executable, "-c", KILLED, str(corpus), str(out), "13"]
@@ -307,7 +307,7 @@ def is_worker(pid):
         return False
 
 
-def test_an_interrupted_one_of_other_input_is_not_mixed_in(utterances, reference, tmp_path, monkeypatch):
+def test_interrupted_shards_of_other_input_are_not_reused(utterances, reference, tmp_path, monkeypatch):
     out = tmp_path / "p"
     monkeypatch.setattr(module, "finish", lambda *_: (_ for _ in ()).throw(Interruption))
     with pytest.raises(Interruption):
@@ -319,7 +319,7 @@ def test_an_interrupted_one_of_other_input_is_not_mixed_in(utterances, reference
     assert content(out) == content(reference)
 
 
-def test_a_finished_one_stays(utterances, tmp_path):
+def test_a_finished_folder_is_not_rewritten(utterances, tmp_path):
     out, counts = tmp_path / "p", []
     first = prepare(utterances, out, workers=1)
     again = prepare(utterances[::-1], out, workers=1, progress=lambda *count: counts.append(count))
@@ -332,7 +332,7 @@ def test_a_finished_one_stays(utterances, tmp_path):
     assert content(out) == before
 
 
-def test_folders_of_other_things_are_left_alone(utterances, tmp_path):
+def test_foreign_folders_are_left_alone(utterances, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
     with pytest.raises(UserError, match="holds other files; give a new out"):
@@ -372,7 +372,7 @@ def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
     assert content(out) == content(reference)
 
 
-def test_other_errors_of_the_writer_are_not_called_a_full_disk(utterances, tmp_path, monkeypatch):
+def test_other_write_errors_are_not_reported_as_a_full_disk(utterances, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "write_shards", lambda *_: (_ for _ in ()).throw(RuntimeError("bug")))
     with pytest.raises(RuntimeError, match="bug"):
         prepare(utterances, tmp_path / "p")
@@ -429,7 +429,7 @@ MARKED = {"a": "train", "b": "test", "c": "", "d": "dev"}
         ({"a": "test", "b": "test"}, "train", "", "2 of 2 are marked test, so nothing is left for training"),
     ],
 )
-def test_marked_utterances_are_only_taken_for_their_split(corpus, tmp_path, marks, split, taken, others):
+def test_marked_utterances_are_only_used_for_their_split(corpus, tmp_path, marks, split, taken, others):
     rows = [
         {"audio_filepath": str(corpus.parent / "u000.wav"), "text": "x", "id": i, "split": s} for i, s in marks.items()
     ]
@@ -446,7 +446,7 @@ def test_marked_utterances_are_only_taken_for_their_split(corpus, tmp_path, mark
     assert open_or_prepare(folder, tmp_path, split=split).fingerprint == dataset.fingerprint
 
 
-def test_what_a_manifest_loses_is_reported(corpus, tmp_path):
+def test_skipped_rows_of_a_manifest_are_reported(corpus, tmp_path):
     rows = [json.loads(line) for line in corpus.read_text().splitlines()]
     rows = [dict(row, audio_filepath=str(corpus.parent / row["audio_filepath"])) for row in rows]
     path = write_manifest(tmp_path / "m.jsonl", rows)
@@ -460,7 +460,7 @@ def test_what_a_manifest_loses_is_reported(corpus, tmp_path):
     assert row["message"] in said[1]
 
 
-def test_sources_between_commas_with_weights(tmp_path):
+def test_comma_separated_sources_with_weights(tmp_path):
     assert weighted_sources("a.jsonl") == [("a.jsonl", 1.0)]
     assert weighted_sources("a.jsonl, data/b=2,c=0.5") == [("a.jsonl", 1.0), ("data/b", 2.0), ("c", 0.5)]
     for name in ("a,b.jsonl", "c=3"):
@@ -471,7 +471,7 @@ def test_sources_between_commas_with_weights(tmp_path):
             weighted_sources(wrong)
 
 
-def test_a_weight_repeats(reference):
+def test_a_weight_repeats_a_dataset(reference):
     dataset = open_dataset(reference)
     assert repeated(dataset, 1) is dataset
     doubled = repeated(dataset, 2)
@@ -482,7 +482,7 @@ def test_a_weight_repeats(reference):
     assert 0.4 * dataset.hours < sum(entry.duration for entry in half) / 3600 <= 0.5 * dataset.hours
 
 
-def test_how_often_an_epoch_draws_the_utterances_of_each_source(reference):
+def test_each_source_occurs_as_often_as_its_weight(reference):
     """With `a,b=2,c=1.5`, of 24 utterances each."""
     dataset = open_dataset(reference)
     parts = [repeated(dataset, weight) for weight in (1, 2, 1.5)]
@@ -521,7 +521,7 @@ def test_open_or_prepare(reference, corpus, tmp_path):
             open_or_prepare(tmp_path / name, tmp_path)
 
 
-def test_two_at_once_write_it_once(corpus, reference, tmp_path):
+def test_two_processes_prepare_it_only_once(corpus, reference, tmp_path):
     """The second process waits for the first, then finds the work done."""
     code = (
         "import sys; from w2l_jax.corpora import manifest; from w2l_jax.dataset.prepare import prepare\n"
@@ -569,7 +569,7 @@ def test_the_script(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: absent.jsonl: no such manifest; check the path\n")
 
 
-def test_prepare_leaves_no_warnings_about_single_files(tmp_path):
+def test_warnings_about_single_files_are_summarised(tmp_path):
     folder = make_corpus(tmp_path / "c", 3).parent
     for name in ("u000", "u001"):
         soundfile.write(folder / f"{name}.wav", np.random.default_rng(0).uniform(-1, 1, 8000), 8000)

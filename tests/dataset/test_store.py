@@ -70,7 +70,7 @@ def test_selections_share_the_files(folder):
     assert part.select([0]).features_of([0])[0].shape[0] == dataset.entries[20].frames
 
 
-def test_pickles_and_reads_on(folder):
+def test_a_pickled_dataset_can_be_read(folder):
     dataset = open_dataset(folder)
     before = dataset.features_of([5])
     again = pickle.loads(pickle.dumps(dataset))
@@ -78,7 +78,7 @@ def test_pickles_and_reads_on(folder):
     np.testing.assert_array_equal(again.features_of([5])[0], before[0])
 
 
-def test_threads_and_few_open_files(folder, monkeypatch):
+def test_threads_share_few_open_files(folder, monkeypatch):
     monkeypatch.setattr(stored, "_OPEN_SHARDS", 1)
     dataset = open_dataset(folder)
     expected = [x.sum(dtype=np.float64) for x in dataset.features_of(range(24))]
@@ -117,7 +117,7 @@ SECONDS = st.lists(st.floats(0.1, 35), min_size=1, max_size=40)
 
 
 @given(SECONDS, st.floats(1e-4, 0.5), st.floats(1e-4, 0.5), st.integers(0, 5))
-def test_subsets_are_nested_and_keep_to_their_hours(durations, a, b, seed):
+def test_subsets_are_nested_and_have_the_requested_hours(durations, a, b, seed):
     dataset = fake(durations)
     small, large = dataset.subset(min(a, b), seed), dataset.subset(max(a, b), seed)
     assert {e.id for e in small.entries} <= {e.id for e in large.entries}
@@ -129,7 +129,7 @@ def test_subsets_are_nested_and_keep_to_their_hours(durations, a, b, seed):
 
 
 @given(SECONDS, SECONDS, st.floats(1e-4, 0.5))
-def test_a_subset_does_not_depend_on_order_and_additions_only_displace(durations, more, hours):
+def test_subsets_do_not_depend_on_order(durations, more, hours):
     dataset = fake(durations)
     ids = {e.id for e in dataset.subset(hours).entries}
     assert ids == {e.id for e in dataset.select(range(len(dataset) - 1, -1, -1)).subset(hours).entries}
@@ -140,7 +140,7 @@ def test_a_subset_does_not_depend_on_order_and_additions_only_displace(durations
     assert kept <= ids
 
 
-def test_subsets_differ_by_seed_and_take_all_there_is():
+def test_subsets_differ_by_seed_and_can_hold_everything():
     dataset = fake([10.0] * 360)
     assert len(dataset.subset(0.5, 1)) == 180
     assert dataset.subset(0.5, 1).fingerprint == dataset.subset(0.5, 1).fingerprint
@@ -176,7 +176,7 @@ def refused(folder, message):
 SECOND = "shard-00001-of-00003.array_record"
 
 
-def test_damage_is_named(copy):
+def test_damaged_files_are_named(copy):
     shard = copy / SECOND
     content = shard.read_bytes()
     flipped = bytearray(content)
@@ -193,7 +193,7 @@ def test_damage_is_named(copy):
     assert SECOND in refused(copy, "this shard is missing")
 
 
-def test_swapped_shards_are_noticed(copy):
+def test_swapped_shards_are_detected(copy):
     names = [f"shard-0000{i}-of-00003.array_record" for i in (0, 1)]
     meta = json.loads((copy / "prepared.json").read_text())
     meta["shards"][0], meta["shards"][1] = meta["shards"][1], meta["shards"][0]
@@ -228,7 +228,7 @@ def test_other_formats_and_broken_metadata(copy):
         refused(copy, r"prepared\.json: damaged")
 
 
-def test_what_is_no_prepared_dataset(copy, tmp_path):
+def test_folders_that_are_not_prepared_datasets(copy, tmp_path):
     refused(tmp_path / "absent", "no such prepared dataset")
     refused(tmp_path, "not a prepared dataset")
     (copy / "prepared.json").unlink()

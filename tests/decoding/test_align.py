@@ -29,7 +29,7 @@ def best_by_enumeration(scores_SxV, labels):
 
 @given(st.integers(1, 6), st.lists(st.integers(1, 3), max_size=4), st.integers(0, 2**31 - 1), st.booleans())
 @settings(max_examples=60)
-def test_no_path_is_better(frames, labels, seed, ties):
+def test_the_alignment_is_the_best_path(frames, labels, seed, ties):
     repeats = sum(a == b for a, b in itertools.pairwise(labels))
     assume(len(labels) + repeats <= frames)
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def test_no_path_is_better(frames, labels, seed, ties):
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=12))
 @settings(max_examples=30)
-def test_finds_the_frames_in_which_the_words_were_said(words):
+def test_words_are_aligned_with_their_frames(words):
     """Each word a letter for some frames, then blanks and a space; it began 80 ms before, or as the last one ended."""
     labels, expected, end = [], [], 0
     for letter, length, pause in words:
@@ -60,7 +60,7 @@ def test_finds_the_frames_in_which_the_words_were_said(words):
     assert align.align(log_softmax(logits_SxV).astype(np.float32), f" {text}  ", ALPHABET) == expected
 
 
-def test_many_blocks_are_one_search(monkeypatch):
+def test_search_in_blocks_equals_one_search(monkeypatch):
     """The same path whether what led where is kept of all frames or of a few at a time."""
     rng = np.random.default_rng(0)
     scores_SxV, labels_L = rng.standard_normal((700, 4)), rng.integers(1, 4, 200)
@@ -71,7 +71,7 @@ def test_many_blocks_are_one_search(monkeypatch):
     assert paths[0] == paths[1] == paths[2]
 
 
-def test_times_are_on_the_grid_of_the_network():
+def test_times_are_multiples_of_the_output_frame():
     assert pytest.approx(model.STRIDE * 0.008) == align.OUTPUT_SECONDS
     logits_SxV = 9.0 * np.eye(4)[[0, 0, 0, 0, 0, 0, 1, 2, 2, 0, 3, 0, 1, 0]]
     assert align.align(logits_SxV, "ab a", ALPHABET) == [("ab", 0.016, 0.144), ("a", 0.144, 0.208)]
@@ -93,7 +93,7 @@ def test_without_a_blank():
     assert score == pytest.approx(max(scores_SxV[np.arange(7), path].sum() for path in state_paths))
 
 
-def test_says_why_it_cannot_align():
+def test_errors_say_why_alignment_is_impossible():
     logits_SxV = np.zeros((4, 4))
     assert align.align(logits_SxV, " ", ALPHABET) == []
     assert len(align.align(logits_SxV, "a b", ALPHABET)) == 2

@@ -67,7 +67,7 @@ def test_unbounded_beam_is_exhaustive_search_over_the_papers_score(name, request
         assert found[0] == Decoder(alphabet, lm, config, hot_words).decode(logits_TxV)
 
 
-def test_a_narrow_beam_never_claims_more_than_the_exact_score(toy_lm, exhaustive):
+def test_a_narrow_beam_never_exceeds_the_exact_score(toy_lm, exhaustive):
     rng = np.random.default_rng(3)
     alphabet, lm, hot_words = Alphabet("abc '"), LanguageModel(toy_lm), {"ab": 1.5}
     for _ in range(50):
@@ -90,7 +90,7 @@ def test_a_narrow_beam_never_claims_more_than_the_exact_score(toy_lm, exhaustive
 @hypothesis.settings(
     deadline=None, max_examples=100, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
-def test_whatever_the_logits_transcripts_differ_fall_in_score_and_add_up(toy_lm, logits_SxV, width, margin, weight):
+def test_nbest_lists_are_distinct_sorted_and_consistent(toy_lm, logits_SxV, width, margin, weight):
     """No frames, one, impossible labels, ties; the same twice, in any layout."""
     hypothesis.assume(np.isfinite(logits_SxV.max(axis=1, initial=-np.inf)).all())
     config, hot_words = BeamConfig(width, weight, 2.3, margin, margin), {"ab": 2.0, "caa": -1.0}
@@ -126,7 +126,7 @@ def test_a_word_outside_the_vocabulary_costs_unk_and_earns_nothing(hand_lm):
 
 
 @pytest.mark.parametrize("labels", [[], [0], [0, 0, 0], [3], [3, 0, 3]])
-def test_no_words_cost_the_end_after_the_beginning(labels, hand_lm):
+def test_an_empty_transcript_scores_only_the_sentence_end(labels, hand_lm):
     """With frames or without; spaces make no word."""
     logits_SxV = logits_for(labels, 5, height=60) if labels else np.zeros((0, 5), np.float32)
     found = Decoder(Alphabet("ab c"), hand_lm).decode(logits_SxV)
@@ -169,7 +169,7 @@ def test_hot_words_by_hand(hand_lm):
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_hot_words_are_seen_coming(folder, toy_lm):
+def test_prefixes_of_hot_words_are_boosted(folder, toy_lm):
     """With room for one hypothesis only, "c" survives its rival "b" if the word that it begins is hot."""
     alphabet = Alphabet("abc '")
     logits_SxV = logits_for([0, 3, 1, 2, 4, 3, 1, 2], alphabet.size, height=9)
@@ -181,14 +181,14 @@ def test_hot_words_are_seen_coming(folder, toy_lm):
 
 
 @pytest.mark.parametrize("word", ["", "a b", "xa", "A"])
-def test_hot_words_that_nobody_can_hear(word):
+def test_invalid_hot_words_are_refused(word):
     with pytest.raises(UserError, match="hot word"):
         Decoder(Alphabet("ab "), None, hot_words={word: 1.0})
     with pytest.raises(UserError, match="finite"):
         Decoder(Alphabet("ab "), None, hot_words={"ab": math.nan})
 
 
-def test_what_was_asked_before_does_not_matter(toy_lm, monkeypatch):
+def test_results_do_not_depend_on_earlier_calls(toy_lm, monkeypatch):
     """The model's answers are kept between utterances, and forgotten now and then."""
     rng = np.random.default_rng(11)
     logits = [rng.normal(size=(n, 6)) for n in (30, 5, 60, 30)]
@@ -212,7 +212,7 @@ def test_shift_type_and_minus_infinity_of_logits_do_not_matter(toy_lm):
     assert np.array_equal(before[:3], logits_SxV[:3])
 
 
-def test_equal_scores_are_decided_by_the_text():
+def test_ties_are_broken_by_the_text():
     """Nothing is known, so that many transcripts tie; b a and a b are each other's mirror."""
     decoder = Decoder(Alphabet("ba"), None, UNBOUNDED)
     assert decoder.decode(np.zeros((1, 3))).text == ""
@@ -272,12 +272,12 @@ def test_a_language_model_in_another_script(toy_lm):
         Decoder(Alphabet("xyz "), toy_lm)
 
 
-def test_no_transcript_at_all_is_asked_for():
+def test_zero_transcripts_are_refused():
     with pytest.raises(UserError, match="0 transcripts"):
         Decoder(Alphabet("ab "), None).nbest(np.zeros((2, 4)), 0)
 
 
-def test_hot_words_of_a_script_without_spaces_are_its_characters():
+def test_hot_words_in_scripts_without_spaces_are_characters():
     alphabet = Alphabet(" 東京都")
     hot_words = {"京": 1.0}
     logits_SxV = np.log(np.array([[0.1, 0.1, 0.6, 0.1, 0.1], [0.1, 0.9, 0, 0, 0], [0.1, 0, 0.1, 0.3, 0.5]]) + 1e-9)

@@ -19,11 +19,11 @@ def test_confidences_by_hand():
     assert confidence.confidences(listed(("", 0.0), ("a", -1.0)), 1.0) == []
 
 
-def test_a_word_counts_where_it_stands_not_wherever_it_occurs():
+def test_a_word_counts_only_at_its_own_position():
     assert confidence.confidences(listed(("ja nein", 0.0), ("nein", 0.0)), 1.0) == pytest.approx([0.5, 1.0])
     assert confidence.right("der hund bellt", "hund bellte bellt") == [True, False, True]
 
 
-def test_differences_of_scores_may_be_huge():
+def test_huge_score_differences_do_not_overflow():
     nbest = listed(("a", -1e4), ("b", -3e4))
     assert confidence.confidences(nbest, 0.1) == [1.0]

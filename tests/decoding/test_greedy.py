@@ -51,5 +51,5 @@ def test_a_last_label_is_reached():
         ([4, 2, 4, 0], "a"),
     ],
 )
-def test_a_path_of_asg_has_no_blanks_and_its_repetitions_are_undone(labels, text):
+def test_asg_paths_have_no_blanks_and_repetitions_are_expanded(labels, text):
     assert greedy(np.array(labels, int), Alphabet("ab '", repetitions=2)) == text

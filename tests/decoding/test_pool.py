@@ -40,7 +40,7 @@ def test_transcripts_do_not_depend_on_workers_or_order(toy_lm, two_workers):
     assert list(two_workers.decode(logits[::-1])) == expected[::-1]
 
 
-def test_the_best_few_and_hot_words(toy_lm):
+def test_nbest_and_hot_words(toy_lm):
     logits, hot_words = utterances(8), {"c": 8.0}
     decoder = Decoder(ALPHABET, toy_lm, hot_words=hot_words)
     expected = [decoder.nbest(logits_SxV, 4) for logits_SxV in logits]
@@ -49,7 +49,7 @@ def test_the_best_few_and_hot_words(toy_lm):
         assert list(workers.nbest(logits, 4)) == expected
 
 
-def test_options_can_change_while_the_workers_stay(toy_lm, two_workers):
+def test_options_can_change_without_new_workers(toy_lm, two_workers):
     logits = utterances(8)
     config = BeamConfig(lm_weight=0.0, word_bonus=5.0)
     expected = [Decoder(ALPHABET, toy_lm, config).decode(logits_SxV) for logits_SxV in logits]
@@ -71,7 +71,7 @@ def test_bad_logits_are_reported_from_a_worker(two_workers):
         list(two_workers.decode([np.full((2, ALPHABET.size), np.nan)]))
 
 
-def test_a_killed_worker_is_an_error_not_a_hang():
+def test_a_killed_worker_raises():
     with DecoderPool(ALPHABET, None, workers=2) as workers:
         list(workers.decode(utterances(4)))
         next(iter(workers._pool._processes.values())).kill()

@@ -44,7 +44,7 @@ def long():
     return logits_for(labels, ALPHABET.size), spans
 
 
-def test_a_long_recording_is_what_its_words_are(long):
+def test_a_long_recording_gives_all_its_words(long):
     logits_SxV, spans = long
     assert len(logits_SxV) * 0.016 > 120
     segments = list(recordings.transcribe(iter(np.array_split(logits_SxV, 7)), ALPHABET, GREEDY))
@@ -93,7 +93,7 @@ def test_lines_of_a_transcript(long):
         recording_files.align_lines(logits_SxV[:100], lines, ALPHABET)
 
 
-def test_asg_has_no_blank_and_long_recordings_too():
+def test_long_recordings_with_asg():
     alphabet = Alphabet("ab ", repetitions=2)
     params = losses.own_parameters(alphabet)
     words = ["abba", "b", "aab"] * 40

@@ -74,7 +74,7 @@ def unfinished(text: str, lm: LanguageModel, config: BeamConfig, hot_words: dict
 
 
 @pytest.mark.parametrize(("width", "margin"), [(1, 10.0), (4, 3.0), (25, 10.0), (25, math.inf), (80, 4.0)])
-def test_what_is_skipped_on_the_way_would_not_have_survived(width, margin, toy_lm):
+def test_skipped_candidates_would_not_have_survived(width, margin, toy_lm):
     """Beams and scores are those of a search that tries everything before it drops anything."""
     lm, alphabet, rng = LanguageModel(toy_lm), Alphabet("abc '"), np.random.default_rng(width)
     for _ in range(4):
@@ -113,14 +113,14 @@ def test_prefixes_know_their_word_and_the_best_word_below(words, seed):
 
 @hypothesis.given(values=st.lists(st.integers(-5, 5), min_size=1, max_size=40), width=st.integers(1, 45))
 @hypothesis.settings(deadline=None)
-def test_the_best_are_kept_and_of_equals_the_first(values, width):
+def test_the_best_are_kept_and_ties_keep_the_first(values, width):
     scores = np.array(values, float)
     expected = [i for i in np.lexsort((np.arange(len(values)), -scores)) if scores[i] >= scores.max() - 4][:width]
     assert search._best(scores, width, 4.0).tolist() == sorted(expected)
 
 
 @pytest.mark.parametrize("width", [1, 30])
-def test_texts_that_lead_nowhere_are_dropped_and_nothing_else(width, toy_lm, monkeypatch):
+def test_only_dead_ends_are_dropped(width, toy_lm, monkeypatch):
     """With room for as few texts as possible; the tree stays that small however long the recording."""
     logits_SxV = np.random.default_rng(0).normal(size=(1500, 6))
     decoder = Decoder(Alphabet("abc '"), toy_lm, BeamConfig(beam_width=width))
@@ -135,7 +135,7 @@ def test_texts_that_lead_nowhere_are_dropped_and_nothing_else(width, toy_lm, mon
     assert all_of_them == 1_000_000 and many < 5000
 
 
-def test_the_search_works_where_its_machine_code_cannot_be_kept(monkeypatch):
+def test_the_search_works_without_a_writable_cache(monkeypatch):
     njit = compiled.numba.njit
 
     def nowhere(cache=False, **options):
@@ -148,7 +148,7 @@ def test_the_search_works_where_its_machine_code_cannot_be_kept(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 7, 40])
-def test_a_search_that_is_resumed_finds_the_same(size, toy_lm):
+def test_a_resumed_search_gives_the_same_result(size, toy_lm):
     logits_SxV = 2 * np.random.default_rng(0).normal(size=(40, 6))
     decoder = Decoder(Alphabet("abc '"), toy_lm, BeamConfig(beam_width=30))
     expected = decoder.nbest(logits_SxV, 9)

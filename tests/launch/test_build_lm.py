@@ -63,7 +63,7 @@ def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
     assert json.loads((tmp_path / "lm/german/card.json").read_text("utf-8"))["sources"][1]["sentences"] == 3
 
 
-def test_a_run_gives_alphabet_and_language(launch, tmp_path):
+def test_a_run_determines_alphabet_and_language(launch, tmp_path):
     for run in (["--run=english"], ["--language=en"]):
         code, said = launch("--text=a.txt", "--out=lm", *run)
         assert code == 0, said
@@ -71,7 +71,7 @@ def test_a_run_gives_alphabet_and_language(launch, tmp_path):
     assert (card["made_from"]["alphabet"], card["made_from"]["numbers"]) == ("abcdefghijklmnopqrstuvwxyz '", "english")
 
 
-def test_a_model_that_is_there_is_taken(launch, tmp_path):
+def test_an_existing_model_is_reused(launch, tmp_path):
     code, said = launch("--arpa=a.arpa", "--language=en", "--out=lm")
     assert code == 0, said
     assert "a.arpa, order 2, unchanged" in said
@@ -100,7 +100,7 @@ def test_a_model_that_is_there_is_taken(launch, tmp_path):
         (["--text=a.txt", "--language=de", "--unigrams=a.txt"], "--unigrams lists"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(options, message, launch, tmp_path):
+def test_errors_are_reported_before_any_work(options, message, launch, tmp_path):
     code, said = launch(*options, "--out=lm")
     assert code in (1, 2)  # 2 where an option by itself makes no sense
     assert message in said and "Traceback" not in said

@@ -8,7 +8,7 @@ from tests.decoding.test_confidence import listed
 
 
 @pytest.mark.parametrize(("temperature", "coverage"), [(0.5, 1.0), (3.0, 0.6)])
-def test_fitting_recovers_what_lists_were_simulated_with(temperature, coverage):
+def test_fitting_recovers_simulated_parameters(temperature, coverage):
     """The truth is drawn from the list by its posterior, or, as often as the coverage says, is something else."""
     rng = np.random.default_rng(0)
     nbests, expected = [], []
@@ -26,7 +26,7 @@ def test_fitting_recovers_what_lists_were_simulated_with(temperature, coverage):
     assert errors[0] < 0.04 < 0.08 < min(errors[1:])
 
 
-def test_fitting_survives_words_in_which_the_whole_list_errs():
+def test_fitting_handles_words_that_all_hypotheses_miss():
     nbests = [listed(("a b", 0.0), ("a c", -1.0)), listed(("", 0.0))]
     temperature, coverage = calibration.fit(nbests, ["x b", "y"])
     assert 0.1 <= temperature <= 100 and coverage < 1

@@ -17,7 +17,7 @@ from w2l_jax.errors import UserError
 from w2l_jax.training.options import TrainOptions
 
 
-def test_command_line_goes_before_toml_and_toml_before_defaults(tmp_path):
+def test_the_command_line_overrides_toml_and_toml_overrides_defaults(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("steps = 7\nbatch_size = 3\nlearning_rate = 1\n[data]\nlanguage = 'de'\n[model]\nwidth = 9\n")
     options = cli.parse(TrainOptions, [f"--config={path}", "--batch_size=4", "--data.train=x", "--model.width", "5"])
@@ -38,13 +38,13 @@ def test_a_former_name_on_the_command_line(old, new):
     ("given", "near"),
     [("--data.trian=x", "--data.train"), ("--lerning_rate", "--learning_rate"), ("--memory.remta", "--memory.remat")],
 )
-def test_a_misspelt_option_names_the_right_one(given, near):
+def test_a_misspelt_option_suggests_the_right_one(given, near):
     with pytest.raises(UserError, match=f"did you mean {near}"):
         cli.parse(TrainOptions, [given])
     assert cli.parse(TrainOptions, ["--no_resume", "--memory.no_remat", "--model.width=3"]).model.width == 3
 
 
-def test_a_shipped_configuration_is_named_where_none_is(tmp_path, monkeypatch):
+def test_a_shipped_configuration_is_suggested_if_none_exists(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"no such configuration; did you mean .*configs/adapt.toml"):
         cli.parse(TrainOptions, ["--config=adapt.toml"])
@@ -57,7 +57,7 @@ def test_a_shipped_configuration_is_named_where_none_is(tmp_path, monkeypatch):
         ("--steps=0", "error: steps must be at least 1, not 0\n"),
     ],
 )
-def test_what_options_refuse_is_an_error_like_any_other(option, said, capsys):
+def test_invalid_option_values_are_ordinary_errors(option, said, capsys):
     """Without tyro's frame and its exit code."""
     with pytest.raises(SystemExit, match=r"^1$"):
         cli.run(lambda: cli.parse(TrainOptions, [option]))
@@ -80,7 +80,7 @@ FULL = {
 
 @pytest.mark.parametrize("name", FULL)
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_full_disk_is_not_want_of_memory(name, nested, capsys):
+def test_a_full_disk_is_not_reported_as_lack_of_memory(name, nested, capsys):
     def main():
         if not nested:
             raise FULL[name]
@@ -96,7 +96,7 @@ def test_a_full_disk_is_not_want_of_memory(name, nested, capsys):
 
 
 @pytest.mark.parametrize("filename", ["runs/x/.lock", None])
-def test_any_error_of_the_system_is_one_line(filename, capsys):
+def test_system_errors_are_one_line(filename, capsys):
     def main():
         raise OSError(errno.EROFS, "Read-only file system", *([filename] if filename else []))
 
@@ -106,7 +106,7 @@ def test_any_error_of_the_system_is_one_line(filename, capsys):
     assert capsys.readouterr().err == f"error: {place}Read-only file system\n"
 
 
-def test_ctrl_c_waits_for_no_thread(tmp_path):
+def test_ctrl_c_does_not_wait_for_threads(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import threading, time, cli\n"
@@ -149,7 +149,7 @@ def test_arguments_in_messages_are_options():
         assert cli.as_options(said) == shown
 
 
-def test_help_shows_the_papers_values_whatever_is_given(tmp_path, capsys, monkeypatch):
+def test_help_always_shows_the_papers_values(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")  # options below each other
     (tmp_path / "a.toml").write_text("steps = 7\n")
     for argv in (["--help"], [f"--config={tmp_path}/a.toml", "--help"]):
@@ -160,7 +160,7 @@ def test_help_shows_the_papers_values_whatever_is_given(tmp_path, capsys, monkey
         assert "the paper's 250" in said and "the paper's 2000" in said and "(default: 7)" not in said
 
 
-def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path, monkeypatch):
+def test_compiled_programs_are_stored_in_the_users_cache_folder(tmp_path, monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     try:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -60,7 +60,7 @@ def test_one_corpus_keeps_its_names():
     assert collection.skipped == [row]
 
 
-def test_a_mixture_splits_each_corpus_as_alone_and_tells_their_names_apart():
+def test_a_mixture_splits_each_corpus_separately_and_prefixes_names():
     mixed = by_id(collect([one("open"), one("official")]))
     alone = {f"open-{name}": split for name, split in by_id(collect([one("open")])).items()}
     assert mixed == alone | {"TUDA-o1": "train", "TUDA-x": "dev", "TUDA-y": "test"}
@@ -69,7 +69,7 @@ def test_a_mixture_splits_each_corpus_as_alone_and_tells_their_names_apart():
     assert found["TUDA-o1"].audio == Path("o1.wav")
 
 
-def test_dev_fraction_of_nothing():
+def test_a_dev_fraction_of_zero():
     assert not collect([one("open")], dev_fraction=0).splits["dev"]
     assert len(collect([one("official")], dev_fraction=0).splits["dev"]) == 1
 
@@ -84,14 +84,14 @@ def test_options_reach_the_reader_or_are_refused():
         collect([one("broken")])
 
 
-def test_speakers_on_two_sides():
+def test_speakers_in_two_splits():
     with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: s; .*set allow_speaker_overlap"):
         collect([one("torn")])
     collection = collect([one("torn")], allow_speaker_overlap=True)
     assert collection.notes == ["speakers in both train and test, as allowed: s"]
 
 
-def test_long_recordings_are_cut_after_the_split_was_decided():
+def test_long_recordings_are_cut_after_splitting():
     whole = by_id(collect([one("long")]))
     found = collect([one("long")], max_seconds=5.0, seconds=lambda u: 8.0)
     assert by_id(found) == {"l-001": whole["l"], "l-002": whole["l"], "m": whole["m"]}
@@ -99,7 +99,7 @@ def test_long_recordings_are_cut_after_the_split_was_decided():
     assert not collect([one("long")], max_seconds=9.0, seconds=lambda u: 8.0).notes
 
 
-def test_a_language_that_is_not_clear():
+def test_an_ambiguous_language():
     mixed = [spoken("a", "s"), dataclasses.replace(spoken("b", "s"), language="en")]
     for utterances in (mixed, [dataclasses.replace(spoken("a", "s"), language="")]):
         with pytest.raises(UserError, match=r"a single language .*give language"):
@@ -107,7 +107,7 @@ def test_a_language_that_is_not_clear():
     assert Collection({"": [dataclasses.replace(spoken("a", "s"), language="PL")]}).language == "polish"
 
 
-def test_everything_left_out_is_listed_once(tmp_path):
+def test_everything_skipped_is_listed_once(tmp_path):
     row = {"id": "a", "audio": "a.wav", "source": "c", "reason": "too long", "message": "a.wav: 40 s"}
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
@@ -121,7 +121,7 @@ def test_everything_left_out_is_listed_once(tmp_path):
     ]
 
 
-def test_a_dataset_is_no_folder_of_datasets(tmp_path):
+def test_a_prepared_dataset_is_not_a_folder_of_datasets(tmp_path):
     check_out(tmp_path)
     (tmp_path / "prepared.json").touch()
     with pytest.raises(UserError, match="is one prepared dataset, not a folder of train, dev and test"):

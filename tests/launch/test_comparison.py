@@ -51,7 +51,7 @@ def test_rates_and_differences_by_hand(two):
     assert comparison.units(two) == "speakers"
 
 
-def test_equal_time_is_that_of_the_run_that_ended_first(two):
+def test_equal_time_is_that_of_the_shortest_run(two):
     adapted, fresh = comparison.at_equal_time(two)
     assert (adapted["updates"], adapted["LER"]) == ("400", "10.0%")
     assert (fresh["updates"], fresh["minutes"], fresh["LER"]) == ("200", "2.0", "80.0%")
@@ -64,7 +64,7 @@ def test_tables_and_pictures(two, tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_cannot_be_compared(two, tmp_path):
+def test_runs_that_cannot_be_compared(two, tmp_path):
     with pytest.raises(UserError, match=r"first: python launch/decode\.py"):
         comparison.read(tmp_path / "adapted", "other")
     few = run(tmp_path / "few", ["abcd"], 1, [0.1])
@@ -79,7 +79,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("figure", WRITES)
-def test_a_picture_is_written_whole_or_not_at_all(two, tmp_path, monkeypatch, figure):
+def test_pictures_are_written_atomically(two, tmp_path, monkeypatch, figure):
     def half(self, file, **options):
         with open(file, "wb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened:
             opened.write(b"half")

@@ -51,7 +51,7 @@ def reader(tmp_path_factory):
     return Reader(text)
 
 
-def test_the_page_says_what_the_rows_say(reader):
+def test_the_page_shows_the_numbers_of_the_rows(reader):
     text = "".join(reader.text)
     for row in results.searches(FOUND):
         assert all(cell in reader.text for cell in row.values())
@@ -71,7 +71,7 @@ def test_transcripts_stay_text(reader):
     }  # fmt: skip
 
 
-def test_sound_where_it_is_and_a_reason_where_it_is_not(reader):
+def test_recordings_are_embedded_or_their_absence_explained(reader):
     assert len([tag for tag, _ in reader.tags if tag == "audio"]) == 1
     text = "".join(reader.text)
     assert "no: no such audio file" in text and "the data do not name the recording" in text
@@ -112,7 +112,7 @@ def table_rows(content: str, columns: int) -> set[tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("count", "expected"), [(0, {}), (3, {}), (8, {"worst": 2, "median": 2, "best": 2, "random": 2})]
 )
-def test_chosen_utterances(count, expected):
+def test_selected_utterances(count, expected):
     found = [Result(f"u{i}", "", "", 1.0, "a" * 20, "a" * i + "b" * (20 - i), None, None) for i in range(20)]
     chosen = page.choose(found, count)
     assert len(chosen) == len(dict(chosen)) == count

@@ -196,7 +196,7 @@ def test_mandarin_phrases_and_tones():
         assert mandarin.finish(alone) == in_speech
 
 
-def test_mandarin_words_are_syllables_with_tones_that_espeak_speaks():
+def test_mandarin_words_are_syllables_with_tones_known_to_espeak():
     text = " ".join(sentences("mandarin", 3000))
     words = set(re.findall(r"\w+", text))
     assert all(re.fullmatch(r"([A-Za-z]+[1-5])+", word) for word in words)
@@ -220,7 +220,7 @@ def phonemes(voice: str, texts: list[str]) -> list[str]:
     return spoken
 
 
-def test_a_rule_that_names_an_unknown_one_is_refused():
+def test_a_rule_that_refers_to_an_unknown_rule_is_refused():
     with pytest.raises(ValueError, match=r"'sentence'.*\['nuon'\]"):
         grammar.Grammar({"sentence": ["the {nuon}"]}, str, random.Random(0))
 
@@ -242,7 +242,7 @@ def test_no_sentence_occurs_twice_and_lengths_are_right(scripts, lang):
     assert len({line.stem for line in script.lines}) == len(script.lines)
 
 
-def test_withheld_words_are_in_no_list():
+def test_withheld_words_occur_in_no_list():
     tables = grammar.load("english")
     known = grammar.withhold(tables, 0.05, seed=0)
     assert known == grammar.withhold(tables, 0.05, seed=0) != grammar.withhold(tables, 0.05, seed=1)
@@ -255,7 +255,7 @@ def test_withheld_words_are_in_no_list():
     assert len(words(known)) + sum(word in withheld for word in words(tables)) == len(words(tables))
 
 
-def test_dev_speakers_are_strangers():
+def test_dev_speakers_are_not_in_the_training_data():
     casts = {(lang, split): speakers.cast(lang, split, 0) for lang in CODES.values() for split in ("train", "dev")}
     assert {key: len(cast) for key, cast in casts.items()} == speakers.SPEAKERS
     names = [speaker.name for cast in casts.values() for speaker in cast]
@@ -270,7 +270,7 @@ def test_dev_speakers_are_strangers():
 # Speech
 
 
-def test_every_voice_exists_and_speaks_plausibly():
+def test_every_voice_exists_and_has_a_plausible_speaking_rate():
     seconds = []
     for lang, text in {
         "en": "The quick brown fox jumps over the lazy dog.",
@@ -287,7 +287,7 @@ def test_every_voice_exists_and_speaks_plausibly():
     assert 0.04 < min(seconds) < max(seconds) < 0.08
 
 
-def test_the_past_does_not_matter_to_a_voice():
+def test_synthesis_does_not_depend_on_earlier_calls():
     voice = speak.Voice("de+m2")
     first, _ = speak.speak("Fünf große Äpfel.", voice)
     speak.speak("Something else.", speak.Voice("en-us+f3"))
@@ -295,7 +295,7 @@ def test_the_past_does_not_matter_to_a_voice():
     np.testing.assert_array_equal(first, again)
 
 
-def test_an_umlaut_is_heard():
+def test_umlauts_change_the_sound():
     assert len(speak.speak("schön", speak.Voice("de"))[0]) != len(speak.speak("sch n", speak.Voice("de"))[0])
 
 
@@ -326,7 +326,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, missing):
         speak.speak("Hello.", speak.Voice("en")) if missing == "espeakng_loader" else numerals.speller("en", "cardinal")
 
 
-def test_the_room_keeps_its_promises():
+def test_reverberation_and_noise_match_their_options():
     time_ = np.arange(22050) / 22050
     speech = np.concatenate([np.sin(2 * np.pi * 300 * time_), np.zeros(8000)]).astype(np.float32)
     peaks, ratios = [], []
@@ -378,7 +378,7 @@ def test_the_same_configuration_gives_the_same_bytes(corpus, tmp_path):
     assert files(tmp_path / "other") == files(corpus)
 
 
-def test_a_complete_corpus_is_left_alone_in_no_time(corpus):
+def test_a_complete_corpus_is_recognised_quickly(corpus):
     before = {path: path.stat().st_mtime_ns for path in corpus.rglob("*")}
     start = time.monotonic()
     demo.make_corpus(corpus, TINY)
@@ -386,7 +386,7 @@ def test_a_complete_corpus_is_left_alone_in_no_time(corpus):
     assert {path: path.stat().st_mtime_ns for path in corpus.rglob("*")} == before
 
 
-def test_only_what_is_missing_or_damaged_is_spoken_again(corpus):
+def test_only_missing_or_damaged_recordings_are_synthesised_again(corpus):
     before = files(corpus)
     audio = sorted((corpus / "audio").rglob("*.flac"))
     audio[0].unlink()
@@ -401,7 +401,7 @@ def test_only_what_is_missing_or_damaged_is_spoken_again(corpus):
     assert {call[1] for call in calls} == {len(audio)}
 
 
-def test_a_corpus_of_before_a_language_was_added_is_complete_and_without_it(tmp_path):
+def test_a_corpus_made_before_a_language_was_added_stays_complete(tmp_path):
     config = demo.DemoConfig(english_hours=1e-4, german_hours=1e-4, dev_utterances=1, text_lines=2)
     demo.make_corpus(tmp_path, config, workers=1)
     assert not [name for name in files(tmp_path) if "dutch" in name or "mandarin" in name]
@@ -437,7 +437,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
         demo.make_corpus(tmp_path / "file" / "demo", TINY)
 
 
-def test_a_killed_run_leaves_no_workers_and_goes_on(corpus, tmp_path):
+def test_a_killed_run_leaves_no_workers_and_can_be_resumed(corpus, tmp_path):
     program = (
         "import demo_corpus as demo\n"
         "if __name__ == '__main__':\n"

@@ -48,7 +48,7 @@ def decode(place, monkeypatch, capsys):
     return call
 
 
-def test_decoding_a_run_that_may_not_be_written(place, small_disk, decode):
+def test_decoding_a_read_only_run(place, small_disk, decode):
     """Greedily its results are printed; a language model of its own it cannot get."""
     disk = small_disk("20m")
     shutil.copytree(place / "good", disk / "run")
@@ -62,7 +62,7 @@ def test_decoding_a_run_that_may_not_be_written(place, small_disk, decode):
         decode(f"--run={disk}/run")
 
 
-def test_a_report_that_may_not_be_written_comes_after_the_results(small_disk, decode, capsys):
+def test_an_unwritable_report_does_not_hide_the_results(small_disk, decode, capsys):
     disk = small_disk("1m")
     read_only(disk)
     with pytest.raises(OSError, match="Read-only file system"):
@@ -83,7 +83,7 @@ def test_training_on_a_full_disk(tones, cache, small_disk, size):
 
 
 @pytest.mark.slow
-def test_every_command_on_a_disk_that_may_not_be_written(place, tones, cache, small_disk):
+def test_every_command_on_a_read_only_disk(place, tones, cache, small_disk):
     disk = small_disk("20m")
     shutil.copytree(place / "good", disk / "run")
     read_only(disk)

@@ -56,7 +56,7 @@ def draw(figure):
 NASTY = 'a < b & "c" <script>alert(1)</script>'
 
 
-def test_what_is_text_stays_text():
+def test_text_is_escaped():
     rows = [{NASTY: NASTY, "n": 1}]
     lists = report.facts({NASTY: NASTY}) + report.folded(NASTY, report.lines([NASTY, NASTY]))
     page = report.page(
@@ -70,7 +70,7 @@ def test_what_is_text_stays_text():
     assert next(a["aria-label"] for tag, a in reader.tags if tag == "svg") == NASTY
 
 
-def test_pages_need_nothing_from_elsewhere():
+def test_pages_are_self_contained():
     page = report.page("t", [("s", report.figure(draw, "d") + report.audio(np.zeros(1600, np.float32), 16000))])
     assert external(page) == []
     assert external('<img src="http://x/y.png"><script src="a.js">') == [
@@ -79,7 +79,7 @@ def test_pages_need_nothing_from_elsewhere():
     ]  # or it proves nothing
 
 
-def test_figures_take_the_colour_of_the_page_and_are_the_same_every_time():
+def test_figures_follow_the_pages_colours_and_are_deterministic():
     svg = report.figure(draw, "d")
     assert svg.count("currentColor") > 5 and "#010203" not in svg and "<?xml" not in svg
     assert report.figure(draw, "d") == svg
@@ -87,7 +87,7 @@ def test_figures_take_the_colour_of_the_page_and_are_the_same_every_time():
     assert names[0] and not names[0] & names[1]  # two figures in one page do not refer to each other's parts
 
 
-def test_sound_is_what_it_was():
+def test_sound_is_embedded_unchanged():
     wave_N = 0.5 * np.sin(2 * np.pi * 440 / 16000 * np.arange(16000)).astype(np.float32)
     ((_, attributes),) = (t for t in Reader(report.audio(wave_N, 16000)).tags if t[0] == "audio")
     assert "controls" in attributes
@@ -116,7 +116,7 @@ def test_rows_as_csv_have_every_column():
     assert read == [{"a": "1", "b": NASTY, "c": ""}, {"a": "two\nlines", "b": "", "c": "0.1"}]
 
 
-def test_text_from_right_to_left_is_marked_so():
+def test_right_to_left_text_is_marked():
     found = report.table([{"said": "سلام دنیا", "heard": "hello سلام", "share": "3"}], "words")
     assert '<td dir="rtl">سلام دنیا</td><td>hello سلام</td><td class="number">3</td>' in found
     assert report.direction("12 שלום") == ' dir="rtl"' and report.direction("12") == ""

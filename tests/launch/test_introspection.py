@@ -79,7 +79,7 @@ def test_numbers_of_layers_are_those_of_plain_loops():
     assert all(row.rms_change is None for row in found.of("base"))
 
 
-def test_histograms_count_every_weight_once_in_bins_as_wide_as_the_papers():
+def test_histograms_count_every_weight_once_in_the_papers_bins():
     base = network()
     base["layer_01"]["kernel"][0, 0, 0] = -2.3
     adapted = {name: {"kernel": layer["kernel"].copy()} for name, layer in base.items()}
@@ -97,7 +97,7 @@ def test_histograms_count_every_weight_once_in_bins_as_wide_as_the_papers():
     assert changes_LxN[:9, 0] == pytest.approx(1) and changes_LxN[9, -1] == pytest.approx(1 / 1600)
 
 
-def test_all_of_the_paper_holds_where_it_should(paper):
+def test_every_claim_can_be_confirmed(paper):
     assert {c.name: c.holds for c in claims(paper)} == dict.fromkeys(
         ["outer_weights", "means", "small_variance", "distributions_alike", "outer_changes_largest",
          "outer_changes_rms", "changes_grow", "input_changes_late"], True,
@@ -125,14 +125,14 @@ def test_a_claim_can_fail(name, base_scale, early_scale, final_scale):
     assert {c.name: c.holds for c in found}[name] is False
 
 
-def test_means_away_from_zero_are_seen(paper):
+def test_nonzero_means_are_detected(paper):
     base = network()
     base["layer_07"]["kernel"] += 0.04
     (claim,) = (c for c in claims(compare(base, base)) if c.name == "means")
     assert claim.holds is False and "(layer 7)" in claim.found
 
 
-def test_frozen_and_fresh_layers_settle_nothing_about_changes():
+def test_frozen_and_new_layers_decide_no_claim_about_changes():
     base = network(scale=outer(0.1, 0.04))
     adapted = moved(base, 1, lambda layer: 0.0 if layer <= 8 else 0.01)
     found = compare(base, adapted)
@@ -149,7 +149,7 @@ def test_frozen_and_fresh_layers_settle_nothing_about_changes():
     assert told["distributions_alike"].found.startswith("layers 9, 10 did not start from the base's weights")
 
 
-def test_a_network_beside_itself_and_the_smallest_network_can_be_shown(monkeypatch):
+def test_a_network_compared_with_itself_and_the_smallest_network(monkeypatch):
     monkeypatch.setattr(f"{__name__}.SIZE", model.ModelConfig(width=1, top_width=1))
     found = compare(network(), network())
     shown = page.selected(found)
@@ -242,7 +242,7 @@ def runs(tmp_path_factory):
     return make
 
 
-def test_reading_takes_what_the_run_was_adapted_from(runs, monkeypatch):
+def test_the_base_is_read_from_the_run(runs, monkeypatch):
     base = network(1)
     home = runs("home", {10: base, 20: network(2)}).parent
     stages = {5: moved(base, 3, lambda _: 0.001), 40: moved(base, 4, lambda _: 0.01)}
@@ -261,7 +261,7 @@ def test_reading_takes_what_the_run_was_adapted_from(runs, monkeypatch):
     assert len(read(late).stages) == 1 and len(read(late, early="30").stages) == 2  # three quarters in is not early
 
 
-def test_reading_knows_what_began_afresh_and_asg(runs):
+def test_reinitialised_layers_and_asg_are_recognised(runs):
     home = runs("base2", {10: network(1)})
     fresh = runs("fresh", {10: network(2)}, init=str(home), frozen_layers="1-3,11", reinitialize=True)
     assert read(fresh).inherited == {1, 2, 3}
@@ -292,7 +292,7 @@ def test_reading_knows_what_began_afresh_and_asg(runs):
         ({"init": "BASE", "features": features.FeatureConfig(16, "db_of_mel")}, {}, r"features.order \(db_of_mel and"),
     ],
 )
-def test_what_cannot_be_compared_is_named(runs, tmp_path, request, options, arguments, message):
+def test_networks_that_cannot_be_compared_are_named(runs, tmp_path, request, options, arguments, message):
     home = runs(f"{tmp_path.name}_base", {10: network()})
     options = {name: str(home) if value == "BASE" else value for name, value in options.items()}
     run = runs(tmp_path.name, {10: network()}, **options)

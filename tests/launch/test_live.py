@@ -57,7 +57,7 @@ def test_raw_samples_and_wav(pipe):
     np.testing.assert_array_equal(received(unknown_length, pipe=pipe)[1], short)
 
 
-def test_wav_that_is_no_16_bit():
+def test_wav_that_is_not_16_bit():
     with pytest.raises(UserError, match="16-bit integers"):
         received(wav(WAVE[:100], subtype="FLOAT"))
     with pytest.raises(UserError, match="ends within its wav header"):
@@ -76,7 +76,7 @@ def test_a_terminal_rewrites_the_words_and_keeps_the_lines():
     assert "·" * 10 + " gu" in drawn and "▮" * 10 + " gu" in drawn and drawn[-1].strip() == "▮" * 10
 
 
-def test_into_a_pipe_go_final_lines_only():
+def test_only_final_lines_are_written_to_a_pipe():
     out = io.StringIO()
     screen = live.Screen("txt", out, None)
     screen.show(Event("provisional", 0.1, 0.3, "gu"))
@@ -91,7 +91,7 @@ def test_a_pipe_is_transcribed(tmp_path):
     assert len(done.stdout.decode().splitlines()) == len(BURSTS)
 
 
-def test_ctrl_c_ends_with_the_last_words():
+def test_ctrl_c_prints_the_last_words():
     process = subprocess.Popen(
         [*COMMAND, "--format=json", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -117,6 +117,6 @@ def test_ctrl_c_ends_with_the_last_words():
     ("options", "error"),
     [(["a.wav"], "not files"), (["--format=srt"], "txt or json"), (["--rate=0", "-"], "samples per second")],
 )
-def test_what_live_does_not_do(options, error, tmp_path):
+def test_unsupported_options_of_live(options, error, tmp_path):
     done = launch("transcribe.py", "--live", *options, cwd=tmp_path)
     assert done.returncode == 1 and error in done.stderr and "Traceback" not in done.stderr

@@ -42,7 +42,7 @@ def open_stream(address):
         yield connection
 
 
-def test_two_people_at_once_hear_their_own(address):
+def test_concurrent_listeners_get_their_own_transcripts(address):
     """The second one later by a burst; both get what a stream of the library gives."""
     expected = [list(load("english").stream([wave_N])) for wave_N in (SAMPLES, SAMPLES[2 * 16_000 :])]
     with open_stream(address) as first, open_stream(address) as second:
@@ -67,7 +67,7 @@ def test_a_closed_tab_ends_its_thread(address):
     assert threading.active_count() <= before
 
 
-def test_what_is_no_recording_is_refused(address):
+def test_anything_but_a_recording_is_refused(address):
     for message in ("nonsense", "{}", '{"rate": 0}'):
         with client.connect(f"ws://{address}/stream") as connection:
             connection.send(message)

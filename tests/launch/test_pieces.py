@@ -50,7 +50,7 @@ def test_cut_to_the_sample(recording, tmp_path):
     assert whole.excluded == {"too long": 1}
 
 
-def test_short_ones_and_those_without_words_stay(recording):
+def test_short_recordings_and_those_without_words_are_not_cut(recording):
     assert list(split_long([recording], 12.0, recorded_seconds)) == [recording]
     bare = dataclasses.replace(recording, words=())
     assert list(split_long([bare], 4.0, recorded_seconds)) == [bare]
@@ -65,7 +65,7 @@ def test_silence_at_the_end_makes_one_piece(recording):
     assert annotated_seconds(recording) == 9.4
 
 
-def test_without_audio_by_the_words_alone(recording):
+def test_without_audio_only_word_times_decide(recording):
     found = cut(dataclasses.replace(recording, audio=Path("absent.wav")), 4.0, annotated_seconds)
     assert found[-1] == ("long-003", "e", pytest.approx(7.9), pytest.approx(9.4))
 

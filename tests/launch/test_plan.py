@@ -43,7 +43,7 @@ def test_a_plan_whose_recommendation_runs(place, tones):
     assert "2 steps are done" in trained.stdout
 
 
-def test_too_little_says_what_would_do(place, tones):
+def test_too_little_memory_or_time_says_what_would_be_enough(place, tones):
     plan = [f"--data={tones}/german.jsonl", "--init=base", "--train_config=small.toml", "--frozen_layers=0"]
     done = launch("plan.py", *plan, "--hours=1", "--memory=50kB", "--batch_size=1", cwd=place)
     assert done.returncode == 1 and "nothing fits" in done.stderr and "the least is" in done.stderr

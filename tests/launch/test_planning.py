@@ -68,7 +68,7 @@ def test_sizes(text, expected):
 
 
 @pytest.mark.parametrize("text", ["6", "GB", "-1GB", "6 apples", "0GB", "1e9B", ""])
-def test_sizes_that_are_none(text):
+def test_invalid_sizes(text):
     with pytest.raises(UserError, match="number and a unit"):
         parse_size(text)
 
@@ -85,12 +85,12 @@ def test_sizes_that_are_none(text):
         ({"init": "runs/a", "from_scratch": True}, "contradict"),
     ],
 )
-def test_options_that_make_no_sense(options, message):
+def test_invalid_options(options, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(PLAN, **options)
 
 
-def test_recommended_is_the_lowest_k_that_comes_round_often_enough():
+def test_the_lowest_k_with_enough_epochs_is_recommended():
     # An hour: 100, 200, 400 and, after half of it is spent on filling, 1800 updates of 64 utterances.
     every = [cost(0, 36.0), cost(8, 18.0), cost(9, 9.0), cost(9, 1.0, cached=True, fill_seconds=1800.0)]
     assert [c.updates(1.0) for c in every] == [100, 200, 400, 1800]
@@ -104,7 +104,7 @@ def test_recommended_is_the_lowest_k_that_comes_round_often_enough():
         choice.choose(every, dataclasses.replace(PLAN, hours=1e-6), utterances)
 
 
-def test_the_command_line_says_what_differs():
+def test_the_command_line_holds_only_differences():
     options_for = train_options(
         init="a b", frozen_layers="9", cache_activations=True, batch_size=8, model=ModelOptions(width=3)
     )
@@ -118,7 +118,7 @@ def test_the_command_line_says_what_differs():
     )
 
 
-def test_ways_that_contradict_the_options_are_left_out():
+def test_variants_that_contradict_the_options_are_skipped():
     lines = []
     common = options_for(
         0, augment=AugmentOptions(time_masks=1), data=dataclasses.replace(TrainOptions().data, train="x")
@@ -174,7 +174,7 @@ def test_the_forecast_counts_everything_held_at_once():
     assert cached.memory > 3 * 4 * trained + 5 * 8 * activations
 
 
-def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
+def test_muons_cost_does_not_grow_with_the_batch(monkeypatch):
     """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
     shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
     adam, found = (costs.compiled(options_for(9, model=network, name=name), shapes)[1] for name in ("adam", "muon"))
@@ -187,7 +187,7 @@ def test_muons_work_does_not_grow_with_the_utterances(monkeypatch):
     assert timing.timed(adam, shapes).seconds == 5 * 8 / 2 * 0.5
 
 
-def test_resident_features_are_counted_and_chosen_where_they_fit():
+def test_resident_features_are_counted_and_selected_if_they_fit():
     place = work()
     size = 10 * 1200 * 128 * 2
     assert place.source.bytes == size
@@ -200,7 +200,7 @@ def test_resident_features_are_counted_and_chosen_where_they_fit():
     assert costs.with_features(cached, place, bare.memory + 7).memory == bare.memory + 7
 
 
-def test_playing_at_other_speeds_is_counted():
+def test_speed_perturbation_is_counted():
     plain, played = (
         costs.compiled(options_for(10, batch_size=2, augment=AugmentOptions(speed=speed)), work())[1]
         for speed in (0.0, 0.1)
@@ -251,7 +251,7 @@ def peak(k, rows, cached):
     ],
     ids=str,
 )
-def test_updates_take_the_memory_that_was_forecast(setting):
+def test_updates_take_the_forecast_memory(setting):
     code = f"from tests.launch.test_planning import peak; peak{setting}"
     # Every large block is the system's to give and take: in glibc's own heaps those below 32 MB leave holes.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "PYTHONPATH": f"{ROOT}/launch"}

@@ -228,7 +228,7 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
         assert code == 1 and "other input or options" in said
 
 
-def test_the_rows_of_a_manifest_say_its_language(launch, tmp_path):
+def test_the_language_is_taken_from_the_manifests_rows(launch, tmp_path):
     source = texts(tmp_path, ["schön"])
     code, said = launch(f"--manifest={source}", "--out=unmarked")
     assert code == 0 and "no `lang`" in said and "(english)" in said
@@ -238,7 +238,7 @@ def test_the_rows_of_a_manifest_say_its_language(launch, tmp_path):
     assert code == 0 and "no `lang`" not in said and "(german)" in said, said
 
 
-def test_all_of_a_source_as_one_split(launch, tmp_path):
+def test_a_whole_source_as_one_split(launch, tmp_path):
     source = texts(tmp_path, ["yes", "no", "so"], split="train")
     code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
     assert code == 0, said
@@ -246,7 +246,7 @@ def test_all_of_a_source_as_one_split(launch, tmp_path):
     assert {entry.split for entry in open_dataset(tmp_path / "out/test").entries} == {"test"}
 
 
-def test_pieces_of_a_recording_are_read_as_such(launch, tmp_path):
+def test_pieces_of_a_recording(launch, tmp_path):
     soundfile.write(tmp_path / "talk.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 12 * 16000), 16000)
     rows = [(0.0, 4.0, "the first"), (4.0, 3.0, "then"), (7.0, 5.0, "and the last")]
     lines = [{"audio_filepath": "talk.wav", "offset": a, "duration": n, "text": text} for a, n, text in rows]
@@ -259,7 +259,7 @@ def test_pieces_of_a_recording_are_read_as_such(launch, tmp_path):
     ]  # fmt: skip
 
 
-def test_tags_are_kept_on_demand(launch, tmp_path):
+def test_tags_are_kept_on_request(launch, tmp_path):
     source = texts(tmp_path, ["[noise] so", "yes"])
     for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
         code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")

@@ -42,7 +42,7 @@ def test_finding_recordings(tmp_path):
     assert recording_files.skipped([str(talks), "odd.name", "-"]) == [talks / "notes.txt"]
 
 
-def test_outputs_of_one_name_are_told_apart_by_their_paths(tmp_path):
+def test_outputs_with_the_same_name_get_their_paths(tmp_path):
     for names, outputs in (
         (["x/a.wav", "y/a.flac", "b.wav"], ["x/a", "y/a", "b"]),
         (["t/x/a.wav", "t/y/z/a.wav"], ["x/a", "y/z/a"]),

@@ -51,7 +51,7 @@ def test_one_corpus_has_no_row_for_all():
     assert math.isnan(results.rows([result("a", "x", "a", "a", None, None)])[0]["loss"])
 
 
-def test_tables_say_what_the_rows_say():
+def test_tables_show_the_numbers_of_the_rows():
     text = results.table(SOME)
     assert text.count("greedy") == 3 and text.count("beam") == 3
     assert "66.7% [0.0, 100.0]" in text  # greedy LER over all: (0 + 1 + 1) / 3
@@ -91,7 +91,7 @@ def test_decoding_keeps_each_prediction_with_its_utterance():
 
 
 @pytest.mark.parametrize("search", [True, False])
-def test_details_where_they_are_asked_for(toy_lm, search):
+def test_details_on_request(toy_lm, search):
     alphabet = Alphabet("abc '")
     logits_SxV = logits_for([0, 1, 2, 2, 0, 4, 2, 1, 0, 0], alphabet.size, height=4.5)  # "ab", a space, "ba"
     entry = SimpleNamespace(id="u", source="s", speaker="", duration=0.16, transcript="ab ba")
@@ -137,7 +137,7 @@ def run(tmp_path):
     return Run.create(tmp_path / "run", TrainOptions(data=DataOptions(train=str(text))), preset("de"))
 
 
-def test_command_line_before_file_before_defaults(run):
+def test_the_command_line_overrides_the_file_and_the_file_the_defaults(run):
     assert decoder_config.load(run) is None
     first = of_run.resolve(run, "", {"lm_weight": 0.5, "beam_width": None}, set(), lambda line: None)
     assert (first.lm_weight, first.beam_width, first.word_bonus) == (0.5, 100, 2.3)
@@ -147,7 +147,7 @@ def test_command_line_before_file_before_defaults(run):
     assert (again.lm_weight, again.beam_width, again.word_bonus, again.lm) == (0.8, 7, 1.0, first.lm)
 
 
-def test_without_a_language_model_a_width_means_a_search(run):
+def test_without_a_language_model_a_beam_width_enables_the_search(run):
     assert of_run.resolve(run, "none", {"beam_width": None}, set()).beam_width == 0
     plain = of_run.resolve(run, "none", {"beam_width": 20}, set())
     assert (plain.lm, plain.beam_width) == ("", 20)
@@ -169,7 +169,7 @@ def test_tuned_weights_belong_to_their_language_model(run, tmp_path):
     assert of_run.resolve(run, str(other), {}, set()) == decoder_config.DecoderConfig(lm=str(other))
 
 
-def test_a_language_model_that_is_not_there(run, tmp_path):
+def test_a_missing_language_model(run, tmp_path):
     with pytest.raises(UserError, match="nowhere is not a language model"):
         of_run.resolve(run, str(tmp_path / "nowhere"), {}, set())
     assert decoder_config.load(run) is None
@@ -182,7 +182,7 @@ def test_files_of_earlier_versions_still_load(run):
     assert decoder_config.load(run).lm_weight == 0.8 and decoder_config.load(run).temperature == 1.0
 
 
-def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
+def test_an_edited_file_is_refused_until_its_first_line_is_deleted(run):
     of_run.resolve(run, "", {}, set(), lambda line: None)
     path = run.folder / decoder_config.FILE
     written = path.read_text()
@@ -194,7 +194,7 @@ def test_a_change_of_the_file_shows_unless_its_first_line_is_deleted(run):
     assert decoder_config.load(run).lm_weight == 0.9
 
 
-def test_a_run_that_moves_takes_its_language_model_along(run, tmp_path):
+def test_a_moved_run_keeps_its_language_model(run, tmp_path):
     of_run.resolve(run, "", {}, set(), lambda line: None)
     moved = Run(run.folder.rename(tmp_path / "elsewhere"))
     assert decoder_config.load(moved).lm == str(tmp_path / "elsewhere" / "lm")
@@ -215,7 +215,7 @@ def test_changed_or_missing_language_model(run):
         decoder_config.load(run)
 
 
-def test_training_data_themselves_are_decoded_greedily(run, tmp_path):
+def test_training_data_are_decoded_greedily(run, tmp_path):
     rows = [{"audio_filepath": f"{name}.wav", "text": "der hund", "id": name} for name in ("a", "b")]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = []

@@ -179,7 +179,7 @@ def test_transcribe(place, tones, tmp_path, transcribe):
     assert one.stdout.strip() == texts[0]
 
 
-def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
+def test_transcribe_continues_after_bad_files(tones, tmp_path, transcribe):
     (good,), _ = spoken(tones, "dev", 1)
     samples, _ = soundfile.read(good, dtype="float32")
     folder = tmp_path / "talks"
@@ -212,7 +212,7 @@ def test_transcribe_goes_on_after_bad_files(tones, tmp_path, transcribe):
     assert [record["recording"] for record in found] == list(heard) and found[0]["text"] in heard.values()
 
 
-def test_transcribe_reads_a_cut_file_to_its_end_and_says_so(tones, tmp_path, transcribe):
+def test_transcribe_reads_a_truncated_file_and_reports_it(tones, tmp_path, transcribe):
     (good,), _ = spoken(tones, "dev", 1)
     (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-2000])
     with pytest.warns(AudioWarning, match=r"cut\.wav: truncated: .*; read up to \d+\.\d s$"):
@@ -220,7 +220,7 @@ def test_transcribe_reads_a_cut_file_to_its_end_and_says_so(tones, tmp_path, tra
     assert code == 0 and out.strip()
 
 
-def test_transcribe_says_what_it_cannot_do(tones, tmp_path, transcribe):
+def test_unsupported_options_of_transcribe(tones, tmp_path, transcribe):
     files, _ = spoken(tones, "dev", 2)
     (tmp_path / "words.txt").write_text("bad 7\n")
     for arguments, message in {
@@ -246,7 +246,7 @@ def test_transcribe_standard_input(tones, transcribe, monkeypatch):
     assert code == 1 and out == "" and "standard input: the file is empty" in errors
 
 
-def test_a_long_recording_and_when_its_lines_were_said(tones, tmp_path, transcribe, monkeypatch):
+def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, monkeypatch):
     """96 utterances one after the other."""
     files, texts = (2 * found for found in spoken(tones, "train", 48))
     waveforms = [soundfile.read(path, dtype="float32")[0] for path in files]
@@ -342,7 +342,7 @@ def test_misspelt_toml_key(tmp_path):
     assert "a.toml: data: unknown option 'langauge'; did you mean 'language'?" in done.stderr
 
 
-def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
+def test_out_of_device_memory_suggests_remedies(tmp_path, capsys):
     def main():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
 
@@ -354,7 +354,7 @@ def test_out_of_device_memory_says_what_to_lower(tmp_path, capsys):
 @pytest.mark.parametrize(
     "script", sorted(path.name for path in (ROOT / "launch").glob("*.py") if "__main__" in path.read_text())
 )
-def test_help_teaches(script, tmp_path):
+def test_help_explains_the_options(script, tmp_path):
     done = launch(script, "--help", cwd=tmp_path, env={"COLUMNS": "200", **os.environ})
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 8
@@ -384,7 +384,7 @@ def test_training_on_cached_activations(place, tones, cache):
 
 
 @pytest.mark.slow
-def test_freeze_then_unfreeze_while_keeping_the_old_language(place, tones, cache):
+def test_freeze_then_unfreeze_with_old_training_data(place, tones, cache):
     arguments = [
         f"--data.train={tones}/german.jsonl", f"--data.dev={tones}/german_dev.jsonl", f"--data.cache={cache}",
         f"--data.old_dev={tones}/dev.jsonl", f"--data.old_train={tones}/train.jsonl", "--init=runs/english",

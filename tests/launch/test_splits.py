@@ -52,7 +52,7 @@ def test_adding_speakers_moves_stand_ins_only(names, more, seed):
 
 
 @given(NAMES)
-def test_no_side_is_empty_where_there_are_enough_speakers(names):
+def test_no_split_is_empty_with_enough_speakers(names):
     found = collections.Counter(sides(crowd(names)).values())
     assert found["train"] >= 1
     assert (found["test"] >= 1) == (len(names) > 1)
@@ -62,13 +62,13 @@ def test_no_side_is_empty_where_there_are_enough_speakers(names):
     assert set(sides(crowd(names), dev_fraction=0, test_fraction=0).values()) == {"train"}
 
 
-def test_shares_are_those_asked_for():
+def test_fractions_are_approximately_as_requested():
     found = collections.Counter(sides(crowd(map(str, range(20_000)))).values())
     assert found["test"] == pytest.approx(2000, rel=0.06)
     assert found["dev"] == pytest.approx(900, rel=0.1)
 
 
-def test_these_hashes_are_for_ever():
+def test_hashes_never_change():
     """Another hash would move the speakers of datasets that people have prepared."""
     found = sides(crowd("abcdefghijklmnopqrstuvwxyz"))
     assert {side: "".join(s for s in found if found[s] == side) for side in ("test", "dev")} == EXPECTED
@@ -77,7 +77,7 @@ def test_these_hashes_are_for_ever():
 EXPECTED = {"test": "t", "dev": "cen"}
 
 
-def test_official_splits_stay_and_take_their_speakers_along():
+def test_official_splits_are_kept_for_all_utterances_of_a_speaker():
     given_ = [
         spoken("a1", "anna", "test"),
         spoken("a2", "anna"),
@@ -92,7 +92,7 @@ def test_official_splits_stay_and_take_their_speakers_along():
     assert found == ["test", "test", "train", "train", "train", "dev", "dev", "train"]
 
 
-def test_unknown_speakers_go_by_their_recording():
+def test_unknown_speakers_are_split_by_recording():
     whole = [spoken(f"u{i}") for i in range(400)]
     found = collections.Counter(u.split for u in splits.assign(whole))
     assert 20 <= found["test"] <= 60
@@ -104,7 +104,7 @@ def test_unknown_speakers_go_by_their_recording():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from(["", "", "", "train", "dev", "test"]))))
-def test_no_speaker_comes_to_two_sides_unless_the_corpus_puts_them_there(pairs):
+def test_no_speaker_is_in_two_splits_unless_the_corpus_says_so(pairs):
     given_ = [spoken(f"u{i}", speaker, split) for i, (speaker, split) in enumerate(pairs)]
     official = collections.defaultdict(set)
     for utterance in given_:
@@ -121,7 +121,7 @@ def test_no_speaker_comes_to_two_sides_unless_the_corpus_puts_them_there(pairs):
             splits.check_speakers(parts, allow_overlap=False)
 
 
-def test_overlap_names_the_sides():
+def test_overlap_errors_name_the_splits():
     parts = {"train": crowd("ab"), "dev": [], "test": [*crowd("bc"), spoken("u"), spoken("v")]}
     assert splits.check_speakers(parts, True) == {"train and test": ["b"]}
     with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: b; error rates"):

@@ -92,7 +92,7 @@ def test_text_is_aligned():
     )
 
 
-def test_one_corpus_has_no_line_of_all(splits):
+def test_one_corpus_has_no_line_for_all(splits):
     found = summary.of_texts({"": splits["train"][:2]}, PrepareConfig())
     assert summary.corpora_table(found) == [
         ["corpus", "hours", "speakers", "utterances", "skipped"],

@@ -24,7 +24,7 @@ def calls(monkeypatch, tmp_path):
     return found
 
 
-def test_the_demonstration_is_for_neither_data_nor_configuration(calls, capsys):
+def test_the_demonstration_runs_without_data_and_configuration(calls, capsys):
     train.main(["--frozen_layers=8", "--steps=7"])
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "this is the demonstration" in said
@@ -46,13 +46,13 @@ def test_a_resumed_run_takes_its_own_configuration(calls, tmp_path):
         train.main(["--run=nowhere", "--resume"])
 
 
-def test_from_scratch_drops_what_a_configuration_adapts(calls, tmp_path):
+def test_from_scratch_drops_a_configurations_adapting_options(calls, tmp_path):
     (tmp_path / "a.toml").write_text("init = 'x'\nfrozen_layers = '8'\nseed = 3\n[freeze]\nverify = true\n")
     train.main(["--config=a.toml", "--from_scratch"])
     assert calls[0] == train_options(config="a.toml", from_scratch=True, seed=3)
 
 
-def test_what_the_demonstration_lacks_is_made_first(monkeypatch, tmp_path, capsys):
+def test_missing_parts_of_the_demonstration_are_made_first(monkeypatch, tmp_path, capsys):
     """Whatever the working directory, and not again."""
     monkeypatch.chdir(tmp_path)
     trained = []
@@ -69,7 +69,7 @@ def test_what_the_demonstration_lacks_is_made_first(monkeypatch, tmp_path, capsy
 
 
 @pytest.mark.parametrize("command", ["train.py", "decode.py", "demo.py"])
-def test_what_was_stopped_is_not_used_as_if_it_were_trained(monkeypatch, tmp_path, command):
+def test_a_stopped_run_is_not_used_as_a_base(monkeypatch, tmp_path, command):
     """A signal ends the training of the demonstration's base or network without an error; what follows must not run."""
     monkeypatch.chdir(tmp_path)
     stopped = []

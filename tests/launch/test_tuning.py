@@ -39,7 +39,7 @@ def test_the_search_is_a_function_of_the_seed():
     assert [t.config for t in tuning.search(quadratic, BEAMS, 40, 1)] == runs[0][:40]
 
 
-def test_of_equal_trials_the_narrower_beam_is_better():
+def test_among_equal_trials_the_narrower_beam_wins():
     wide, narrow = (Trial(BeamConfig(beam), 0.1, 0.2) for beam in (100, 25))
     assert min([wide, narrow], key=tuning.rank) is narrow
 
@@ -65,7 +65,7 @@ def part() -> Part:
     return Part(list("wxyz"), [logits_for(list(ALPHABET.encode(text)), 4) for text in SAID], SAID)
 
 
-def test_an_interrupted_search_goes_on_without_repeating_trials(tmp_path):
+def test_an_interrupted_search_resumes_without_repeating_trials(tmp_path):
     pool = Counting()
     first = tuning.Trials(pool, part(), tmp_path, "content")
     made = [first(config) for config in (BeamConfig(lm_weight=0.0), BeamConfig(), BeamConfig(25))]
@@ -83,7 +83,7 @@ def test_an_interrupted_search_goes_on_without_repeating_trials(tmp_path):
     assert len(pool.searches) == 6
 
 
-def test_smaller_choices_of_utterances_lie_within_larger():
+def test_smaller_samples_of_utterances_are_subsets_of_larger_ones():
     entries = [SimpleNamespace(id=f"u{i}", transcript=f"t{i}") for i in range(50)]
     logits = [np.full((1, 1), i) for i in range(50)]
     splits = [tuning.split(SimpleNamespace(entries=entries), logits, count, seed=3) for count in (10, 30, 0, 99)]
@@ -104,7 +104,7 @@ def test_the_table_shows_the_ten_best_and_the_papers():
     assert rows[-1][""] == "the paper's" and "WER of those" not in tuning.table(found, 4, [], 0)[0]
 
 
-def test_measuring_is_decoding(toy_lm):
+def test_measured_errors_equal_those_of_decoding(toy_lm):
     some = part()
     with DecoderPool(ALPHABET, toy_lm) as pool:
         assert tuning.measure(pool, some, BeamConfig(lm_weight=0.0, word_bonus=0.0)).cost == 0.0

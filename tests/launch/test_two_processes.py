@@ -65,7 +65,7 @@ def test_two_fresh_starts_and_a_resume_of_a_run_in_training(tmp_path, data):
     assert Run(tmp_path / "long").pointers()["last"] > 0
 
 
-def test_of_two_that_make_one_folder_one_waits_and_finds_it(tmp_path):
+def test_two_processes_make_a_folder_only_once(tmp_path):
     made, out = [], tmp_path / "lm"
 
     def fill(folder, scratch):

@@ -89,7 +89,7 @@ def test_loss_gradients_and_best_path_equal_brute_force(form, frames, labels, sc
 
 @forms
 @pytest.mark.parametrize("scale", [1.0, 80.0])
-def test_long_utterances_keep_their_digits(form, scale):
+def test_long_utterances_lose_no_precision(form, scale):
     rng = np.random.default_rng(0)
     emissions = np.float32(rng.uniform(-1, 1, (300, 20)) * scale)
     transitions = np.float32(rng.standard_normal((20, 20)) * 2)
@@ -109,7 +109,7 @@ def test_long_utterances_keep_their_digits(form, scale):
 
 
 @forms
-def test_targets_without_a_path_cost_nothing(form):
+def test_targets_without_a_path_have_zero_loss(form):
     labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 0], [1, 0, 0], [1, 1, 1]])
     lengths, frames = jnp.array([2, 2, 2, 0, 1]), jnp.array([4, 4, 1, 4, 4])
     emissions = jnp.array(np.random.default_rng(0).standard_normal((5, 4, 3)), jnp.float32)
@@ -146,7 +146,7 @@ def test_transitions_of_any_size(form):
 
 
 @forms
-def test_rounding_makes_no_nearly_certain_target_negative(form):
+def test_rounding_never_makes_a_loss_negative(form):
     emissions, target = certain_batch(0, blank=None)
     transitions = np.random.default_rng(0).standard_normal((4, 4), np.float32)
     loss_B = np.asarray(per_utterance[form](emissions, transitions, *target))

@@ -120,7 +120,7 @@ def test_loss_and_gradient_equal_float64(form, frames, length, scale, seed):
 
 
 @pytest.mark.parametrize("rows", [16, 17])
-def test_a_batch_in_two_halves_is_its_utterances(rows):
+def test_a_batch_in_two_halves_equals_single_utterances(rows):
     rng = np.random.default_rng(rows)
     frames, lengths = rng.integers(0, 13, rows), rng.integers(0, 6, rows)
     logits, labels = np.float32(3 * rng.standard_normal((rows, 12, 5))), rng.integers(1, 5, (rows, 5))
@@ -139,7 +139,7 @@ def test_a_batch_in_two_halves_is_its_utterances(rows):
 
 
 @pytest.mark.parametrize("certainty", [0.0, 12.0, 80.0])
-def test_long_utterances_keep_their_digits(certainty):
+def test_long_utterances_lose_no_precision(certainty):
     # A network that says blank almost everywhere: the target's paths are e^-1300 and less of the best state's weight.
     logits, labels = random_case(1, 600, 120, 33, 2.0)
     logits[:, 0] += certainty
@@ -155,7 +155,7 @@ def test_long_utterances_keep_their_digits(certainty):
         assert error(*differentiated[form](*case)) < min(1e-5, of_optax / 20)
 
 
-def test_memory_is_less_than_what_optax_needs():
+def test_memory_is_below_optaxs():
     shapes = [((64, 750, 33), jnp.float32), ((64,), jnp.int32), ((64, 150), jnp.int32), ((64,), jnp.int32)]
     arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     ours, theirs = (
@@ -178,7 +178,7 @@ def test_vmap_and_bfloat16():
 
 
 @forms
-def test_not_a_number_is_not_hidden(form):
+def test_nan_is_propagated(form):
     value, gradient = value_and_gradient(*batch_of_one(np.float32([[0, 1], [0, np.nan]]), [1]), form=form)
     assert np.isnan(value) and np.isnan(gradient).any()
     logits = np.random.default_rng(0).standard_normal((4, 88, 29)).astype(np.float32)
@@ -195,7 +195,7 @@ def test_hand_computed():
 
 
 @forms
-def test_infeasible_targets_cost_nothing_and_are_counted(form):
+def test_infeasible_targets_have_zero_loss_and_are_counted(form):
     labels = jnp.array([[1, 1, 0], [1, 2, 0], [1, 2, 3], [0, 0, 0]])
     lengths, frames = jnp.array([2, 2, 3, 0]), jnp.array([2, 2, 2, 0])
     np.testing.assert_array_equal(losses.required_frames(labels, lengths), [3, 2, 3, 0])
@@ -250,7 +250,7 @@ def certain_batch(seed, blank):
 
 
 @forms
-def test_rounding_makes_no_nearly_certain_target_negative(form):
+def test_rounding_never_makes_a_loss_negative(form):
     # The loss is the difference of two sums, and some of these would come out in the wrong order.
     logits, target = certain_batch(0, blank=0)
     loss_B = np.asarray(loss_of[form](logits, *target))
@@ -330,7 +330,7 @@ def test_forward_mode_is_the_gradient(form):
 
 
 @pytest.mark.parametrize("shape", [(0, 6, 4), (2, 0, 4)])
-def test_nothing_to_train_on(shape):
+def test_empty_batches(shape):
     zeros = jnp.zeros(shape[0], int)
     value, gradient = jax.value_and_grad(total)(jnp.ones(shape), zeros, jnp.zeros((shape[0], 3), int), zeros)
     assert value == 0 and gradient.shape == shape and not gradient.any()

@@ -50,7 +50,7 @@ def test_it_learns(base, tmp_path):
     assert result.evaluation["ler"] < 0.15
 
 
-def test_every_road_decodes_the_best_path(base, tmp_path):
+def test_every_decoder_gives_the_best_path(base, tmp_path):
     trained = Run.open(base.run)
     params = trained.restore_params("last")
     # So large that they decide: the likeliest label of each frame is another path.
@@ -70,7 +70,7 @@ def test_every_road_decodes_the_best_path(base, tmp_path):
     assert differ
 
 
-def test_it_passes_through_files(base, tmp_path):
+def test_it_survives_a_round_trip_through_files(base, tmp_path):
     trained = Run.open(base.run)
     params = trained.restore_params("last")
     assert trained.alphabet.size == 30 and scores(params).shape == (30, 30) and scores(params).any()
@@ -96,7 +96,7 @@ def test_interrupted_and_resumed_is_bit_identical(base, tmp_path):
     assert equal(job.run.restore_params("last"), Run.open(parts.run).restore_params("last"))
 
 
-def test_letters_and_transitions_move_and_train_above_frozen_layers(base, tmp_path):
+def test_letters_and_transitions_are_inherited_and_trained_above_frozen_layers(base, tmp_path):
     options = dataclasses.replace(base, run=str(tmp_path / "run"))
     adapted = german(options, base.run, frozen_layers="8", verify=True, new_characters="copy")
     job = create(adapted)
@@ -114,7 +114,7 @@ def test_letters_and_transitions_move_and_train_above_frozen_layers(base, tmp_pa
 
 
 @pytest.mark.parametrize(("first", "then"), [("ctc", "asg"), ("asg", "ctc")])
-def test_a_network_changes_its_criterion(base, tmp_path, first, then):
+def test_a_network_can_change_its_criterion(base, tmp_path, first, then):
     options, said = dataclasses.replace(base, run=str(tmp_path / "run"), loss=first), []
     trained, made = (job := create(options)).run, job.state.params
     made["layer_11"]["bias"] = jnp.arange(1.0, trained.alphabet.size + 1)
@@ -134,7 +134,7 @@ def test_a_network_changes_its_criterion(base, tmp_path, first, then):
 
 
 @pytest.mark.slow
-def test_it_trains_on_cached_activations_beside_an_old_language(base, tmp_path):
+def test_it_trains_on_cached_activations_with_old_data(base, tmp_path):
     options = dataclasses.replace(base, run=base.run)
     kept = keeping_english(options, cache_activations=True, activation_dtype="float32")
     job, _ = run(dataclasses.replace(kept, run=str(tmp_path / "run")))
@@ -147,7 +147,7 @@ def test_it_trains_on_cached_activations_beside_an_old_language(base, tmp_path):
     assert from_features.loss == pytest.approx(lines(job.run.folder, "old_dev")[-1]["loss"], rel=1e-4)
 
 
-def test_the_beam_search_waits(base):
+def test_the_beam_search_is_refused(base):
     trained = Run.open(base.run)
     assert of_run.resolve(trained, "", {}, set()).lm == ""
     for search in (lambda: Decoder(trained.alphabet, None), lambda: of_run.resolve(trained, "some/lm", {}, set())):
@@ -156,7 +156,7 @@ def test_the_beam_search_waits(base):
     assert not (trained.folder / "lm").exists() and not (trained.folder / decoder_config.FILE).exists()
 
 
-def test_decode_and_transcribe_go_without_a_language_model(base, tones, tmp_path, monkeypatch, capsys):
+def test_decode_and_transcribe_work_without_a_language_model(base, tones, tmp_path, monkeypatch, capsys):
     decode, transcribe = (
         runpy.run_path(str(ROOT / "launch" / f"{name}.py"))["main"] for name in ("decode", "transcribe")
     )

@@ -89,7 +89,7 @@ def test_speed_is_linear_interpolation(mels):
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
-def test_speed_is_that_of_a_tape(factor):
+def test_speed_changes_act_like_a_tape(factor):
     """Compared with resampling the audio itself: much closer to it than the unchanged features are."""
     audio = chirp()
     truth = features.spectrogram(soxr.resample(audio, 16000 * factor, 16000))
@@ -116,7 +116,7 @@ def test_speeds_spread_over_their_range_and_repeat():
     assert (speeds(options, 0, 3, 20) == drawn[3]).all() and (speeds(options, 1, 3, 20) != drawn[3]).all()
 
 
-def test_speed_that_makes_no_sense():
+def test_invalid_speeds():
     with pytest.raises(UserError, match=r"augment\.speed"):
         AugmentOptions(speed=0.7)
 
@@ -160,7 +160,7 @@ def test_an_echo_is_that_of_a_room(seconds, ratio):
 
 
 @pytest.mark.parametrize("frames", [1, 31, 32, 33, 500])
-def test_an_echo_is_what_a_loop_over_frames_gives(frames):
+def test_an_echo_equals_a_loop_over_frames(frames):
     """To float32's rounding, over the 140 dB that float16 features span, for the smallest and the largest room."""
     rng = np.random.default_rng(frames)
     power = 10 ** rng.uniform(-7, 7, (3, frames, 5))
@@ -195,7 +195,7 @@ def test_noise_is_that_of_noisy_audio(tilt, ratio):
     assert unlikeness(noisy, truth, 8) < 0.4 * unlikeness(clean, truth, 8)
 
 
-def test_other_places_keep_the_form_of_features():
+def test_room_simulation_keeps_the_form_of_features():
     rng = np.random.default_rng(0)
     frames = jnp.array([80, 100, 0, 60] * 8)
     valid = np.arange(100) < np.asarray(frames)[:, None]
@@ -216,7 +216,7 @@ def test_other_places_keep_the_form_of_features():
     assert np.ptp(y.mean(axis=0) / scale - np.asarray(x, np.float32)[1].mean(axis=0)) * augment.DECIBELS <= 12.1
 
 
-def test_padding_changes_nothing_of_a_place():
+def test_padding_does_not_change_a_simulated_room():
     x = np.random.default_rng(0).standard_normal((1, 60, 16)).astype(np.float16)
     options = AugmentOptions(room=1.0, microphone=6.0)
     alone = augment.simulate_room(jax.random.key(0), jnp.asarray(x), jnp.array([60]), options)
@@ -227,6 +227,6 @@ def test_padding_changes_nothing_of_a_place():
 
 
 @pytest.mark.parametrize("wrong", [{"room": 1.5}, {"noise": -0.1}, {"microphone": 99.0}])
-def test_places_that_make_no_sense(wrong):
+def test_invalid_rooms(wrong):
     with pytest.raises(UserError, match=rf"augment\.{next(iter(wrong))}"):
         AugmentOptions(**wrong)

@@ -58,7 +58,7 @@ def test_temporaries_stay_small(k, limit):
     assert full_width(k).temporary_bytes < limit * GIB
 
 
-def test_clipping_and_weight_decay_leave_the_frozen_backward_out():
+def test_clipping_and_weight_decay_add_no_frozen_backward_pass():
     plain, both = full_width(8), full_width(8, clip_norm=1.0, weight_decay=0.01)
     assert both.flops == pytest.approx(plain.flops, rel=1e-3)
     assert both.optimizer_bytes == pytest.approx(plain.optimizer_bytes, abs=16)
@@ -82,7 +82,7 @@ def test_microbatches_divide_the_temporaries_for_the_same_flops():
     ("remat", "limit"),
     [(False, 4 * 48), pytest.param(True, 0, id="remat"), pytest.param(True, 4 * 48, id="remat, cut")],
 )
-def test_flops_that_the_compiler_hides_in_loops_are_added(remat, limit):
+def test_flops_inside_loops_are_added(remat, limit):
     """Beside the loops' bodies only what is no convolution is left: within 3 % of the layer table, loops or not."""
     config = ModelConfig(width=48, top_width=96)
     table, step = model.layers(config, 7, 16), StepConfig(config, remat=remat, max_microbatch_frames=limit)

@@ -106,7 +106,7 @@ def assert_same_update(found: dict, expected: dict, layers: range):
             assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b), (number, leaf)
 
 
-def test_eight_devices_give_the_update_of_one(computed):
+def test_eight_devices_give_the_same_update_as_one(computed):
     """Dropout and masks included: what is drawn for an utterance is no matter of where it lies."""
     one, eight = computed["one"], computed["eight"]
     assert one["metrics"]["infeasible"] == 3
@@ -114,7 +114,7 @@ def test_eight_devices_give_the_update_of_one(computed):
     assert eight["metrics"]["gradient_norm"] == pytest.approx(one["metrics"]["gradient_norm"], rel=1e-5)
 
 
-def test_devices_exchange_sums_alone(computed):
+def test_devices_exchange_only_sums(computed):
     """Features and activations stay where they are; each device does an eighth of the work."""
     assert computed["one"]["collectives"] == []
     assert computed["eight"]["collectives"] == computed["cut"]["collectives"] == ["all-reduce"]
@@ -138,7 +138,7 @@ def test_choosing_devices(computed):
     assert "devices.count=9: there are 8" in absent[0]
 
 
-def test_a_batch_is_cut_within_each_device():
+def test_microbatches_are_cut_within_each_device():
     rows = Batch(*[np.arange(12)] * 4)
     assert split_rows(rows, 2).frames_B.tolist() == np.arange(12).reshape(2, 6).tolist()
     # Devices have rows 0-3, 4-7, 8-11: each gives its first two, then its last two.
@@ -162,7 +162,7 @@ def test_malformed_process(text):
         pass
 
 
-def test_processes_that_nobody_describes():
+def test_processes_without_a_description():
     jax.devices()  # too late, too
     with pytest.raises(UserError, match=r"did not find each other .* i/n@host:port"), distributed("auto"):
         pass
@@ -249,7 +249,7 @@ with distributed(f"0/1@{sys.argv[1]}:{sys.argv[2]}"):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux who listens")
-def test_the_first_process_listens_on_the_address_that_is_given_and_no_other():
+def test_the_first_process_listens_only_on_the_given_address():
     port = str(free_port())
     done = subprocess.run(
         [sys.executable, "-c", LISTENING, "127.0.0.1", port], cwd=ROOT, capture_output=True, text=True, timeout=120
@@ -260,7 +260,7 @@ def test_the_first_process_listens_on_the_address_that_is_given_and_no_other():
 
 
 @pytest.mark.slow
-def test_two_processes_as_slurm_starts_them(place):
+def test_two_processes_started_by_slurm(place):
     folder, arguments = place
     slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
     env = tuple({**slurm, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2))
@@ -279,7 +279,7 @@ def test_two_processes_as_slurm_starts_them(place):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_both_and_a_death_ends_both(place):
+def test_a_signal_or_death_of_one_process_stops_both(place):
     folder, arguments = place
     run = folder / "runs" / "stopped"
 

@@ -61,7 +61,7 @@ def with_memory(job, memory):
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.1])
-def test_resident_features_are_those_that_are_read(tones, cache, speed):
+def test_resident_features_equal_those_read_from_files(tones, cache, speed):
     job, said = job_of(tones, cache, speed=speed), []
     read = list(feed.stream(job, 0, said.append))
     assert not said and len({batch.features_BxTxM.shape for batch in read}) == 3
@@ -71,7 +71,7 @@ def test_resident_features_are_those_that_are_read(tones, cache, speed):
 
 
 @pytest.mark.parametrize("memory", [ON, OFF])
-def test_a_batch_is_what_is_stored_played_at_the_speed_of_its_step(tones, cache, memory):
+def test_a_batch_holds_stored_features_at_the_speed_of_its_step(tones, cache, memory):
     job = job_of(tones, cache, memory=memory)
     key, in_step = jax.random.key(0), jax.jit(augment.in_step, static_argnums=2)
     for step, batch in enumerate(feed.stream(job, 0, lambda line: None)):
@@ -121,7 +121,7 @@ def test_four_devices_make_the_same_batches(tones, cache):
     assert done.stdout.split()[-2:] == ["40", "40"], done.stderr[-2000:]
 
 
-def test_training_is_the_same_and_may_change_its_mind_when_resumed(options):
+def test_training_does_not_depend_on_residency_which_may_change_on_resume(options):
     quiet = lambda line: None  # noqa: E731
     whole = dataclasses.replace(options, memory=OFF)
     training.train(training.create(whole, quiet), quiet)
@@ -136,7 +136,7 @@ def test_training_is_the_same_and_may_change_its_mind_when_resumed(options):
 
 
 @pytest.mark.parametrize(("gigabytes", "expected"), [(None, False), (1e-3, False), (2.0, True)])
-def test_features_become_resident_unasked_where_they_take_a_third_of_what_is_free(tones, cache, gigabytes, expected):
+def test_features_become_resident_if_they_take_a_third_of_free_memory(tones, cache, gigabytes, expected):
     job = job_of(tones, cache)
     assert job.train.bytes == sum(len(x) for x in job.train.dataset.features_of(range(72))) * 128 * 2 > 1e-3 * 1e9 / 3
     stats = {"bytes_limit": gigabytes * 1e9, "bytes_in_use": 0} if gigabytes else None

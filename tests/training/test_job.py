@@ -118,7 +118,7 @@ def test_time_limit(options):
     assert "hours" in result.reason and result.position.step == 2
 
 
-def test_adapting_freezes_and_carries(options):
+def test_adapting_freezes_and_inherits(options):
     _, _ = run(options)
     job, _ = run(german(options, options.run, frozen_layers="8"))
     base, adapted = Run.open(options.run), Run.open(job.run.folder)
@@ -144,7 +144,7 @@ def test_reinitialize(options):
     assert not (job.run.folder / "remap.json").exists()
 
 
-def test_new_characters_can_start_as_what_they_look_like(options):
+def test_new_characters_can_start_as_similar_ones(options):
     run(options)
     said = []
     job = training.create(german(options, options.run, frozen_layers="8", new_characters="copy"), said.append)
@@ -295,7 +295,7 @@ def keeping_english(options, **changes):
     return changed(german_only, **english, buckets=2)
 
 
-def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
+def test_old_training_data_are_mixed_in_and_old_dev_data_evaluated(options):
     run(options)
     said = []
     job, result = run(keeping_english(options), said.append)
@@ -319,7 +319,7 @@ def test_the_old_language_is_kept_in_training_and_measured_beside_dev(options):
     assert any(line.startswith("step 6: old_dev loss") for line in said)
 
 
-def test_forgetting_is_measured_without_keeping_or_dev_data(options):
+def test_forgetting_is_measured_without_old_training_or_dev_data(options):
     run(options)
     kept = changed(keeping_english(options), old_train="")
     kept = dataclasses.replace(kept, data=dataclasses.replace(kept.data, dev=""))
@@ -346,7 +346,7 @@ def test_mixed_training_resumes_bit_identically_and_only_with_the_same_old_data(
     assert equal(Run.open(whole.run).restore_params("last"), Run.open(parts.run).restore_params("last"))
 
 
-def test_speakers_of_the_old_training_and_dev_data(options):
+def test_a_speaker_in_old_training_and_old_dev_data(options):
     run(options)
     kept = keeping_english(options)
     kept = dataclasses.replace(kept, data=dataclasses.replace(kept.data, old_dev=options.data.train))
@@ -354,7 +354,7 @@ def test_speakers_of_the_old_training_and_dev_data(options):
         training.create(kept)
 
 
-def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
+def test_old_transcripts_outside_the_new_alphabet(options):
     data = training.create(options).train.dataset
     said = []
     with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance omits them"):
@@ -368,12 +368,12 @@ def test_old_transcripts_that_the_new_alphabet_cannot_write(options):
 
 
 @pytest.mark.parametrize("share", [1.0, 0.0, -0.1])
-def test_shares_that_make_no_sense(share):
+def test_invalid_shares(share):
     with pytest.raises(UserError, match=r"data.old_share .*between 0 and 1"):
         DataOptions(old_share=share)
 
 
-def test_finished_run_can_go_further(options):
+def test_a_finished_run_can_be_trained_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
     assert "raise steps" in result.reason
@@ -452,7 +452,7 @@ def test_a_refused_resume_changes_nothing(options, trained):
     assert result.position.step == 8
 
 
-def test_of_two_fresh_starts_one_is_refused(options, monkeypatch):
+def test_one_of_two_concurrent_starts_is_refused(options, monkeypatch):
     """Before the first one has written anything, and where it has done so since the second one looked."""
     with Run(Path(options.run)).locked(), pytest.raises(UserError, match="another process is training this run"):
         training.create(options, lambda line: None)
@@ -475,7 +475,7 @@ def test_a_start_that_fails_leaves_no_folder(options):
     assert not Path(options.run).exists()
 
 
-def test_a_run_older_than_an_option_can_go_on(options):
+def test_a_run_older_than_an_option_can_be_resumed(options):
     run(options)
     path = Path(options.run) / "config.toml"
     path.write_text(path.read_text().replace("average_decay = 0.0\n", ""))
@@ -483,7 +483,7 @@ def test_a_run_older_than_an_option_can_go_on(options):
     assert result.position.step == options.steps + 4
 
 
-def test_a_run_stopped_before_its_first_checkpoint_begins_again(options, tmp_path):
+def test_a_run_stopped_before_its_first_checkpoint_starts_again(options, tmp_path):
     training.create(options, lambda line: None)  # and killed
     said = []
     again, _ = run(dataclasses.replace(options, resume=True), said.append)
@@ -492,7 +492,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_again(options, tmp_pat
     assert equal(again.run.restore_params("last"), plain.run.restore_params("last"))
 
 
-def test_a_resumed_run_may_be_cut_into_other_pieces(options):
+def test_a_resumed_run_may_use_other_microbatches(options):
     run(options)
     frames = 4 * training.create(dataclasses.replace(options, resume=True, steps=8)).train.buckets[-1].frames
     pieces = {"max_microbatch_frames": frames, "remat": True}
@@ -500,7 +500,7 @@ def test_a_resumed_run_may_be_cut_into_other_pieces(options):
     assert result.position.step == 8
 
 
-def test_evaluations_hold_no_more_than_a_microbatch(options, monkeypatch):
+def test_evaluations_are_limited_to_a_microbatch(options, monkeypatch):
     """And measure the same; a single utterance longer than that is evaluated alone."""
     rows = []
     monkeypatch.setattr(loop, "evaluate", lambda *x, **named: rows.append(named["batch_size"]) or evaluate(*x, **named))
@@ -555,7 +555,7 @@ def test_contradictions_stop_before_any_work(options, changes, message):
     assert not Run.exists(options.run)
 
 
-def test_other_architecture_than_the_base(options):
+def test_a_different_architecture_from_the_base(options):
     run(options)
     # The paper's own values, too: what was given must hold.
     for given, message in {
@@ -570,7 +570,7 @@ def test_other_architecture_than_the_base(options):
         training.create(changed(german(options, options.run), features=FeatureOptions(mels=40)))
 
 
-def test_speaker_on_both_sides(options):
+def test_a_speaker_in_training_and_dev_data(options):
     data = dataclasses.replace(options.data, dev=options.data.train)
     with pytest.raises(UserError, match="allow_speaker_overlap"):
         training.create(dataclasses.replace(options, data=data))

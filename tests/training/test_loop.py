@@ -48,7 +48,7 @@ def lines(options, kind):
 
 
 @pytest.mark.parametrize("resident", ["off", "on"])
-def test_no_transfer_that_nobody_asked_for(options, resident):
+def test_there_are_no_implicit_transfers(options, resident):
     changes = {"augment": AugmentOptions(speed=0.1, time_masks=1), "memory": MemoryOptions(resident=resident)}
     job = training.create(dataclasses.replace(options, **changes), lambda line: None)
     with jax.transfer_guard("disallow"):
@@ -58,7 +58,7 @@ def test_no_transfer_that_nobody_asked_for(options, resident):
     assert [line["step"] for line in lines(options, "train")] == list(range(1, 13))
 
 
-def test_numbers_that_are_only_logged_are_fetched_when_the_next_update_is_dispatched(options, monkeypatch):
+def test_logged_numbers_are_fetched_after_the_next_dispatch(options, monkeypatch):
     """`events` holds updates as they are dispatched and, negative, the newest one whose numbers are fetched."""
     events, made_by = [], {}
     device_get, call = jax.device_get, CompiledStep.__call__
@@ -81,7 +81,7 @@ def test_numbers_that_are_only_logged_are_fetched_when_the_next_update_is_dispat
     assert events == [1, 2, -1, 3, 4, -3, 5, 6, -5, 7, 8, -7, -8, 9, 10, -9, 11, 12, -11, -12]
 
 
-def test_the_device_never_has_more_than_two_updates_before_it(options, monkeypatch):
+def test_at_most_two_updates_are_queued(options, monkeypatch):
     dispatched, awaited, most = [], [], []
     call, wait = CompiledStep.__call__, jax.block_until_ready
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_training(options, monkeypatch
         train(dataclasses.replace(options, run=options.run + "_long", steps=10**6))
 
 
-def test_the_learning_rate_that_is_logged_is_the_one_applied(options, monkeypatch):
+def test_the_logged_learning_rate_is_the_applied_one(options, monkeypatch):
     """A skipped update leaves the schedule where it was, and its loss, which is not finite, is null in the file."""
     updates = []
     call = CompiledStep.__call__
@@ -214,7 +214,7 @@ def test_every_padded_shape_is_compiled_before_the_first_update(options, monkeyp
     assert said[1].endswith(f"up to {frames} frames")
 
 
-def test_a_signal_before_the_first_update_ends_at_once_whatever_compiles(options, monkeypatch):
+def test_a_signal_during_compilation_stops_at_once(options, monkeypatch):
     compiled, released = threading.Event(), threading.Event()
 
     class Slow:

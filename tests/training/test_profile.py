@@ -13,7 +13,7 @@ from w2l_jax.training.options import DataOptions
 from w2l_jax.training.profile import traced_updates
 
 
-def test_which_updates():
+def test_which_updates_are_traced():
     assert list(traced_updates("")) == []
     assert list(traced_updates("7-9")) == [7, 8, 9] == list(traced_updates("7-9", start=100))
     assert list(traced_updates("2")) == [11, 12]
@@ -39,14 +39,14 @@ def traced(folder):
     return sorted(int(e["args"]["step_num"]) for e in events if e.get("name") == "update" and "step_num" in e["args"])
 
 
-def test_the_trace_lies_in_the_run_folder(options, tmp_path):
+def test_the_trace_is_in_the_run_folder(options, tmp_path):
     said = []
     training.train(training.create(changed(options, profile="2-3"), said.append), said.append)
     assert traced(tmp_path / "run" / "profile") == [2, 3]
     assert sum(f"trace for TensorBoard and Perfetto: {tmp_path}/run/profile" in line for line in said) == 1
 
 
-def test_a_trace_cut_short_is_written(options, tmp_path):
+def test_an_interrupted_trace_is_written(options, tmp_path):
     first = changed(options, profile="2-4", max_hours=1e-9)
     training.train(training.create(changed(first, every=2), lambda line: None), lambda line: None)
     assert traced(tmp_path / "run" / "profile") == [2]

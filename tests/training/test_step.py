@@ -52,7 +52,7 @@ def test_frozen_layers_are_bit_identical_after_20_steps(k):
             assert same == (number <= k), (name, leaf)
 
 
-def test_a_list_of_layers_freezes_those_alone():
+def test_a_list_freezes_only_the_listed_layers():
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
     before = jax.device_get(params)
     frozen = freezing.parse_layers("2-3,9")
@@ -105,11 +105,11 @@ def test_remat_gives_the_same_update(k, limit):
     assert float(difference) < 1e-5 * float(optax.tree.norm(whole))
 
 
-def test_into_how_many_chunks_remat_cuts():
+def test_number_of_chunks_of_remat():
     assert [remat_chunks(rows) for rows in (1, 2, 7, 8, 12, 18, 22, 64)] == [1, 2, 7, 8, 12, 9, 11, 8]
 
 
-def test_weight_decay_takes_from_trained_kernels_alone():
+def test_weight_decay_applies_only_to_trained_kernels():
     after = []
     for weight_decay in (0.0, 0.1):
         options = train_options(learning_rate=1e-2, weight_decay=weight_decay)
@@ -122,7 +122,7 @@ def test_weight_decay_takes_from_trained_kernels_alone():
         np.testing.assert_array_equal(plain["bias"], decayed["bias"])
 
 
-def test_how_a_batch_is_cut():
+def test_number_of_microbatches():
     assert microbatches(64, 500, 0) == 1
     assert microbatches(64, 500, 64 * 500) == 1
     assert microbatches(64, 500, 64 * 500 - 1) == 2
@@ -164,7 +164,7 @@ def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*states, strict=True))
 
 
-def test_muon_evens_out_the_singular_values_of_a_kernels_update():
+def test_muon_orthogonalises_the_update_of_a_kernel():
     """Between the singular vectors of the gradient [K C, D], as NumPy finds them; all else is Adam's."""
     frozen = frozenset(range(1, 9))
     before, state, step = setup(8, optax.sgd(1.0))
@@ -194,7 +194,7 @@ def test_muon_evens_out_the_singular_values_of_a_kernels_update():
 
 @pytest.mark.parametrize("shape", [(48, 6, 8), (7, 8, 8), (3, 4, 24), (1, 8, 12), (1, 1, 5), (5, 3, 1)])
 @pytest.mark.parametrize("decay", [0, 1, 2])
-def test_orthogonal_is_optaxs(shape, decay):
+def test_orthogonal_equals_optaxs(shape, decay):
     """Whatever the singular values: about equal, 1/i or 1/i²."""
     normal = np.random.default_rng(0).standard_normal((shape[0] * shape[1], shape[2]))
     left, values, right = np.linalg.svd(normal, full_matrices=False)
@@ -207,7 +207,7 @@ def test_orthogonal_is_optaxs(shape, decay):
     assert not muon.orthogonal(jnp.zeros(shape)).any()
 
 
-def test_orthogonal_does_not_round_its_products():
+def test_orthogonal_uses_full_precision_products():
     """On a GPU or TPU the default precision would, and small singular values would then grow without bound."""
     highest = jax.lax.Precision.HIGHEST
     found = [e.params["precision"] for e in all_equations(jax.make_jaxpr(muon.orthogonal)(jnp.ones((7, 8, 8))))]
@@ -224,7 +224,7 @@ def all_equations(jaxpr):
                 yield from all_equations(getattr(inner, "jaxpr", inner))
 
 
-def test_muons_flops_are_those_the_compiler_counts():
+def test_muons_flops_match_the_compilers_count():
     table = model.layers(ModelConfig(width=40, top_width=60), 7, 30)
     compiled = 0.0
     for layer in table[3:10]:
@@ -235,7 +235,7 @@ def test_muons_flops_are_those_the_compiler_counts():
     assert muon.flops(table, frozenset(range(1, 11))) == 0
 
 
-def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_are_unfrozen():
+def test_muon_stores_one_moment_per_kernel_and_survives_unfreezing():
     options, frozen, none = (
         train_options(learning_rate=1e-2, **{"optimizer.name": "muon"}),
         frozenset(range(1, 9)),
@@ -260,7 +260,7 @@ def test_muon_keeps_one_moment_of_a_kernel_and_goes_on_when_layers_are_unfrozen(
         assert 1e-4 < np.sqrt(np.mean(moved**2)) < 1.01e-2, name
 
 
-def test_muon_beside_asg_and_weight_decay():
+def test_muon_with_asg_and_weight_decay():
     """Transitions get Adam's updates without decay, a kernel Muon's and its share of the kernel; frozen layers none."""
     params = {**model.init(jax.random.key(0), SMALL, 7, MELS), "transitions": {"scores": jnp.ones((7, 7))}}
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
@@ -283,7 +283,7 @@ def adam_by_hand(m, v, count, gradient, rate):
     return -rate * (m / (1 - 0.9**count)) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8), m, v
 
 
-def test_unfrozen_layers_start_adam_afresh_and_the_others_go_on():
+def test_unfrozen_layers_get_fresh_adam_state_and_others_keep_theirs():
     options = train_options(learning_rate=1e-2, steps=20, decay="linear", clip_norm=0.5)
     frozen, none = frozenset(range(1, 9)), frozenset()
     optimizer = make_optimizer(options, frozen)
@@ -327,7 +327,7 @@ def test_unfrozen_layers_start_adam_afresh_and_the_others_go_on():
         np.testing.assert_allclose(moments.mu[name]["kernel"], m, rtol=1e-3, atol=1e-6)
 
 
-def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
+def test_the_logged_and_clipped_norm_covers_only_trained_layers():
     gradients = {}
     for k in (0, 8):
         before, state, step = setup(k, optax.sgd(1.0))
@@ -344,7 +344,7 @@ def test_the_norm_that_is_logged_and_clipped_is_that_of_trained_layers():
     assert float(optax.tree.norm(delta)) == pytest.approx(0.5, rel=1e-4)
 
 
-def test_an_update_with_a_gradient_that_is_not_finite_is_left_out():
+def test_updates_with_non_finite_gradients_are_skipped():
     _, state, step = setup(k=8)
     state, metrics = step(state, random_batch())
     assert metrics["skipped"] == 0
@@ -357,7 +357,7 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_left_out():
     assert metrics["skipped"] == 0 and np.isfinite(metrics["gradient_norm"])
 
 
-def test_the_average_forgets_at_the_rate_asked_for():
+def test_the_average_decays_at_the_requested_rate():
     frozen = frozenset(range(1, 9))
     params = model.init(jax.random.key(0), SMALL, 7, MELS)
     optimizer = make_optimizer(TrainOptions(learning_rate=1e-2), frozen)
@@ -404,7 +404,7 @@ def test_learning_rate_over_time():
     assert float(cosine(50)) == pytest.approx(0.5)
 
 
-def test_augmentation_depends_on_the_step_alone():
+def test_augmentation_depends_only_on_the_step():
     batch = random_batch()
     augment = AugmentOptions(frequency_masks=1, frequency_width=3, time_masks=1, time_width=9)
     losses = []

@@ -48,7 +48,7 @@ def test_every_search_is_timed_and_scored(options, tmp_path, monkeypatch):
         assert gain == pytest.approx(scaling.rows[0][1] / seconds)
 
 
-def test_the_clock_runs_while_the_decoder_does_what_it_always_does():
+def test_timed_decoding_equals_normal_decoding():
     logits = [np.random.default_rng(n).normal(size=(n, 29)) for n in (40, 5)]
     seconds, _, texts = Search(preset("en"), 20)((logits, 2))
     assert seconds > 0

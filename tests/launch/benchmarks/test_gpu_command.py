@@ -55,7 +55,7 @@ def failing(options, folder, seconds, connection):
 
 @pytest.mark.parametrize(("measure", "why"), [(endless, "time is up"), (failing, "exit code 3")])
 @pytest.mark.slow
-def test_what_was_found_is_not_lost(monkeypatch, measure, why):
+def test_finished_measurements_are_not_lost(monkeypatch, measure, why):
     monkeypatch.setattr(bench_gpu, "measure", measure)
     monkeypatch.setattr(bench_gpu, "_RESERVE", 0)
     said, started = [], time.monotonic()

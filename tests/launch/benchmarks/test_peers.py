@@ -69,7 +69,7 @@ def test_the_same_first_loss_and_gradient(batch, k):
             close(params[name]["bias"] - after.params[name]["bias"], conv.bias.grad.numpy())
 
 
-def test_updates_with_adam_go_the_same_way(batch):
+def test_adam_updates_agree(batch):
     config = ModelConfig(width=14, top_width=18, initializer="he_uniform")
     params = model.init(jax.random.key(1), config, OUTPUTS, MELS)
     ours, theirs = (make(params, config, 6, batch) for make in (peers.jax_update, peers.torch_update))

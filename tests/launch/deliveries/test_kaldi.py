@@ -65,7 +65,7 @@ def test_every_line_is_used_or_listed(tmp_path):
     ("name", "split"),
     [("mine", ""), ("train_si284", "train"), ("dev-other", "dev"), ("eval2000", "test"), ("trainee", "")],
 )
-def test_what_a_directory_is_called_is_its_split(tmp_path, name, split):
+def test_a_directory_name_determines_the_split(tmp_path, name, split):
     source = (deliver(tmp_path) / "train").rename(tmp_path / "data" / name)
     for reading in (kaldi.read(source), kaldi.read(tmp_path / "data")):
         assert {u.split for u in reading.utterances if u.speaker == "anna"} == {split}
@@ -74,7 +74,7 @@ def test_what_a_directory_is_called_is_its_split(tmp_path, name, split):
         )
 
 
-def test_relative_paths_start_where_the_user_says(tmp_path):
+def test_relative_paths_start_at_the_given_folder(tmp_path):
     root = deliver(tmp_path)
     write(root / "train/wav.scp", "anna-1 audio/one.wav\nanna-2 audio/four.wav\nanna-3 audio/call.wav\n")
     assert len(kaldi.read(root / "train", root=str(root)).utterances) == 3

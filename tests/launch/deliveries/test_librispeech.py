@@ -153,7 +153,7 @@ def test_archives_as_downloaded(tmp_path):
     assert not list(archives.glob("*.partial"))
 
 
-def test_one_archive_and_another_place(tmp_path):
+def test_one_archive_unpacked_to_another_folder(tmp_path):
     archives = pack(deliver(tmp_path / "plain"), tmp_path / "archives")
     before = sorted(archives.iterdir())
     for source in (archives / "test-clean.tar.gz", archives):
@@ -164,7 +164,7 @@ def test_one_archive_and_another_place(tmp_path):
     assert len(librispeech.read(tmp_path / "new").utterances) == len(EXPECTED)
 
 
-def test_what_was_unpacked_by_hand_is_not_unpacked_again(tmp_path):
+def test_manually_unpacked_archives_are_not_unpacked_again(tmp_path):
     pack(deliver(tmp_path), tmp_path)
     reading = librispeech.read(tmp_path)
     assert essence(reading.utterances) == EXPECTED
@@ -203,7 +203,7 @@ def test_a_truncated_archive_is_named_and_can_be_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../outside.flac", "/tmp/outside.flac", "LibriSpeech/../../outside.flac"])
-def test_an_archive_cannot_write_elsewhere(tmp_path, name):
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, name):
     with tarfile.open(tmp_path / "dev-clean.tar.gz", "w:gz") as tar:
         tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     with pytest.raises(UserError, match=r"dev-clean\.tar\.gz: holds .*outside"):
@@ -212,7 +212,7 @@ def test_an_archive_cannot_write_elsewhere(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
-def test_an_archive_that_unpacks_to_more_than_it_can_hold(tmp_path, kind):
+def test_a_decompression_bomb_is_refused(tmp_path, kind):
     member = tarfile.TarInfo("LibriSpeech/dev-clean/a.flac")
     member.size, member.type = 2**26, kind
     (tmp_path / "dev-clean.tar.gz").write_bytes(gzip.compress(member.tobuf() + bytes(2**26 + 1024), 9))
@@ -226,7 +226,7 @@ def test_an_archive_that_unpacks_to_more_than_it_can_hold(tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir()] == ["dev-clean.tar.gz"]
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path):
     archives = pack(deliver(tmp_path / "plain"), tmp_path / "archives")
     write(tmp_path / "file", "in the way")
     with pytest.raises(UserError, match=r"cannot be written .*extract_to"):

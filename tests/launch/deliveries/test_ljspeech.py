@@ -48,7 +48,7 @@ def test_every_file_is_used_or_listed(tmp_path):
     assert "names no speakers" in reading.notes[0]
 
 
-def test_the_user_says_speaker_and_language(tmp_path):
+def test_speaker_and_language_as_options(tmp_path):
     reading = ljspeech.read(deliver(tmp_path), language="en", speaker="LJ")
     assert {(u.speaker, u.language, u.source) for u in reading.utterances} == {("LJ", "en", "LJSpeech-1.1")}
     assert not reading.notes
@@ -81,7 +81,7 @@ SAME = [f"{text} 3|{text} drei" for text in TEXTS]
         ([*SAME[:3], "Ja gern."], [*(f"{text} drei" for text in TEXTS[:3]), "Ja gern."], [""] * 4),
     ],
 )
-def test_the_third_column_is_told_by_its_content(tmp_path, rows, texts, speakers):
+def test_the_third_column_is_inferred_from_its_content(tmp_path, rows, texts, speakers):
     write(tmp_path / "metadata.csv", "".join(f"{i}|{row}\n" for i, row in enumerate(rows)))
     record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(4)))
     found = ljspeech.read(tmp_path).utterances
@@ -92,7 +92,7 @@ def test_the_third_column_is_told_by_its_content(tmp_path, rows, texts, speakers
 @pytest.mark.parametrize(
     ("columns", "texts"), [("id,text,-", ["12", "13"]), ("id,text,normalized", ["zwölf", "dreizehn"])]
 )
-def test_columns_that_cannot_be_told_are_refused_unless_given(tmp_path, columns, texts):
+def test_ambiguous_columns_are_refused_unless_named(tmp_path, columns, texts):
     write(tmp_path / "metadata.csv", "0|12|zwölf\n1|13|dreizehn\n")
     record(*(tmp_path / "wavs" / f"{i}.wav" for i in range(2)))
     with pytest.raises(UserError, match=r"'zwölf' is neither the text '12' again .*columns=id,text,normalized or"):

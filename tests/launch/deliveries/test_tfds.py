@@ -117,7 +117,7 @@ def test_tfds_downloads_prepares_and_is_read(tmp_path, redirected, official):
     assert not [path for path in elsewhere.iterdir() if path.is_dir()]
 
 
-def test_data_that_were_prepared_decoded_are_read_too(tmp_path, redirected, official, monkeypatch):
+def test_data_prepared_as_decoded_audio_are_read(tmp_path, redirected, official, monkeypatch):
     """TFDS's `default` decodes FLAC with ffmpeg; here soundfile does."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.features import audio_feature
@@ -130,7 +130,7 @@ def test_data_that_were_prepared_decoded_are_read_too(tmp_path, redirected, offi
     assert not (tmp_path / "librispeech/lazy_decode").exists()
 
 
-def test_a_failed_download_is_an_error_for_people(tmp_path, redirected):
+def test_a_failed_download_is_a_user_error(tmp_path, redirected):
     _, folder = redirected
     hidden = (folder / "dev-clean.tar.gz").rename(folder / "hidden")
     try:

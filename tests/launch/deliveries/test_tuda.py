@@ -136,7 +136,7 @@ def test_recordings_outside_the_splits_are_noted(tmp_path):
     assert "2 recordings are in no folder train, dev or test" in reading.notes[0]
 
 
-def test_of_duplicates_the_first_counts(tmp_path):
+def test_the_first_of_duplicates_is_used(tmp_path):
     for split in ("train", "test"):
         sentence(tmp_path / split, STAMP, "Yamaha")
     reading = tuda.read(tmp_path)
@@ -181,7 +181,7 @@ def test_every_file_is_used_or_listed(tmp_path_factory, delivery):
 
 
 @pytest.mark.slow
-def test_only_user_errors_come_out(tmp_path):
+def test_arbitrary_content_raises_only_user_errors(tmp_path):
     path = tmp_path / f"train/{STAMP}.xml"
     soundfile.write(audio(tmp_path / f"train/{STAMP}_Yamaha.wav"), TONE, 16000)
     outcomes = set()

@@ -34,7 +34,7 @@ def score(folder, text):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_upper_case_arpa_becomes_the_alphabets(packed, upper, hand_lm, tmp_path):
+def test_an_upper_case_arpa_is_converted_to_the_alphabet(packed, upper, hand_lm, tmp_path):
     """Its scores are those of the model that had small letters from the beginning."""
     if packed:
         upper = upper.with_suffix(".arpa.gz")
@@ -51,7 +51,7 @@ def test_an_upper_case_arpa_becomes_the_alphabets(packed, upper, hand_lm, tmp_pa
     assert (tmp_path / "lm/lm.bin").stat().st_mtime_ns == stamp
 
 
-def test_of_words_that_become_one_the_likelier_wins_and_no_probability_changes(tmp_path):
+def test_merged_words_keep_the_likelier_probability(tmp_path):
     more = "-2\tBa\t-0.2\n-0.8\tBA\t-0.3\n-4\tx-ray\n-2.5\tÉ\n-1.1\tba"
     (tmp_path / "cased.arpa").write_text(ARPA.replace("ngram 1=6", "ngram 1=10").replace("-1.1\tba", more), "utf-8")
     card = adopt(tmp_path / "cased.arpa", tmp_path / "lm", ENGLISH)
@@ -67,7 +67,7 @@ def test_of_words_that_become_one_the_likelier_wins_and_no_probability_changes(t
     assert model.score("a ba", bos=False, eos=False) == pytest.approx(-0.6 - 0.2 - 0.8)
 
 
-def test_tries_and_other_alphabets_are_other_models(upper, tmp_path):
+def test_structure_and_alphabet_are_part_of_the_key(upper, tmp_path):
     cards = [adopt(upper, tmp_path / "lm", ENGLISH, config) for config in (StructureConfig(), StructureConfig("trie"))]
     assert cards[0]["sha256"] != cards[1]["sha256"]
     assert adopt(upper, tmp_path / "lm", preset("de"), StructureConfig("trie"))["made_from"] != cards[1]["made_from"]
@@ -75,7 +75,7 @@ def test_tries_and_other_alphabets_are_other_models(upper, tmp_path):
 
 
 @pytest.mark.parametrize("structure", ["probing", "trie"])
-def test_a_binary_is_taken_as_it_is_with_the_words_it_holds(structure, kenlm_tools, hand_lm, tmp_path):
+def test_a_binary_is_adopted_unchanged_with_its_words(structure, kenlm_tools, hand_lm, tmp_path):
     subprocess.run([kenlm_tools[1], structure, hand_lm / "arpa", tmp_path / "a.bin"], check=True, capture_output=True)
     card = adopt(tmp_path / "a.bin", tmp_path / "lm", ENGLISH, evaluate=["a ba"])
     assert (tmp_path / "lm/lm.bin").read_bytes() == (tmp_path / "a.bin").read_bytes()
@@ -123,7 +123,7 @@ def test_damaged_arpa_files_are_named(case, upper, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["upper.arpa"]
 
 
-def test_what_does_not_go_together_is_refused(upper, hand_lm, tmp_path, repository_without_kenlm):
+def test_contradictory_options_are_refused(upper, hand_lm, tmp_path, repository_without_kenlm):
     binary = hand_lm / "lm.bin"
     (tmp_path / "cut.bin").write_bytes(binary.read_bytes()[:300])
     (tmp_path / "a.bin.gz").write_bytes(gzip.compress(binary.read_bytes()))

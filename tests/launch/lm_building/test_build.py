@@ -33,7 +33,7 @@ def corpus(tmp_path):
     return tmp_path
 
 
-def test_the_folder_holds_what_the_text_says(corpus):
+def test_files_of_a_language_model(corpus):
     card = lm.build([corpus / "*.txt", corpus / "train.jsonl"], corpus / "lm/de", GERMAN, held_out_ids={"u2", "u3"})
     assert (card["sentences"], card["words"], card["vocabulary"], card["held_out"]) == (5, 14, 9, 2)
     assert [source["file"] for source in card["made_from"]["sources"]] == ["a.txt", "train.jsonl"]
@@ -97,7 +97,7 @@ def test_nothing_is_built_twice(corpus):
         {"texts": ["train.jsonl"]},
     ],
 )
-def test_other_settings_or_texts_replace_it(change, corpus, monkeypatch):
+def test_other_options_or_texts_replace_it(change, corpus, monkeypatch):
     monkeypatch.chdir(corpus)
     arguments = {"texts": ["a.txt", "train.jsonl"], "out": "lm", "alphabet": GERMAN}
     first = lm.build(**arguments)
@@ -182,7 +182,7 @@ def test_bad_options_are_named(options):
         (Resources if name in ("memory", "temp_dir") else lm.LanguageModelConfig)(**options)
 
 
-def test_text_that_no_alphabet_spells(corpus):
+def test_text_outside_the_alphabet(corpus):
     with pytest.raises(UserError, match="no usable sentence"):
         lm.build([corpus / "a.txt"], corpus / "lm", Alphabet("xyz "))
     assert not (corpus / "lm").exists()
@@ -196,7 +196,7 @@ def test_text_that_no_alphabet_spells(corpus):
         ("echo 'write: No space left on device' >&2; exit 1", "no space left in .*/temporary/.*temp_dir"),
     ],
 )
-def test_what_goes_wrong_in_kenlm_reaches_the_user(script, message, corpus, monkeypatch):
+def test_kenlm_errors_reach_the_user(script, message, corpus, monkeypatch):
     (corpus / "bin").mkdir()
     for name in ("lmplz", "build_binary"):
         (corpus / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")

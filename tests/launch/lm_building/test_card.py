@@ -16,7 +16,7 @@ def test_perplexity_by_hand(hand_lm):
     assert found["perplexity_of_known_words"] == pytest.approx(10 ** (3.4 / 5), rel=1e-6)
 
 
-def test_perplexity_where_there_is_little_to_measure(hand_lm):
+def test_perplexity_of_few_words(hand_lm):
     assert card.measure(hand_lm / "lm.bin", []) == {"sentences": 0, "words": 0}
     found = card.measure(hand_lm / "lm.bin", ["xx"])
     assert found["unknown_rate"] == 1

@@ -76,21 +76,21 @@ def test_numbers_are_spelled_out_on_demand(tmp_path):
         text.spells_numbers(True, "tlh", GERMAN)
 
 
-def test_a_character_of_chinese_is_a_word(tmp_path):
+def test_a_chinese_character_is_a_word(tmp_path):
     (tmp_path / "a.txt").write_text("花园里的花都开了。我来了!\n", "utf-8")
     sentences, counts = read(tmp_path / "a.txt", alphabet=Alphabet(" 花园里的都开了我来"), language="zh")
     assert sentences == ["花 园 里 的 花 都 开 了", "我 来 了"]
     assert counts.words == 11
 
 
-def test_a_transcript_is_one_sentence_and_held_out_ones_are_left_out(tmp_path):
+def test_a_transcript_is_one_sentence_and_held_out_ones_are_excluded(tmp_path):
     path = write_manifest(tmp_path / "m.jsonl", ["Eins. Zwei!", "drei", "vier"])
     sentences, counts = read(path, held_out_ids={"m1", "elsewhere"})
     assert sentences == ["eins zwei", "vier"]
     assert counts.held_out == 1
 
 
-def test_a_prepared_folder_is_read_as_its_manifest_is(tones, tmp_path):
+def test_a_prepared_folder_reads_like_its_manifest(tones, tmp_path):
     from w2l_jax.corpora import manifest
     from w2l_jax.dataset.prepare import prepare
 
@@ -111,7 +111,7 @@ def test_a_prepared_folder_is_read_as_its_manifest_is(tones, tmp_path):
         ("none", ["eins", "zwei", "eins", "zwei", "drei"], ["ja", "nein", "ja"]),
     ],
 )
-def test_repeated_lines_count_once_repeated_prompts_as_often_as_they_are_read(deduplicate, lines, utterances, tmp_path):
+def test_repeated_lines_count_once_but_repeated_prompts_count_each_time(deduplicate, lines, utterances, tmp_path):
     """Lines are compared as they stand, also between files."""
     (tmp_path / "a.txt").write_text("Eins. Zwei.\n Eins. Zwei. \n", "utf-8")
     (tmp_path / "b.txt").write_text("Eins. Zwei.\nDrei.\n", "utf-8")
@@ -158,7 +158,7 @@ def test_damaged_files_are_named(name, content, message, tmp_path):
         read(tmp_path / name)
 
 
-def test_files_that_are_not_there_or_not_understood(tmp_path):
+def test_missing_and_unsupported_files(tmp_path):
     (tmp_path / "m.jsonl.gz").touch()
     for names, message in [(["no*.txt"], "no such text"), ([], "at least one"), ([tmp_path], "no such text")]:
         with pytest.raises(UserError, match=message):

@@ -30,7 +30,7 @@ def test_every_format_gives_the_same_lines(ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", list(PACK)[1:])
-def test_files_joined_of_several_are_read_to_the_end(ending, tmp_path):
+def test_concatenated_files_are_read_completely(ending, tmp_path):
     """As parallel packers write them, and `cat a.gz b.gz`."""
     (tmp_path / f"a{ending}").write_bytes(PACK[ending](b"one\ntw") + PACK[ending](b"o\nthree\n"))
     assert read(tmp_path / f"a{ending}") == [b"one", b"two", b"three"]
@@ -76,7 +76,7 @@ def test_lines_without_spaces_are_cut_between_characters(text, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
-def test_a_bomb_takes_no_memory(ending, tmp_path):
+def test_a_decompression_bomb_takes_little_memory(ending, tmp_path):
     """Sixty-four megabytes without an end of line in some kilobytes."""
     path = tmp_path / f"a{ending}"
     path.write_bytes(PACK[ending](bytes(2**26)))

@@ -114,7 +114,7 @@ def test_every_corpus_has_its_own_verdict(scale, write):
     assert one(scale, "scratch in LER", "de_test").verdict == REFUTED
 
 
-def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
+def test_a_disagreeing_seed_leaves_it_undecided(scale, write):
     write("german", K0, seeds=[0], wrong=[0] * 20)
     write("german", K0, seeds=[1], wrong=[6] * 20)
     write("german", SCRATCH, wrong=[5] * 20)
@@ -124,7 +124,7 @@ def test_a_seed_that_says_otherwise_leaves_it_undecided(scale, write):
     )
 
 
-def test_seeds_that_are_missing_on_one_side_do_not_count(scale, write):
+def test_seeds_missing_on_one_side_are_ignored(scale, write):
     write("german", K0, wrong=[1, 2] * 10)
     write("german", SCRATCH, seeds=[1], wrong=[3, 3] * 10)
     assert one(scale, "scratch in LER", "de_dev").found.startswith("-15.0 points of LER [")
@@ -192,7 +192,7 @@ def test_memory(scale, at_8, falls, halves):
     assert one(scale, "Freezing 8 layers", "one update").verdict == halves
 
 
-def test_what_was_not_asked_for_is_left_out_and_all_else_is_there(scale):
+def test_only_the_selected_experiments_are_reported(scale):
     found = every(Study(scale))
     assert {f.section for f in found} >= {"6.1", "6.2", "6.3", "6.4", "6.6", "6.7", "6.8"}
     assert {f.verdict for f in found} == {NOT_TESTABLE, WAITING}

@@ -62,7 +62,7 @@ def test_intervals_are_those_of_the_paired_bootstrap(made):
         assert found.spans[of] == pytest.approx([100 * x for x in expected])
 
 
-def test_losses_leave_out_targets_that_cannot_fit(made):
+def test_losses_exclude_infeasible_targets(made):
     ours, theirs = made([1, 1, 1], losses=[1.0, 2.0, None]), made([1, 1, 1], losses=[3.0, 5.0, 9.0])
     found = difference(ours, theirs, "loss")
     assert found.value == pytest.approx(-2.5) and found.unit == "nats per utterance"
@@ -109,7 +109,7 @@ def test_the_rule(span, seeds, expected):
     assert verdict(shifted, border=7) == expected
 
 
-def test_speakers_decide_where_there_are_enough():
+def test_speakers_decide_if_there_are_enough():
     both = {"utterances": (-3.0, -1.0), "speakers": (-4.0, 0.5)}
     assert verdict(Evidence(-2, both, (-2,), "")) == UNDECIDED
     assert verdict(Evidence(-2, {"utterances": (-3.0, -1.0)}, (-2,), "")) == CONFIRMED
@@ -136,7 +136,7 @@ def test_claims_of_several_parts():
     assert every([]) == WAITING
 
 
-def test_seeds_in_place_of_an_interval():
+def test_the_range_over_seeds_as_interval():
     found = over_seeds([0.2, 0.4], "of the work", ".2f")
     assert verdict(found, 0.5) == CONFIRMED and verdict(found, 0.3) == UNDECIDED and verdict(found, 0.1) == REFUTED
     assert found.text() == "0.30 of the work [0.20, 0.40] over seeds (by seed 0.20, 0.40)"

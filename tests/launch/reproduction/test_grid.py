@@ -36,7 +36,7 @@ GERMAN = Language(
         ("table1", set()),  # in which this language takes no part
     ],
 )
-def test_what_each_experiment_trains(only, wanted):
+def test_networks_of_each_experiment(only, wanted):
     cells = Scale(languages=(GERMAN,), only=only).cells()
     assert {cell.variant for cell in cells} == wanted
     assert len(cells) == 2 * len(wanted)
@@ -75,12 +75,12 @@ def test_wrong_names():
         ),
     ],
 )
-def test_languages_whose_results_would_be_confused(change, message):
+def test_languages_with_colliding_results_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(GERMAN, **change)
 
 
-def test_scales_whose_results_would_be_confused():
+def test_scales_with_colliding_results_are_refused():
     with pytest.raises(UserError, match=r"two of .* are called german"):
         Scale(languages=(GERMAN, dataclasses.replace(GERMAN, steps=7)))
     near = [Language(name, "train", "dev", distance="near") for name in ("dutch", "danish")]
@@ -101,7 +101,7 @@ def test_data_are_prepared_folders_or_manifests(tmp_path):
         scale.find("c")
 
 
-def test_speech_may_be_still_to_be_spoken(tmp_path):
+def test_speech_may_be_synthesised_later(tmp_path):
     """So that the demo's commands can be shown before anything is there (--dry_run)."""
     scale = Scale(data="", synthesized=(Corpus(folder=str(tmp_path / "demo")),))
     assert scale.find(f"{tmp_path}/demo/train") == f"{tmp_path}/demo/train.jsonl"

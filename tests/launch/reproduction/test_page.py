@@ -76,7 +76,7 @@ class Tables(HTMLParser):
 ONLY = "figure2,figure4,figure6,memory,table1,table3,forgetting,amounts,distance"
 
 
-def test_everything_there_is_data_for(full):
+def test_every_section_with_data_is_written(full):
     path = page.write(dataclasses.replace(full, only=ONLY))
     content = path.read_text()
     reader = Reader(content)
@@ -181,7 +181,7 @@ def test_worst_utterances(scale, write):
     assert table.rows[0]["loss (nats)"] == 100
 
 
-def test_a_report_of_nothing_and_of_little(scale, write):
+def test_reports_without_data_and_with_little(scale, write):
     assert "not testable here" in page.write(scale).read_text()
     write("german", UNFROZEN, seeds=[0], finished=False)
     path = scale.run(Study(scale).scale.cells()[0])
@@ -190,7 +190,7 @@ def test_a_report_of_nothing_and_of_little(scale, write):
     assert "Table 1" not in content and not path.exists()
 
 
-def test_a_line_being_written_does_not_count(scale, write):
+def test_a_partial_line_is_ignored(scale, write):
     write("german", K0, seeds=[0], finished=False)
     log = Path(scale.out) / "runs" / "german_k0_seed0" / "metrics.jsonl"
     whole = len(metrics_log.read(log.parent))

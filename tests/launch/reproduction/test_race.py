@@ -12,7 +12,7 @@ def german(scale):
     return scale.languages[0]
 
 
-def test_when_a_curve_comes_down_to_a_loss():
+def test_the_time_at_which_a_curve_reaches_a_loss():
     curve = np.array([(10, 100.0), (20, 80), (30, 90), (40, 40)])
     assert race.to_reach(curve, 90) == 15  # halfway between evaluations
     assert race.to_reach(curve, 80) == 20
@@ -37,7 +37,7 @@ def test_rows_of_curves(scale, write):
     assert curves.smoothing(2000) == 200 and curves.smoothing(50) == 10
 
 
-def test_a_batch_that_explodes_does_not_make_the_curve(scale, write):
+def test_one_exploding_batch_does_not_change_the_curve(scale, write):
     strange = {55: 1e6, 56: float("nan")}
     write("german", K8, seeds=[0], loss=lambda step: strange.get(step, 100.0))
     rows = curves.rows(Study(scale), Cell(german(scale), K8, 0))
@@ -46,7 +46,7 @@ def test_a_batch_that_explodes_does_not_make_the_curve(scale, write):
     assert run["largest training loss"] == 1e6
 
 
-def test_work_before_unfreezing_costs_what_it_did(scale, write):
+def test_work_before_unfreezing_has_its_own_cost(scale, write):
     write("german", UNFROZEN, seeds=[0])
     path = scale.run(Cell(german(scale), UNFROZEN, 0)) / "certificate.json"
     path.write_text('{"flops": 6e12, "frames": 1000, "before_unfreezing": {"flops": 2e12, "frames": 500}}')
@@ -66,13 +66,13 @@ def test_head_starts(scale, write):
     assert never.value == math.inf
 
 
-def test_networks_that_are_not_complete_do_not_race(scale, write):
+def test_incomplete_networks_are_not_compared(scale, write):
     write("german", K0)
     write("german", SCRATCH, finished=False)
     assert race.head_start(Study(scale), german(scale), K0, SCRATCH, "TFLOP") is None
 
 
-def test_who_is_lower_how_long(scale, write):
+def test_shares_of_time_with_a_lower_loss(scale, write):
     six, nine = Variant(6), Variant(9)
     write("german", K0, loss=lambda step: 100.0)
     write("german", six, loss=lambda step: 110 - step / 5)  # equal after 50 updates, and lower from there on

@@ -33,7 +33,7 @@ def options(task):
     return {"script": script} | {name.removeprefix("--"): value for name, _, value in pairs}
 
 
-def test_the_commands_of_networks(scale):
+def test_commands_of_networks(scale):
     every = by_name(dataclasses.replace(scale, scratch_arguments=("--model.width=8",)))
     k0 = options(every["german_k0_seed1"])
     assert (k0["script"], k0["frozen_layers"], k0["seed"], k0["steps"]) == ("train.py", "0", "1", "100")
@@ -51,7 +51,7 @@ def test_the_commands_of_networks(scale):
     assert "--resume" not in every["german_k0_seed0"].command()
 
 
-def test_only_what_was_asked_for_is_done(scale):
+def test_only_selected_experiments_run(scale):
     names = set(by_name(dataclasses.replace(scale, only="figure2")))
     trained = {f"german_{v.name}_seed{s}" for v in (K8, REINITIALIZED) for s in (0, 1)}
     decoded = {f"decode {name} on {data}" for name in trained for data in ("de_dev", "de_test")}
@@ -60,7 +60,7 @@ def test_only_what_was_asked_for_is_done(scale):
     assert {UNFROZEN, SCRATCH, K0} <= {cell.variant for cell in dataclasses.replace(scale, only="unfreezing").cells()}
 
 
-def test_what_is_done_is_done_and_what_began_is_resumed(scale, write):
+def test_finished_tasks_are_skipped_and_started_ones_resumed(scale, write):
     write("german", K8, seeds=[0])
     write("german", K0, seeds=[0], finished=False)
     every = by_name(scale)
@@ -73,7 +73,7 @@ def task(name, kind, done, weight=1.0):
     return Task(name, lambda: ("train.py", f"--run={name} x"), lambda: done, kind, weight)
 
 
-def test_the_diary_knows_kinds_and_sorts(tmp_path):
+def test_the_diary_forecasts_by_kind_and_sort(tmp_path):
     diary = Diary(tmp_path / "deep")
     every = [
         task("a", "train german k8", True, 100), task("b", "train german k8", False, 200),
@@ -88,7 +88,7 @@ def test_the_diary_knows_kinds_and_sorts(tmp_path):
     assert diary.left([*every, task("d", "decode de_dev", False)]) is None
 
 
-def test_results_of_other_commands_are_no_results(tmp_path):
+def test_results_of_other_commands_are_refused(tmp_path):
     def made(*options, done=True):
         return Task("k8", lambda: ("train.py", f"--config={ROOT}/configs/a.toml", *options), lambda: done, "train")
 
@@ -138,7 +138,7 @@ def ran(scale, monkeypatch, capsys):
     return run
 
 
-def test_a_cell_that_fails_leaves_the_rest_running(ran, scale):
+def test_a_failed_cell_does_not_stop_the_rest(ran, scale):
     called, out = ran(fails=["german_k8_seed0"])
     # The base decoded, a language model, four trainings, of which one fails, and the other three decoded on two data.
     assert len(called) == 2 + 4 + 6
@@ -159,7 +159,7 @@ def test_a_dry_run_shows_commands_to_paste_and_does_nothing(ran, scale):
     assert f"--run={scale.out}/runs/german_k8_seed0" in shlex.split(commands[2])
 
 
-def test_missing_data_are_said_before_anything_runs(ran, scale):
+def test_missing_data_are_reported_before_anything_runs(ran, scale):
     (reproduce.Path(scale.data) / "de_test.jsonl").unlink()
     called, out = ran()
     assert called == [] and "neither" in out and "de_test" in out
@@ -173,7 +173,7 @@ def test_one_at_a_time(ran, scale):
     assert called
 
 
-def test_a_report_that_fails_on_the_way_stops_nothing(ran, monkeypatch):
+def test_a_failing_intermediate_report_does_not_stop_the_grid(ran, monkeypatch):
     calls = []
 
     def write(scale):

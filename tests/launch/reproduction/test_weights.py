@@ -27,7 +27,7 @@ def test_seeds_must_agree(scale, monkeypatch, answers, expected):
     assert first.found == (f"d; the same in {answers.count(answers[0])} of 2 seeds" if len(answers) == 2 else "d")
 
 
-def test_networks_that_are_not_there_wait(scale, write):
+def test_claims_wait_for_missing_networks(scale, write):
     write("german", K0, seeds=[0], finished=False)
     assert [finding.verdict for finding in weights.findings(Study(scale))] == [WAITING, NOT_TESTABLE]
     assert weights.figures(Study(scale), 7) == weights.figures(Study(scale), 8) == ""

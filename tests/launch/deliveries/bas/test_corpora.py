@@ -123,7 +123,7 @@ def test_pd1_with_every_oddity(tmp_path):
     assert [row.id for row in reading.skipped[1:4]] == ["bbk04", "bbk05", "bbk06"]
 
 
-def test_the_better_of_two_annotations(tmp_path):
+def test_the_better_of_two_annotations_is_used(tmp_path):
     """JSON wins; but if it has no words, or cannot be read, the Partitur file does; times may come from either."""
     times = (("ja", 0.0, 0.1),)
     for name, content in {
@@ -276,7 +276,7 @@ def test_rvg_j_has_partitur_files_only(tmp_path):
 
 
 @pytest.mark.parametrize("second", ["b/X1.wav", "a/x1.nis", "b/x1.FLAC"])
-def test_of_two_recordings_of_one_id_the_first_counts(tmp_path, second):
+def test_the_first_of_two_recordings_with_one_id_is_used(tmp_path, second):
     audio(tmp_path / "a/x1.wav"), audio(tmp_path / second)
     file(tmp_path / "a/x1.par", par("ja"))
     reading = catalog.read("pd1", tmp_path)
@@ -289,7 +289,7 @@ def test_of_two_recordings_of_one_id_the_first_counts(tmp_path, second):
 
 
 @pytest.mark.parametrize("ending", [".par", "_annot.json"])
-def test_of_two_annotations_of_one_kind_and_id_the_first_counts(tmp_path, ending):
+def test_the_first_of_two_annotations_with_one_id_is_used(tmp_path, ending):
     audio(tmp_path / "a/x1.wav")
     file(tmp_path / f"a/x1{ending}", annot("ja")), file(tmp_path / f"b/x1{ending}", annot("nein"))
     with pytest.raises(UserError, match=rf"b/x1{ending}: the id 'x1' is already that of .*a/x1{ending}"):
@@ -377,7 +377,7 @@ FUZZED_JSON = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "contents"), [(".par", FUZZED), ("_annot.json", FUZZED_JSON)])
-def test_only_user_errors_come_out(tmp_path, ending, contents):
+def test_arbitrary_content_raises_only_user_errors(tmp_path, ending, contents):
     audio(tmp_path / "s/a1.wav")
     outcomes = set()
 

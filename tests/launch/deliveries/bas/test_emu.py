@@ -126,7 +126,7 @@ def test_bad_json_is_refused(content):
         ({"links": 3}, "'links' must be a list of JSON objects"),
     ],
 )
-def test_bad_times_cost_the_times_only(changed, problem):
+def test_bad_times_drop_only_the_times(changed, problem):
     annotation = read(document(WORDS, SEGMENTS["MAU"], links=LINKS) | changed)
     assert annotation.words == (Word("Grüß"), Word("Gott"))
     assert annotation.problem.startswith(f"a_annot.json: {problem}")

@@ -102,7 +102,7 @@ def test_bad_words_are_named(line):
 
 
 @pytest.mark.parametrize("line", ["MAU: 0 -5 0 a", "MAU: 0 5 a", "MAU: 1.5 5 0 a", "MAU: " + "9" * 5000 + " 5 0 a"])
-def test_bad_times_cost_the_times_only(line):
+def test_bad_times_drop_only_the_times(line):
     annotation = read(f"SAM: 16000\nORT: 0 ja\nMAU: 0 5 0 a\n{line}\n")
     assert annotation.words == (Word("ja"),)
     assert annotation.problem.startswith("a.par:4: 'MAU: ")
@@ -116,7 +116,7 @@ def test_times_without_a_rate(header):
     assert transcript(annotation) == Transcript(("ja",))
 
 
-def test_not_understood_words_come_from_tr2():
+def test_unintelligible_words_are_taken_from_tr2():
     def words(ort, tr2):
         return transcript(Annotation(tuple(map(Word, ort.split())), tr2=tuple(tr2))).words
 
