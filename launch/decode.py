@@ -201,7 +201,7 @@ def _facts(
 ) -> dict[str, str]:
     facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     if run and not Run.complete(run.folder):
-        facts["unfinished"] = f"training was stopped or still runs (--run={options.run} --resume continues it)"
+        facts["unfinished"] = f"stopped, or still in training (resume it: launch/train.py --run={options.run} --resume)"
     facts["data"] = data
     if decoder.beam_width:
         facts |= {"beam": str(decoder.beam_width), "language model": decoder.lm or "none"}
