@@ -28,7 +28,7 @@ class Network:
         self._none_0xM = np.zeros((0, layers[0].channels_in), np.float16)
         self._none_0xV = np.zeros((0, layers[-1].channels_out), np.float32)
         # Zeros before the first frame, as SAME pads.
-        state = tuple(jnp.zeros((1, layer.kernel - 1, layer.channels_in)) for layer in layers)
+        state = tuple(jnp.zeros((1, layer.kernel - 1, layer.channels_in), jnp.float32) for layer in layers)
         self._at = _Place(state, 0, 0)
 
     def extend(self, piece_TxM: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def own_parameters(alphabet: Alphabet) -> dict[str, Any]:
     if not alphabet.repetitions:
         return {}
     # With equal transitions training soon fills most of an utterance with one letter, and hardly leaves that minimum.
-    stay = jnp.log(3.0 * (alphabet.size - 1))
-    return {TRANSITIONS: {"scores": stay * jnp.eye(alphabet.size)}}
+    stay = jnp.log(jnp.float32(3 * (alphabet.size - 1)))
+    return {TRANSITIONS: {"scores": stay * jnp.eye(alphabet.size, dtype=jnp.float32)}}
 
 
 def criterion_of(params: dict[str, Any]) -> Criterion:

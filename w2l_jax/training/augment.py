@@ -38,7 +38,7 @@ def simulate_room(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array
     rngs = iter(jax.random.split(rng, 8))
 
     def uniform(low: float, high: float) -> jax.Array:
-        return jax.random.uniform(next(rngs), (rows,), minval=low, maxval=high)
+        return jax.random.uniform(next(rngs), (rows,), jnp.float32, low, high)
 
     valid_BxTx1 = (jnp.arange(frames) < frames_B[:, None])[:, :, None]
     power_BxTxM = _power_of_ten(features_BxTxM.astype(jnp.float32) * (DECIBELS / 10)) * valid_BxTx1
@@ -115,8 +115,8 @@ def _power_of_ten(x: jax.Array) -> jax.Array:
 
 def _curves(rng: jax.Array, rows: int, mels: int) -> jax.Array:
     """Random piecewise linear functions [rows, M] over the bands, within ±1."""
-    knots_BxK = jax.random.uniform(rng, (rows, _KNOTS), minval=-1)
-    at_M = jnp.linspace(0, _KNOTS - 1, mels)
+    knots_BxK = jax.random.uniform(rng, (rows, _KNOTS), jnp.float32, -1)
+    at_M = jnp.linspace(0, _KNOTS - 1, mels, dtype=jnp.float32)
     return jax.vmap(lambda knots_K: jnp.interp(at_M, jnp.arange(_KNOTS), knots_K))(knots_BxK)
 
 
@@ -155,7 +155,7 @@ def spec_augment(rng: jax.Array, features_BxTxM: jax.Array, frames_B: jax.Array,
 
 def _uniform(rng: jax.Array, high_B: jax.Array) -> jax.Array:
     """Whole numbers from 0 to `high_B` inclusive."""
-    return jnp.floor(jax.random.uniform(rng, high_B.shape) * (high_B + 1))
+    return jnp.floor(jax.random.uniform(rng, high_B.shape, jnp.float32) * (high_B + 1))
 
 
 def _band(size: int, start_B: jax.Array, width_B: jax.Array) -> jax.Array:
