@@ -26,7 +26,7 @@ WORDS = ["ab", "ba", "cab", "bad", "dab", "cad", "add", "dad", "baba", "abc"]
 
 
 def speak(text: str, rng: np.random.Generator) -> np.ndarray:
-    """Each letter 60 to 90 ms of a tone of its own, each space a pause: as learnable as speech can be."""
+    """Each letter is a tone of its own of 60 to 90 ms, each space a pause: the easiest speech to learn."""
     parts = []
     for char in text:
         t = np.arange(int(rng.uniform(0.06, 0.09) * 16000)) / 16000
@@ -79,7 +79,7 @@ def launch(script: str, *arguments: str, cwd: Path, env: dict[str, str] | None =
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a file system of a size such as `1m` and returns its folder; skips where that is not allowed."""
+    """Mounts a file system of a size such as `1m` and returns its folder; skips the test if that is not allowed."""
     mounted = []
 
     def mount(size: str) -> Path:
@@ -97,5 +97,5 @@ def small_disk(tmp_path):
 
 
 def read_only(folder: Path) -> None:
-    """Lets nobody write a file system that `small_disk` has mounted."""
+    """Makes a file system mounted by `small_disk` read-only."""
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

@@ -1,4 +1,4 @@
-"""The activation cache: what it holds, that training on it is the same training, and that nothing stale is read."""
+"""The activation cache: its content, that training on it gives the same result, and that nothing stale is read."""
 
 import collections
 import dataclasses
@@ -47,7 +47,7 @@ def base(tones, cache, tmp_path_factory):
 
 @pytest.fixture
 def options(tones, cache, base, tmp_path):
-    """Adapting it to German, with prepared features as the cache has them and an empty cache of activations."""
+    """Options for adapting it to German, with prepared features as in the cache and an empty cache of activations."""
     paths = {}
     for side, name in (("train", "german"), ("dev", "german_dev")):
         paths[side] = str(
@@ -99,7 +99,7 @@ def layers_of(job, dtype="float16"):
 
 
 def first_update(job, batch):
-    """Loss and gradient: with α = 1 the update of plain gradient descent is the gradient itself."""
+    """Loss and gradient: with α = 1, the update of plain gradient descent is the gradient itself."""
     sgd = optax.sgd(1.0)
     before = jax.device_get(job.state.params)
     state = init_state(jax.tree.map(jnp.array, before), sgd, job.frozen)
@@ -179,7 +179,7 @@ def test_a_resumed_run_is_bit_identical_and_recomputes_nothing(options, tmp_path
 
 
 def flip(params, name):
-    """The lowest bit of one weight."""
+    """Flips the lowest bit of one weight."""
     kernel = np.array(params[name]["kernel"])
     kernel.view(np.uint32).flat[7] ^= 1
     return {**params, name: {**params[name], "kernel": kernel}}
@@ -329,7 +329,7 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 
 @pytest.mark.parametrize("k", [8, 9, 10])
 def test_the_cached_step_has_the_flops_of_the_layers_above(k):
-    """Full width, compiled, not run; the frozen layers' forward is not in it."""
+    """At full width, compiled but not run: it does not contain the frozen layers' forward pass."""
     rows, frames, frozen = 2, 1500, frozenset(range(1, k + 1))
     optimizer, table = make_optimizer(TrainOptions(), frozen), model.layers(ModelConfig(), 33)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), ModelConfig(), 33))

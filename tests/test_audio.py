@@ -75,7 +75,7 @@ def test_bad_files_are_reported_with_a_reason(tmp_path):
 
 
 def nist(samples, coding="pcm", order="01", count=None, size=1024):
-    """A NIST sphere file of 16-bit samples, as the Verbmobil corpora have them."""
+    """A NIST sphere file of 16-bit samples, as in the Verbmobil corpora."""
     fields = f"channel_count -i 1\nsample_count -i {len(samples) if count is None else count}\nsample_rate -i 16000\n"
     fields += f"sample_n_bytes -i 2\nsample_byte_format -s2 {order}\nsample_coding -s{len(coding)} {coding}\nend_head\n"
     header = f"NIST_1A\n{size:7d}\n{fields}".encode().ljust(size)
@@ -128,7 +128,7 @@ def test_bad_nist_sphere_is_reported_with_a_reason(tmp_path):
     ],
 )
 def test_a_piece_equals_that_part_of_the_recording(tmp_path, name, options):
-    """To the bit, in formats that seek and in those that cannot or whose decoders remember."""
+    """To the bit, in formats that seek, in those that cannot, and in those with stateful decoders."""
     noise = np.cumsum(np.random.default_rng(0).normal(0, 0.02, 48000))
     soundfile.write(tmp_path / name, 0.5 * noise / abs(noise).max(), 16000, **options)
     whole = audio.load(tmp_path / name)
@@ -157,7 +157,7 @@ def test_pieces_outside_the_recording(tmp_path):
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
 @pytest.mark.filterwarnings("ignore:.*recorded at")
 def test_blocks_equal_librosas_result(tmp_path, monkeypatch, rate):
-    """To the bit, wherever the file is cut into blocks."""
+    """To the bit, for any division of the file into blocks."""
     for samples in (1, 777, rate + 1):
         waveform = np.random.default_rng(samples).uniform(-1, 1, samples).astype(np.float32)
         soundfile.write(tmp_path / "a.wav", waveform, rate, subtype="FLOAT")
@@ -211,7 +211,7 @@ FORMATS = [
 
 @pytest.mark.parametrize(("name", "codec", "options"), FORMATS)
 def test_formats_of_telephones_and_browsers(tmp_path, name, codec, options):
-    """The encoders' sound comes back at its place; a piece is what the whole holds there."""
+    """The encoded sound is read at its position; a piece equals that part of the recording."""
     encode(tmp_path / name, SWEEP, codec, **options)
     whole = audio.load(tmp_path / name)
     assert abs(len(whole) - len(SWEEP)) < 3000
@@ -321,7 +321,7 @@ SIZES = {  # where the promise of each format stands, its struct format, and wha
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_wrong_headers_of_other_formats(tmp_path, kind):
-    """All of the sound is read, whatever a placeholder or a header that was not finalised says."""
+    """All of the sound is read, whatever a placeholder or an unfinished header claims."""
     path, (place_in, code, more) = tmp_path / f"a.{kind}", SIZES[kind]
     soundfile.write(path, TONE, 16000, format=kind.upper(), subtype="PCM_16")
     whole, content = audio.load(path), bytearray(path.read_bytes())
@@ -345,7 +345,7 @@ def test_wrong_headers_of_other_formats(tmp_path, kind):
 
 
 def test_a_truncated_ogg_is_read_to_its_last_complete_page(tmp_path):
-    """A second of Opus a page here; a cut between two pages looks like a broadcast that was recorded."""
+    """Each page holds a second of Opus; a cut between two pages looks like a recorded broadcast."""
     soundfile.write(tmp_path / "a.opus", SWEEP, 16000, format="OGG", subtype="OPUS")
     whole, content = audio.load(tmp_path / "a.opus"), (tmp_path / "a.opus").read_bytes()
     pages = [place for place in range(len(content)) if content[place : place + 5] == b"OggS\0"]
@@ -388,7 +388,7 @@ def join(path, *parts):
 
 @pytest.mark.parametrize("name", ["a.opus", "a.ogg", "a.flac", "a.wav", "a.mp3"])
 def test_concatenated_recordings_in_one_file(tmp_path, name):
-    """Chained Ogg, as internet radio and `cat` make it, and the like: all of it, and pieces of it."""
+    """Chained Ogg, as from internet radio or `cat`, and similar files: all of it, and pieces of it."""
     options = {"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}
     soundfile.write(tmp_path / f"1{name}", TONE, 16000, **options)
     soundfile.write(tmp_path / f"2{name}", np.concatenate([SWEEP[:24000]]), 16000, **options)
@@ -450,7 +450,7 @@ def test_channels_in_opposite_phase(tmp_path):
 
 
 def test_other_formats_are_not_opened(tmp_path):
-    """A playlist under a recording's name leads nowhere."""
+    """A playlist with a recording's name opens no other file."""
     soundfile.write(tmp_path / "secret.wav", TONE, 16000)
     for content in (
         f"#EXTM3U\n#EXTINF:1,\nfile://{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n",

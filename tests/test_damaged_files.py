@@ -1,4 +1,4 @@
-"""Text files of a run or a cache that are cut, of another encoding or hostile: errors that name them."""
+"""Truncated, wrongly encoded or hostile text files of a run or a cache raise errors that name them."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def trained(tones, cache, tmp_path_factory):
-    """A run of two updates, and options that resume it."""
+    """A run of two updates, and options to resume it."""
     data = DataOptions(
         train=str(tones / "train.jsonl"), dev=str(tones / "dev.jsonl"), cache=str(cache), buckets=1, workers=1
     )

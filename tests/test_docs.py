@@ -28,7 +28,7 @@ ids = {"ids": lambda path: str(path.relative_to(ROOT))}
 
 
 class Parsed(Exception):  # noqa: N818 (no error)
-    """What the script would do with its options is another test's subject."""
+    """Raised after parsing; other tests cover what the script does."""
 
 
 def blocks(text: str, *kinds: str) -> list[str]:
@@ -42,7 +42,7 @@ def inline(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """Every `python launch/<script>.py` of a page, its variables put in: script and arguments."""
+    """Every `python launch/<script>.py` of a page as script and arguments, with its variables substituted."""
     shell = "\n".join([*blocks(text, "", "bash"), *inline(text)]).replace("\\\n", " ")
     variables = dict(re.findall(r'^([A-Z]+)="([^"]*)"', shell, re.MULTILINE))
     variables |= dict(re.findall(r"^([A-Z]+)=(\w\S*)$", shell, re.MULTILINE))
@@ -61,7 +61,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Parses a command line as the script does, its configuration file too, and stops there."""
+    """Parses a command line and its configuration file as the script does, and stops there."""
     original, done = cli.parse, {}
 
     def parsed(*arguments, **options):
@@ -94,7 +94,7 @@ def test_every_command_parses(page, parse, capsys):
 
 @pytest.fixture(scope="module")
 def known():
-    """The options of all scripts, and those of the tools that these pages mention."""
+    """The options of all scripts and of the tools mentioned in the documentation."""
     found = {"--help", "--no-deps"}
 
     def collect(cls, argv=None, **_):
@@ -142,7 +142,7 @@ def test_every_file_and_link_exists(page):
 
 
 def anchors(page: Path) -> set[str]:
-    """The names GitHub gives to a page's headings."""
+    """The anchors that GitHub gives to a page's headings."""
     prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""Features against a librosa computation written out here, step by step."""
+"""Features against a librosa computation written out step by step."""
 
 import warnings
 
@@ -69,7 +69,7 @@ def test_257_filters_leave_25_empty():
 
 
 def test_a_waveform_in_blocks_gives_the_features_of_the_whole():
-    """Also where frames are computed in several slabs, of which each ends anywhere in a block."""
+    """Also if frames are computed in several slabs that end anywhere in a block."""
     waveform = noise(20000)
     expected = features.spectrogram(waveform)
     for slab in (1, 7, 157, 2**13):
@@ -83,7 +83,7 @@ def test_a_waveform_in_blocks_gives_the_features_of_the_whole():
 
 @pytest.mark.parametrize("order", ["mel_of_db", "db_of_mel"])
 def test_a_stream_of_up_to_35_seconds_equals_stored_features(order):
-    """To the bit; what is longer is normalised in windows of 17 to 35 s, cut where it is quiet."""
+    """To the bit; longer streams are normalised in windows of 17 to 35 s, cut at quiet places."""
     config = FeatureConfig(order=order)
     short = noise(35 * 16000)
     (found,) = features.stream(np.array_split(short, 9), config)

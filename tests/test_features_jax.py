@@ -1,4 +1,4 @@
-"""Features in JAX against those of the host, one by one and padded together."""
+"""Features in JAX against those of the host, singly and padded together."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files and folders when several processes want them, or a write fails."""
+"""Files and folders when several processes use them, or a write fails."""
 
 import contextlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""What only a GPU can show: `pytest -m gpu`, two minutes; skipped where there is none."""
+"""Tests that need a GPU: `pytest -m gpu`, two minutes; skipped without one."""
 
 import dataclasses
 import os
@@ -62,7 +62,7 @@ def fresh_state(k):
 
 @pytest.fixture(scope="module")
 def compiled():
-    """The update at each k, and what it costs."""
+    """The compiled update at each k, with its cost."""
 
     def compile_at(k):
         config = StepConfig(CONFIG, frozen(k))
@@ -75,7 +75,7 @@ def compiled():
 
 
 def test_memory_matches_the_forecast(compiled):
-    """That of the planner: arguments, temporaries and what is written anew."""
+    """The planner's forecast: arguments, temporaries and new outputs."""
     device = jax.devices()[0]
     if not device.memory_stats():
         pytest.skip("this device does not tell its memory")

@@ -1,4 +1,4 @@
-"""The network in steps gives what it gives for the whole."""
+"""The network run in steps gives the same result as for the whole recording."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def split(features_TxM):
 
 
 def in_steps(params, features_TxM):
-    """The logits of each step, and in the end the rest."""
+    """The logits of each step, and finally the rest."""
     network = incremental.Network(params, CONFIG)
     *full, last_TxM = [*split(features_TxM), features_TxM[:0]]
     if full and len(full[-1]) < incremental.FRAMES:
@@ -53,7 +53,7 @@ def test_logits_follow_as_soon_as_their_receptive_field_is_complete(params):
 
 
 def test_rest_does_not_change_the_state(params):
-    """What a recording that ends here would give, at any time, and the same steps after it."""
+    """At any time, `rest` gives the logits of a recording that ends here, and later steps stay the same."""
     features_TxM = np.random.default_rng(0).standard_normal((240, 16)).astype(np.float16)
     network, known = incremental.Network(params, CONFIG), []
     for end in range(20, 241, 20):

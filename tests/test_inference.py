@@ -1,4 +1,4 @@
-"""Logits of recordings longer than the network's window against one pass over all of them."""
+"""Logits of recordings longer than the network's window against a single pass."""
 
 import types
 
@@ -24,7 +24,7 @@ APPLY = jax.jit(model.apply, static_argnums=3)
 )
 @settings(max_examples=40)
 def test_long_equals_short(frames, window, cuts, seed):
-    """Within 1e-5 · max(1, max|logit|); windows may be shorter than the context, recordings than either."""
+    """Within 1e-5 · max(1, max|logit|); windows may be shorter than the context, and recordings shorter than both."""
     features_TxM = (3 * np.random.default_rng(seed).standard_normal((frames, 10))).astype(np.float16)
     pieces = np.split(features_TxM, sorted(cut for cut in cuts if cut < frames))
     with jax.default_matmul_precision("highest"):
@@ -52,7 +52,7 @@ def test_windows_of_a_recording_are_compiled_once(monkeypatch):
 
 
 def test_the_next_batch_is_computed_in_parallel(monkeypatch):
-    """And no further one, whose activations would need memory."""
+    """And no later one, since its activations would need memory."""
     batches, begun = {"a": (0, 1), "b": (2, 3), "c": (4,)}, []
 
     def forward(params, batch, *rest):

@@ -121,7 +121,7 @@ def test_variants():
 
 
 def test_dropout_differs_by_layer_but_not_by_the_first_layer_of_a_call():
-    """Kernels that repeat their input: what is zero at the end was dropped in some layer."""
+    """Kernels that copy their input: a zero at the end was dropped in some layer."""
     wide = ModelConfig(width=200, top_width=4, dropout=0.5)
     params = {
         layer.name: {
@@ -168,7 +168,7 @@ def total(params, x, frames):
 
 @pytest.mark.parametrize("backend", ["cpu", "cuda"])
 def test_forward_mode(monkeypatch, backend):
-    """By the parameters and by the features, against central differences and reverse mode; in a loop, too."""
+    """With respect to parameters and features, against central differences and reverse mode; in a loop, too."""
     x = jax.random.normal(jax.random.key(0), (2, 20, 10))
     frames, config = jnp.array([20, 13]), dataclasses.replace(SMALL, activation="elu")  # smooth
     at = PARAMS, x

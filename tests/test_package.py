@@ -68,7 +68,7 @@ def test_imports_only_go_to_lower_layers(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_library_names_no_command_line_options(path):
-    """No text names a launch script or an --option; one that is nothing else is for another program, such as lmplz."""
+    """No text names a launch script or an --option, except strings that are only an option of another program (lmplz)."""
     scripts = "|".join(p.name.replace(".", r"\.") for p in (ROOT / "launch").glob("*.py"))
     command = re.compile(rf"(?<![\w-])--[a-z]|\blaunch/|\b({scripts})\b")
     texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]

@@ -1,4 +1,4 @@
-"""One trained network as one value: what is in a file, what loads, and what is refused."""
+"""A trained network as one value: the content of its file, what loads, and what is refused."""
 
 import dataclasses
 import json
@@ -68,7 +68,7 @@ def leaves(params):
 
 
 def rewrite(path, **changes):
-    """Changes what the file says of itself, as somebody would who knows the format; a value of None removes it."""
+    """Changes a file's metadata as somebody who knows the format could; None removes an entry."""
     metadata, _ = parse(path)
     arrays = leaves(load(path).params)
     about = {name: value for name, value in (json.loads(metadata["w2l_jax"]) | changes).items() if value is not None}
@@ -123,7 +123,7 @@ def test_a_truncated_file(path, kept):
 
 
 def test_a_flipped_bit_anywhere(recognizer, path):
-    """In the weights, and in what the file says of them: alphabet, features and decoder decide the words, too."""
+    """In the weights and in the metadata: alphabet, features and decoder determine the words, too."""
     content = bytearray(path.read_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     rng = np.random.default_rng(0)

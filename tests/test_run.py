@@ -76,7 +76,7 @@ def test_damaged_files_are_named(run):
 
 
 def test_a_flipped_bit_is_never_loaded(run):
-    """Sixty places in the files of a checkpoint: an error, or what was stored (as in a file that only says when)."""
+    """Sixty positions in the files of a checkpoint: an error, or the stored values (as for a file with only a time)."""
     params, state = save(run, 1)
     files = sorted(path for path in run._folder(1).rglob("*") if path.is_file())
     sizes = np.array([path.stat().st_size for path in files])
@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_never_loaded(run):
 
 @pytest.mark.parametrize("size", ["64k", "300k"])
 def test_a_full_disk_loses_no_checkpoint_and_leaves_nothing(small_disk, size):
-    """What Orbax words as want of memory, after a traceback on standard error, is an error of the system."""
+    """Orbax reports it as lack of memory after a traceback on standard error; it must be reported as a system error."""
     network = ModelConfig(width=20, top_width=40)
     run = Run.create(small_disk(size) / "run", TrainOptions(model=network), preset("en"))
     params = jax.device_get(model.init(jax.random.key(0), network, 29))
@@ -135,7 +135,7 @@ def test_leftovers_of_a_checkpoint_are_removed_by_training(run):
 
 @pytest.mark.parametrize("name", ["params", "optimizer"])
 def test_changed_weights_are_refused(run, name):
-    """A whole checkpoint, well formed, in the place of another: only the digest knows."""
+    """A complete, valid checkpoint in place of another: only the digest reveals it."""
     _, state = save(run, 1)
     save(run, 2, seed=2, keep=[1], best=1)
     shutil.rmtree(run._folder(1) / name)
@@ -154,7 +154,7 @@ def test_weights_that_are_not_finite_are_refused(run):
 
 
 def test_the_optimizer_state_is_stored_by_name(run):
-    """As its real tree, so that Adam's moments are told apart by their names and not by their place."""
+    """As a named tree, so that Adam's moments are identified by name, not by position."""
     params, state = save(run, 1)
     assert set(checkpoint.named(state)) == {"0.count"} | {
         f"0.{moment}.{layer}.{leaf}" for moment in ("mu", "nu") for layer in params for leaf in ("kernel", "bias")
@@ -209,7 +209,7 @@ def test_missing_runs_and_checkpoints_and_other_versions(run, tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoints/checkpoints.json", "alphabet.json"])
 def test_a_flipped_bit_in_the_pointers_or_the_alphabet(run, name):
-    """A step that was another one, and a letter that was another one, would be read like any other."""
+    """A changed step or a changed letter would otherwise be read as valid."""
     save(run, 3)
     path, whole = run.folder / name, (run.folder / name).read_bytes()
 

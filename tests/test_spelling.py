@@ -72,7 +72,7 @@ def test_plain_numbers_are_spelled_in_every_language(numbers, language):
 
 @given(st.text("0123456789., a%$'-/:\u00a0٣", max_size=30), st.sampled_from([*alphabet.PRESETS, "polish"]))
 def test_any_text_is_spelled_or_kept(text, language):
-    """A number is written in words or left to the character: no part of one is lost."""
+    """A number is written in words or left unchanged: no part of it is lost."""
     pytest.importorskip("num2words")
     left = re.findall(r"\d+", spell_numbers(text, language))
     assert all(chunk in text for chunk in left)

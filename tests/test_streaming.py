@@ -1,4 +1,4 @@
-"""Speech recognised while it is spoken. Bursts of noise stand for speech: the included network hears words in them."""
+"""Streaming recognition. Bursts of noise serve as speech: the included network decodes words from them."""
 
 import dataclasses
 import itertools
@@ -49,7 +49,7 @@ def finals(events):
 
 
 def test_streaming_agrees_with_the_whole_recording(english, expected):
-    """Pauses are between words or hold nothing, so that the best path of all frames says the same."""
+    """Pauses are between words or empty, so the best path over all frames gives the same text."""
     normalizer, levels_TxM = Normalizer(english.features), np.concatenate(list(features.levels([WAVE])))
     steps = [normalizer(levels_TxM[i : i + 20]) for i in range(0, len(levels_TxM), 20)]
     text = greedy(inference.logits(english.params, np.concatenate(steps), english.model), english.alphabet)
@@ -207,7 +207,7 @@ def test_everything_is_compiled_before_the_first_block(english):
 
 
 def test_final_words_use_the_language_model(english, hand_lm):  # noqa: F811
-    """The search in pieces finds, of each segment, what it finds of the whole at once."""
+    """The search in pieces finds the same in each segment as a search over the whole segment."""
     both = dataclasses.replace(english, decoder=DecoderConfig(lm=str(hand_lm), beam_width=20))
     events = list(both.stream([WAVE]))
     assert finals(events)

@@ -55,7 +55,7 @@ def test_alphabet_from_data_appends_in_order():
 
 @given(st.lists(st.text(max_size=20), max_size=5), st.sampled_from(["german", "polish"]))
 def test_an_alphabet_from_data_covers_the_data(texts, language):
-    """What normalising leaves outside it is nothing but control characters; the order of the texts does not matter."""
+    """Only control characters remain outside it after normalising; the order of the texts does not matter."""
     found = alphabet_from_data(texts, language)
     assert found == alphabet_from_data(texts[::-1], language)
     for text in texts:

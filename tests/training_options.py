@@ -1,4 +1,4 @@
-"""Training options by the last part of their names, which says enough in a test."""
+"""Training options by the last part of their names, which is enough in tests."""
 
 import dataclasses
 from typing import Any

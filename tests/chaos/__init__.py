@@ -1,1 +1,1 @@
-"""Faults on purpose: killed commands, full disks, damaged files, hostile input; `python -m tests.chaos --seed=0`."""
+"""Fault injection: killed commands, full disks, damaged files, hostile input; `python -m tests.chaos --seed=0`."""

@@ -1,4 +1,4 @@
-"""Runs all faults and prints the table: python -m tests.chaos --seed=0 [--only=kill,fill,corrupt,fuzz] [--scale=1]."""
+"""Injects all faults and prints a table: python -m tests.chaos --seed=0 [--only=kill,fill,corrupt,fuzz] [--scale=1]."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ KINDS: dict[str, Callable[[Path, int, float], Iterator[Findings]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns how many faults ended badly."""
+    """Returns the number of faults with a bad outcome."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(KINDS), help="kinds, between commas")

@@ -1,4 +1,4 @@
-"""Commands as a user runs them, on small data: killed at any moment, without room, on a disk that cannot be written."""
+"""Commands as a user runs them, on small data: killed at any moment, on a full disk, on a read-only disk."""
 
 import contextlib
 import dataclasses
@@ -61,7 +61,9 @@ Answer = Callable[[Path], object]
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A command that writes `result` in the folder it runs in, and what of it must be the same whatever happened."""
+    """A command that writes `result` in its working directory, and the part of it that must be the same after any
+    fault.
+    """
 
     name: str
     arguments: Sequence[str]
@@ -69,7 +71,7 @@ class Job:
     answer: Answer
 
     def command(self, place: Path) -> list[str]:
-        """The command line; training that left a run behind is resumed, by the option that its message names."""
+        """The command line; if training has left a run, with the option that its message names for resuming."""
         resume = ["--resume"] if self.name.startswith("train") and Run.exists(place / self.result) else []
         script, *options = self.arguments
         return [sys.executable, str(ROOT / "launch" / script), *options, *resume]
@@ -78,7 +80,7 @@ class Job:
         return subprocess.run(self.command(place), cwd=place, capture_output=True, text=True, timeout=900)
 
     def finish(self, place: Path) -> object:
-        """What the command gives where nothing disturbs it."""
+        """The result of the undisturbed command."""
         done = self.run(place)
         if done.returncode:
             raise RuntimeError(f"{self.name}\n{done.stdout}{done.stderr}")
@@ -96,7 +98,7 @@ def _files(*patterns: str) -> Answer:
 
 
 def _trained(name: str) -> Answer:
-    """Parameters, and everything that was logged but the time it took."""
+    """Parameters, and everything logged except times."""
 
     def answer(place: Path) -> object:
         run = Run.open(place / name)
@@ -108,7 +110,7 @@ def _trained(name: str) -> Answer:
 
 
 def _network(name: str) -> Answer:
-    """What a file holds: its bytes differ, since safetensors writes its metadata in any order."""
+    """A file's content: the bytes may differ, since safetensors writes metadata in any order."""
 
     def answer(place: Path) -> object:
         params, about, card = network_file.read(place / name)
@@ -158,7 +160,9 @@ def jobs(folder: Path) -> dict[str, Job]:
 
 
 def kill(folder: Path, seed: int, scale: float) -> Iterator[Findings]:
-    """Kills each command at random moments, runs it again, and again; the result is that of an undisturbed one."""
+    """Kills each command at random moments and runs it again until it finishes; the result must equal an undisturbed
+    one.
+    """
     rng = np.random.default_rng(seed)
     counts = {"train": 18, "prepare, two workers": 9, "prepare, part 0 of 2": 4, "build_lm": 8,
               "train on cached activations": 6, "reproduce": 4}  # fmt: skip
@@ -182,7 +186,7 @@ def kill(folder: Path, seed: int, scale: float) -> Iterator[Findings]:
 
 
 def _killed(job: Job, place: Path, moments: Sequence[float], expected: object, findings: Findings) -> None:
-    """The command stopped after so many seconds, each time, and run to its end."""
+    """Runs the command, stopping it after each of these times, and finally to its end."""
     for number, moment in enumerate(moments):
         log = place / f"log{number}"
         with log.open("w") as said:
@@ -222,7 +226,7 @@ def _outcome(done: subprocess.CompletedProcess, job: Job, place: Path, expected:
 
 @contextlib.contextmanager
 def mounted(place: Path, size: int) -> Iterator[bool]:
-    """Within, `place` is a file system of its own of `size` bytes; False where this user may not have one."""
+    """Mounts a file system of `size` bytes at `place`; yields False if this user may not mount one."""
     place.mkdir(exist_ok=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True)
     try:
@@ -237,7 +241,7 @@ def _remount(place: Path, option: str) -> None:
 
 
 def fill(folder: Path, seed: int, scale: float) -> Iterator[Findings]:
-    """Runs each command without room for all that it writes, then again with it; and where nothing can be written."""
+    """Runs each command on a disk too small for its output, then again with enough space; and on a read-only disk."""
     rng = np.random.default_rng(seed)
     place = folder / "small"
     for job in jobs(folder).values():

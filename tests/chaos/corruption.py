@@ -1,4 +1,4 @@
-"""A bit flipped, or the end missing, in what the commands store: it is refused, or read as it was."""
+"""Stored files with a flipped bit or a missing end are refused, or read with their original content."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def _dataset(folder: Path) -> object:
 
 
 def subjects(folder: Path) -> Iterator[Subject]:
-    """Makes a small one of everything that is stored, and yields name, place and what reads it."""
+    """Writes a small example of every stored format; yields its name, place and reader."""
     train, dev = write_corpus(folder, "train", 12, 3), write_corpus(folder, "dev", 4, 2, seed=1)
     cache, said = folder / "cache", lambda line: None
     prepared = prepare_cached(train, cache, PrepareConfig(language="english"), workers=1).folder
@@ -94,7 +94,7 @@ def subjects(folder: Path) -> Iterator[Subject]:
 
 
 def corrupt(folder: Path, seed: int, count: int) -> Iterator[Findings]:
-    """Damages one file of each subject at a time, `count` times, and puts it right again."""
+    """Damages one file of each subject at a time, `count` times, and restores it."""
     for name, place, read in subjects(folder):
         findings, rng, expected = Findings(f"damaged {name}"), np.random.default_rng(seed), read()
         files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What a fault ended in, and how files are damaged."""
+"""The outcomes of faults, and functions that damage files."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ OUTCOMES = (SURVIVED, REFUSED, WRONG, TRACEBACK)
 
 @dataclasses.dataclass
 class Findings:
-    """How many faults of one kind ended in which outcome, and what the bad ones were."""
+    """The number of faults of one kind by outcome, and the bad ones."""
 
     kind: str
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -32,7 +32,7 @@ class Findings:
             self.bad.append(f"{self.kind}: {outcome}: {detail}")
 
     def attempt(self, read: Callable[[], Any], expected: Any = None, detail: str = "") -> None:
-        """Counts what `read` does: gives the `expected` (None: anything), raises UserError, or something else."""
+        """Counts the outcome of `read`: the `expected` result (None: any), a UserError, or anything else."""
         try:
             with limited(60):
                 found = read()
@@ -51,7 +51,7 @@ class Findings:
 
 @contextlib.contextmanager
 def limited(seconds: int) -> Iterator[None]:
-    """Within, more than `seconds` are an error; three times as many end the process with a traceback."""
+    """A block that takes longer than `seconds` raises; three times as long ends the process with a traceback."""
 
     def stop(*_):
         raise TimeoutError(f"more than {seconds} s")
@@ -82,7 +82,7 @@ _HURTFUL = (
 
 
 def mutated(content: bytes, rng: np.random.Generator, words: tuple[bytes, ...] = ()) -> bytes:
-    """`content` after one to four hostile edits: bits, bytes, cuts, repeats, and `words` that hurt such a format."""
+    """`content` after one to four hostile edits: bits, bytes, cuts, repeats, and `words` that break such a format."""
     for _ in range(int(rng.integers(1, 5))):
         content = _edited(content, rng, (*words, *_HURTFUL))
     return content

@@ -1,4 +1,4 @@
-"""Mutated text, configurations, models, sound and weights, read in this process: only UserError may come out."""
+"""Reads mutated text, configurations, models, audio and weights in this process: only UserError may be raised."""
 
 import warnings
 from collections.abc import Callable, Iterator

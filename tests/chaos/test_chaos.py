@@ -1,4 +1,4 @@
-"""A slice of all faults in a few seconds; the whole table is slow."""
+"""A sample of all faults in a few seconds; the full table is slow."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_everything(capsys):
 
 
 def test_outcomes_are_classified():
-    """The harness itself: wrong answers, foreign errors and endless loops are no success."""
+    """Tests the harness: wrong results, other exceptions and endless loops do not count as success."""
     findings = Findings("any")
     outcomes = {SURVIVED: lambda: 3, WRONG: lambda: 4, TRACEBACK: lambda: 1 / 0, "refused": _refuse}
     for outcome, read in outcomes.items():

@@ -29,7 +29,7 @@ def test_reads_every_field(tmp_path):
 
 
 def test_defaults(tmp_path):
-    """The id is the file's stem, an unknown speaker "", the source the manifest's stem; null means not given."""
+    """The id defaults to the file's stem, the speaker to "", the source to the manifest's stem; null counts as missing."""
     line = {**LINE, "audio_filepath": "/abs/b.c.flac", "speaker": None, "source": None}
     (utterance,) = manifest.read(write(tmp_path, json.dumps(line)))
     assert str(utterance.audio) == "/abs/b.c.flac"
@@ -37,7 +37,7 @@ def test_defaults(tmp_path):
 
 
 def test_a_recording_may_be_outside_the_folder_of_the_manifest(tmp_path):
-    """As CORPORA.md says: data and lists are often kept apart."""
+    """As documented in CORPORA.md: data and lists are often stored in different folders."""
     (tmp_path / "a.wav").write_bytes(b"sound")
     (tmp_path / "lists").mkdir()
     paths = ["../a.wav", "../../a.wav", str(tmp_path / "a.wav")]
@@ -222,7 +222,7 @@ def test_arbitrary_content_is_read_or_refused(tmp_path_factory, content):
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=9), st.text()), min_size=1, unique_by=lambda pair: pair[0]))
 def test_round_trip(tmp_path_factory, pairs):
-    """Any id and text (line separators of every kind, quotes, emoji) survives, escaped or not."""
+    """Any id and text (line separators of every kind, quotes, emoji) is preserved, escaped or not."""
     path = tmp_path_factory.getbasetemp() / "round.jsonl"
     for ascii_only in (True, False):
         lines = [json.dumps({**LINE, "id": i, "text": t}, ensure_ascii=ascii_only) for i, t in pairs]

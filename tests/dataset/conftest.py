@@ -29,7 +29,7 @@ def write_manifest(path, lines):
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
-    """The manifest of 24 recordings of about half a second. Do not change them."""
+    """The manifest of 24 recordings of about half a second. Tests must not change them."""
     return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 

@@ -129,7 +129,7 @@ def test_closing_prefetch_ends_its_threads():
 
 
 def test_batch_memory_is_reused_once_unreferenced(source):
-    """Neither a view nor an array of JAX, which takes it as it is on a CPU, ever changes."""
+    """Neither a view nor a JAX array, which shares the memory on a CPU, ever changes."""
     source = dataclasses.replace(source)  # with memory of its own
     addresses, kept = set(), []
     for start in range(0, 40, 4):
@@ -151,7 +151,7 @@ def test_batch_memory_is_reused_once_unreferenced(source):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
 def test_reading_allocates_no_new_pages(tmp_path):
-    """New pages doubled the time of a batch."""
+    """New memory pages doubled the time per batch."""
     rng = np.random.default_rng(0)
     for i in range(8):
         soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 12 * 16_000), 16_000)

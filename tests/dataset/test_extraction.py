@@ -79,7 +79,7 @@ def test_unusable_audio_is_reported_with_its_reason(tmp_path):
 
 
 def test_a_flac_without_a_length_is_not_too_long(tmp_path):
-    """Encoders that write to a pipe leave the length out; libsndfile then states 2^63 − 1 frames."""
+    """Encoders that write to a pipe omit the length; libsndfile then reports 2^63 − 1 frames."""
     soundfile.write(tmp_path / "a.flac", NOISE, 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())
     content[21] &= 0xF0
@@ -108,7 +108,7 @@ def test_a_truncated_recording_is_read_to_its_end_on_request(tmp_path, utterance
 
 
 def test_hours_in_a_small_file_without_a_length_are_not_decoded(tmp_path):
-    """Of silence, a FLAC holds days in a megabyte."""
+    """One megabyte of FLAC can hold days of silence."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 3600, np.int16), 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())
     content[21] &= 0xF0
@@ -134,7 +134,7 @@ def test_order_does_not_depend_on_the_number_of_workers(corpus, utterances):
 
 
 def test_a_slow_task_does_not_lose_later_ones():
-    """While the first of them sleeps, the other worker gets as far ahead as it may; then both go on."""
+    """While one worker sleeps, the other gets as far ahead as allowed; then both continue."""
     with WorkerPool(time.sleep, 2) as pool:
         assert list(pool.in_order([1.0] + [0.0] * 19)) == [None] * 20
 
@@ -151,7 +151,7 @@ def test_stopping_early_leaves_no_processes():
 
 
 def test_a_killed_worker_raises(tmp_path):
-    """Killed while it hands over megabytes, which is where a shared pipe would stay locked for ever."""
+    """Killed while it sends megabytes: a shared pipe would stay locked for ever."""
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)
     extracted = extraction.extract_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
     next(extracted)
@@ -163,7 +163,7 @@ def test_a_killed_worker_raises(tmp_path):
 
 
 def test_workers_do_not_rerun_the_callers_script(tmp_path, corpus):
-    """A training script imports JAX, which no worker needs; scripts without a __main__ guard work too."""
+    """A training script imports JAX, which workers do not need; scripts without a __main__ guard work, too."""
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"

@@ -19,7 +19,7 @@ def spoken(text, name="a", language=""):
 
 @pytest.mark.parametrize("length", range(7))
 def test_needed_frames_is_the_minimum_for_ctc(length):
-    """Against all 3^S paths over blank, a, b: exactly the labels that need at most S frames come out."""
+    """Among all 3^S paths over blank, a, b: exactly the labels that need at most S frames occur."""
     emitted = set()
     for path in itertools.product("-ab", repeat=length):
         emitted.add("".join(char for char, _ in itertools.groupby(path)).replace("-", ""))

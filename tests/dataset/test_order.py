@@ -38,7 +38,7 @@ def test_order_is_a_function_of_seed_and_step():
 
 
 def plain_order(lengths, size, seed, sorted_first, step):
-    """The batch of `step` straight from the definition: whole epochs are permuted each time it is asked for."""
+    """The batch of `step` by the definition: permutes entire epochs at every call."""
 
     def stream(start, stop):
         parts = []
@@ -70,7 +70,7 @@ def test_the_order_matches_its_definition(utterances, sorted_first):
 
 
 def test_an_epoch_is_permuted_once():
-    """With LibriSpeech's 281,241 utterances; permuting them takes milliseconds."""
+    """With LibriSpeech's 281,241 utterances, whose permutation takes milliseconds."""
     order, seconds = Order(tuple(np.random.default_rng(0).integers(100, 2000, 281_241).tolist()), 64, 0), []
     for step in range(100):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One dataset prepared in parts, as many machines with a common folder do it."""
+"""A dataset prepared in parts, as by several machines with a shared folder."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_parts_of_other_input_are_not_mixed(utterances, tmp_path):
 
 
 def test_parts_run_concurrently(corpus, reference, tmp_path):
-    """Processes for two parts and a second one for the first of them: one writes it, all agree."""
+    """Processes for two parts, and a second process for the first part: one writes it, and all agree."""
     code = (
         "import sys; from w2l_jax.corpora import manifest\n"
         "from w2l_jax.dataset.prepare import PrepareConfig, prepare_part\n"

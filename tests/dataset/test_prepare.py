@@ -42,7 +42,7 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory, utterances):
-    """What an uninterrupted preparation in this process writes."""
+    """The result of an uninterrupted preparation in this process."""
     out = tmp_path_factory.mktemp("reference") / "p"
     prepare(utterances, out, workers=1, shard_size=5)
     return out
@@ -170,7 +170,7 @@ def test_duplicate_ids(tmp_path, utterances):
 
 
 def test_new_options_at_their_defaults_keep_old_keys():
-    """Options that are not in use enter no key, and pieces differ from whole files."""
+    """Unused options do not change the key, and pieces have other keys than whole files."""
     assert set(PrepareConfig().as_dict) == {"language", "max_seconds", "unknown_characters", "features"}
     assert set(PrepareConfig(spell_numbers=True).as_dict) - set(PrepareConfig().as_dict) == {"spell_numbers"}
     config = {"language": "english", "max_seconds": 35.0, "unknown_characters": "error"}
@@ -185,7 +185,7 @@ def test_new_options_at_their_defaults_keep_old_keys():
 
 
 def test_pieces_of_one_recording(tmp_path):
-    """A piece's features, duration and fingerprint are its own; the audio's hash is that of the whole file."""
+    """A piece has its own features, duration and fingerprint; the audio's hash is that of the whole file."""
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 48000).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
     spans = {"a-001": (0.0, 1.25), "a-002": (1.25, 3.0), "b": (0.5, None), "c": (2.5, 4.0)}
@@ -204,7 +204,7 @@ def test_pieces_of_one_recording(tmp_path):
 
 
 def test_numbers_and_other_alphabets(tmp_path, utterances):
-    """Both are stored with the dataset, so that training can take the alphabet from there."""
+    """Both are stored with the dataset, so that training can use its alphabet."""
     texts = ["3 Löwen", "Żółw", "two"]
     given = [dataclasses.replace(u, text=text) for u, text in zip(utterances, texts, strict=False)]
     with pytest.raises(UserError, match="2 of 3 texts"):
@@ -236,7 +236,7 @@ class Interruption(BaseException):
 
 
 def test_an_interruption_at_any_write_can_be_resumed(reference, utterances, tmp_path, monkeypatch):
-    """Stops before and after every file gets its name, then goes on: the same bytes in the end."""
+    """Stops before and after every file is renamed into place, then resumes: the final bytes are the same."""
     replace = os.replace
     for after in (False, True):
         for stop in range(14):
@@ -278,7 +278,7 @@ prepare(manifest.read(sys.argv[1]), sys.argv[2], workers=2, shard_size=5, progre
 
 
 def test_a_killed_process_can_be_resumed(reference, utterances, corpus, tmp_path):
-    """SIGKILL in the third shard: finished shards are kept, workers end, the result is the same."""
+    """SIGKILL during the third shard: finished shards are kept, workers end, the result is the same."""
     out = tmp_path / "p"
     command = [sys.executable, "-c", KILLED, str(corpus), str(out), "13"]
     killed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
@@ -348,7 +348,7 @@ def test_a_full_disk(utterances, reference, tmp_path, monkeypatch, error):
     writer = array_record_module.ArrayRecordWriter
 
     class Full:
-        """The writer's way to say so (seen on a full tmpfs), or the system's."""
+        """The writer's error (seen on a full tmpfs), or the system's."""
 
         def __init__(self, path, options):
             self.real, self.third = writer(path, options), "00002" in path
@@ -582,7 +582,7 @@ def test_warnings_about_single_files_are_summarised(tmp_path):
 
 @pytest.mark.slow
 def test_speed(tmp_path):
-    """At least 500 × real time on two free cores for 16 kHz FLAC; half of that here, as cores are seldom free."""
+    """At least 500 × real time on two idle cores for 16 kHz FLAC; half of that is required, as cores are seldom idle."""
     folder = tmp_path / "c"
     folder.mkdir()
     lines = []

@@ -1,4 +1,4 @@
-"""Real recordings by three roads: as a manifest, in Common Voice's layout, in Kaldi's."""
+"""Real recordings in three layouts: a manifest, Common Voice's and Kaldi's."""
 
 import itertools
 import shutil

@@ -99,7 +99,7 @@ def test_threads_share_few_open_files(folder, monkeypatch):
 
 
 def test_reads_without_audio_libraries(folder):
-    """A training machine needs NumPy and array_record for this, nothing else."""
+    """On a training machine this needs only NumPy and array_record."""
     code = (
         "import sys\n"
         "for name in ('librosa', 'soundfile', 'soxr', 'tyro', 'rich', 'scipy', 'numba', 'jax', 'tensorflow'):\n"

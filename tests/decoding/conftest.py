@@ -40,7 +40,7 @@ ngram 2=4
 
 @pytest.fixture(scope="session")
 def kenlm_tools():
-    """KenLM's programs, without which nothing here can be tested."""
+    """KenLM's programs; the tests are skipped without them."""
     try:
         return tool("lmplz"), tool("build_binary")
     except UserError as error:
@@ -109,13 +109,13 @@ def log_softmax(logits_TxV: np.ndarray) -> np.ndarray:
 
 
 def logits_for(labels: list[int], size: int, height: float = 20.0) -> np.ndarray:
-    """Logits that say these labels, one a frame, almost surely."""
+    """Logits in which these labels, one per frame, are almost certain."""
     return height * np.eye(size, dtype=np.float32)[labels]
 
 
 @pytest.fixture
 def repository_without_kenlm(monkeypatch, tmp_path):
-    """As on a machine where `make lmplz` never ran."""
+    """As on a machine where `make lmplz` has never run."""
     monkeypatch.setattr("lm_building.kenlm_tools._REPOSITORY", tmp_path)
     monkeypatch.delenv("W2L_JAX_KENLM_BIN", raising=False)
     folders = [f for f in os.environ["PATH"].split(os.pathsep) if not shutil.which("lmplz", path=f)]

@@ -23,7 +23,7 @@ LOG_10 = math.log(10)
 
 
 class PaperScore(AbstractLanguageModel):
-    """The paper's score as pyctcdecode asks for it: word by word, with a look-ahead for unfinished words."""
+    """The paper's score in pyctcdecode's interface: word by word, with a look-ahead for unfinished words."""
 
     def __init__(self, lm: LanguageModel, config: BeamConfig):
         self._lm, self._weight, self._bonus = lm, config.lm_weight * LOG_10, config.word_bonus
@@ -58,7 +58,7 @@ class PaperScore(AbstractLanguageModel):
 
 
 def speech(rng, alphabet: Alphabet, frames: int, doubt: float) -> np.ndarray:
-    """Logits as a trained network gives them: mostly blanks, letters for a frame or two, doubt around them."""
+    """Logits like those of a trained network: mostly blanks, letters for a frame or two, uncertain around them."""
     logits_SxV = np.zeros((frames, alphabet.size))
     logits_SxV[:, 0] = 9.0
     at = 1
@@ -73,7 +73,7 @@ def speech(rng, alphabet: Alphabet, frames: int, doubt: float) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["hand_lm", "toy_lm", None])
 def test_wide_beams_agree_with_pyctcdecode(name, request):
-    """Its beams are texts with their last label or blank, ours texts, so that only wide beams keep the same."""
+    """pyctcdecode's beams are texts with their last label or blank, ours are texts, so only wide beams agree."""
     alphabet = Alphabet("abc '")
     lm = LanguageModel(request.getfixturevalue(name)) if name else None
     config = BeamConfig(beam_width=1000, beam_margin=30.0, label_margin=3.0)

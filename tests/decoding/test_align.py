@@ -1,4 +1,4 @@
-"""Forced alignment against the enumeration of every path, and against spans that were put into the logits."""
+"""Forced alignment against enumeration of all paths, and against spans planted in the logits."""
 
 import itertools
 
@@ -18,7 +18,7 @@ ALPHABET = Alphabet("ab ")
 
 
 def best_by_enumeration(scores_SxV, labels):
-    """The highest score of all V^S paths that read as the labels."""
+    """The highest score among all V^S paths that collapse to the labels."""
     frames, size = scores_SxV.shape
     found = -np.inf
     for path in itertools.product(range(size), repeat=frames):
@@ -46,7 +46,9 @@ def test_the_alignment_is_the_best_path(frames, labels, seed, ties):
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 40), st.integers(1, 60)), min_size=1, max_size=12))
 @settings(max_examples=30)
 def test_words_are_aligned_with_their_frames(words):
-    """Each word a letter for some frames, then blanks and a space; it began 80 ms before, or as the last one ended."""
+    """Each word is a letter for some frames, then blanks and a space; it begins 80 ms earlier, or when the last word
+    ends.
+    """
     labels, expected, end = [], [], 0
     for letter, length, pause in words:
         start = max(end, len(labels) - 5)
@@ -61,7 +63,7 @@ def test_words_are_aligned_with_their_frames(words):
 
 
 def test_search_in_blocks_equals_one_search(monkeypatch):
-    """The same path whether what led where is kept of all frames or of a few at a time."""
+    """The path is the same whether backpointers are stored for all frames or for a few at a time."""
     rng = np.random.default_rng(0)
     scores_SxV, labels_L = rng.standard_normal((700, 4)), rng.integers(1, 4, 200)
     paths = []

@@ -21,7 +21,7 @@ LOG_10 = math.log(10)
 
 
 def oracle(probabilities: dict[str, float], lm_folder, config: BeamConfig, hot_words=None) -> dict[str, float]:
-    """The score of every transcript, by KenLM's own sentence score and the list of its words."""
+    """The score of every transcript from KenLM's own sentence score and word list."""
     scores = {
         text: acoustic + sum((hot_words or {}).get(word, 0) for word in text.split())
         for text, acoustic in probabilities.items()
@@ -50,7 +50,7 @@ def random_case(rng) -> tuple[Alphabet, np.ndarray, BeamConfig, dict[str, float]
 
 @pytest.mark.parametrize("name", ["hand_lm", "toy_lm", None])
 def test_unbounded_beam_is_exhaustive_search_over_the_papers_score(name, request, exhaustive):
-    """300 random cases for each language model (and for none): the best five, often all, with the score's parts."""
+    """300 random cases for each language model and for none: the best five, often all, with the parts of their scores."""
     folder = name and request.getfixturevalue(name)
     lm = folder and LanguageModel(folder)
     rng = np.random.default_rng(2017)
@@ -91,7 +91,7 @@ def test_a_narrow_beam_never_exceeds_the_exact_score(toy_lm, exhaustive):
     deadline=None, max_examples=100, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
 def test_nbest_lists_are_distinct_sorted_and_consistent(toy_lm, logits_SxV, width, margin, weight):
-    """No frames, one, impossible labels, ties; the same twice, in any layout."""
+    """No frames, one frame, impossible labels, ties; repeatable, and in any memory layout."""
     hypothesis.assume(np.isfinite(logits_SxV.max(axis=1, initial=-np.inf)).all())
     config, hot_words = BeamConfig(width, weight, 2.3, margin, margin), {"ab": 2.0, "caa": -1.0}
     decoder = Decoder(Alphabet("abc '"), LanguageModel(toy_lm), config, hot_words)
@@ -127,7 +127,7 @@ def test_a_word_outside_the_vocabulary_costs_unk_and_earns_nothing(hand_lm):
 
 @pytest.mark.parametrize("labels", [[], [0], [0, 0, 0], [3], [3, 0, 3]])
 def test_an_empty_transcript_scores_only_the_sentence_end(labels, hand_lm):
-    """With frames or without; spaces make no word."""
+    """With and without frames; spaces alone are not a word."""
     logits_SxV = logits_for(labels, 5, height=60) if labels else np.zeros((0, 5), np.float32)
     found = Decoder(Alphabet("ab c"), hand_lm).decode(logits_SxV)
     assert found.text == ""
@@ -170,7 +170,7 @@ def test_hot_words_by_hand(hand_lm):
 
 @pytest.mark.parametrize("folder", [True, False])
 def test_prefixes_of_hot_words_are_boosted(folder, toy_lm):
-    """With room for one hypothesis only, "c" survives its rival "b" if the word that it begins is hot."""
+    """With a beam of one, "c" survives its rival "b" if it begins a hot word."""
     alphabet = Alphabet("abc '")
     logits_SxV = logits_for([0, 3, 1, 2, 4, 3, 1, 2], alphabet.size, height=9)
     logits_SxV[1, 2] = 9.5
@@ -189,7 +189,7 @@ def test_invalid_hot_words_are_refused(word):
 
 
 def test_results_do_not_depend_on_earlier_calls(toy_lm, monkeypatch):
-    """The model's answers are kept between utterances, and forgotten now and then."""
+    """The model's scores are cached between utterances and evicted now and then."""
     rng = np.random.default_rng(11)
     logits = [rng.normal(size=(n, 6)) for n in (30, 5, 60, 30)]
     expected = [Decoder(Alphabet("abc '"), toy_lm).nbest(logits_SxV, 20) for logits_SxV in logits]
@@ -213,14 +213,14 @@ def test_shift_type_and_minus_infinity_of_logits_do_not_matter(toy_lm):
 
 
 def test_ties_are_broken_by_the_text():
-    """Nothing is known, so that many transcripts tie; b a and a b are each other's mirror."""
+    """No word is known, so many transcripts tie; "b a" and "a b" mirror each other."""
     decoder = Decoder(Alphabet("ba"), None, UNBOUNDED)
     assert decoder.decode(np.zeros((1, 3))).text == ""
     assert decoder.decode(np.array([[-9.0, 0.0, 0.0]])).text == "a"
 
 
 def test_a_space_in_the_alphabet_of_another_script():
-    """Some toolkits write "|" and "_" for the space and the blank; we mean what we say."""
+    """Some toolkits write "|" and "_" for the space and the blank; here they are ordinary characters."""
     assert Decoder(Alphabet("a|_"), None).decode(logits_for([1, 2, 3], 4)).text == "a|_"
 
 

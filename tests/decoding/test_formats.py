@@ -56,7 +56,7 @@ def test_json():
 
 
 def test_subtitles():
-    """A last word of a tenth of a second stays for one; the first has gone before the next would come."""
+    """A last word of a tenth of a second is shown for one second; the first cue ends before the next starts."""
     assert rendered("srt") == (
         "1\n00:00:00,160 --> 00:00:01,160\ngood day\n\n2\n01:02:05,600 --> 01:02:06,600\nbye\n\n"
     )

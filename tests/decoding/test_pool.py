@@ -17,7 +17,7 @@ ALPHABET = Alphabet("abc '")
 
 
 def utterances(count: int = 24) -> list[np.ndarray]:
-    """Of many lengths, some without any information, so that everything ties, some without frames."""
+    """Logits of many lengths: some without information, so that everything ties, some without frames."""
     rng = np.random.default_rng(1)
     lengths = rng.integers(0, 30, count)
     return [(i % 3) * rng.normal(size=(n, ALPHABET.size)).astype(np.float32) for i, n in enumerate(lengths)]
@@ -30,7 +30,7 @@ def two_workers(toy_lm):
 
 
 def test_transcripts_do_not_depend_on_workers_or_order(toy_lm, two_workers):
-    """Each spawned process has hash seeds of its own, so that an order taken from a set of strings would show."""
+    """Each spawned process has its own hash seed, which would reveal an order taken from a set of strings."""
     logits = utterances()
     decoder = Decoder(ALPHABET, toy_lm)
     expected = [decoder.decode(logits_SxV) for logits_SxV in logits]
@@ -89,7 +89,7 @@ def test_bad_arguments_fail_before_any_process_starts(toy_lm, tmp_path):
 
 
 def test_workers_import_neither_jax_nor_the_script_and_die_with_it(toy_lm, tmp_path):
-    """The script has no main guard and has used JAX; its workers do not; they go when it is killed."""
+    """The script has no main guard and uses JAX; its workers do not import JAX, and end when it is killed."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(f"""

@@ -24,7 +24,7 @@ GREEDY = functools.partial(recordings.greedy_search, params={}, alphabet=ALPHABE
 
 
 def saying(words, pause):
-    """Labels of words, 16 ms a letter, with blanks and a space in the pauses before them, and the words' spans."""
+    """Labels of words, 16 ms per letter, with blanks and a space in the pauses before them, and the words' spans."""
     labels, spans, end = [], [], 0
     for word, silence in zip(words, pause, strict=True):
         labels += [BLANK] * (silence // 2) + ([4] if labels else [BLANK]) + [BLANK] * (silence - silence // 2 - 1)
@@ -107,7 +107,7 @@ def test_long_recordings_with_asg():
 
 @pytest.mark.slow
 def test_twenty_minutes_need_no_more_memory_than_five(tmp_path):
-    """From the file to the words; fifteen minutes more have samples of 58 MB, and features of 29 MB."""
+    """From the file to the words; fifteen more minutes are 58 MB of samples and 29 MB of features."""
     run = Run.create(tmp_path / "run", TrainOptions(model=ModelConfig(width=4, top_width=8)), ALPHABET)
     params = jax.device_get(model.init(jax.random.key(0), run.model, ALPHABET.size))
     minute = np.random.default_rng(0).normal(0, 3000, 60 * 16000).astype(np.int16)

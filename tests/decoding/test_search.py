@@ -20,7 +20,7 @@ WORDS = st.text("abcx", min_size=1, max_size=5)
 
 
 def plain_search(log_probs_SxV: np.ndarray, characters: str, language, config: BeamConfig) -> dict[str, float]:
-    """A beam search with texts in a dictionary and nothing clever: what it ends with and log P of each."""
+    """A plain beam search with texts in a dictionary; returns the final texts with their log P."""
     beams = {"": (0.0, -math.inf)}
     for probs_V in log_probs_SxV:
         grown = collections.defaultdict(lambda: [-math.inf, -math.inf])
@@ -50,7 +50,7 @@ def plain_search(log_probs_SxV: np.ndarray, characters: str, language, config: B
 
 
 def unfinished(text: str, lm: LanguageModel, config: BeamConfig, hot_words: dict[str, float]) -> float:
-    """The score of the text's finished words, and the best that the last one can become by unigrams."""
+    """The score of the text's finished words, and the best unigram score that its last word can reach."""
     known, state, total = set(lm.words), kenlm.State(), 0.0
     lm.model.BeginSentenceWrite(state)
     *finished, begun = text.split(" ")
@@ -75,7 +75,7 @@ def unfinished(text: str, lm: LanguageModel, config: BeamConfig, hot_words: dict
 
 @pytest.mark.parametrize(("width", "margin"), [(1, 10.0), (4, 3.0), (25, 10.0), (25, math.inf), (80, 4.0)])
 def test_skipped_candidates_would_not_have_survived(width, margin, toy_lm):
-    """Beams and scores are those of a search that tries everything before it drops anything."""
+    """Beams and scores equal those of a search that tries everything before it drops anything."""
     lm, alphabet, rng = LanguageModel(toy_lm), Alphabet("abc '"), np.random.default_rng(width)
     for _ in range(4):
         config = BeamConfig(width, float(rng.choice([0.3, 0.8])), float(rng.choice([-1.0, 2.3])), margin, 3.0)
@@ -90,7 +90,7 @@ def test_skipped_candidates_would_not_have_survived(width, margin, toy_lm):
 @hypothesis.given(words=st.lists(WORDS, unique=True, max_size=30), seed=st.integers(0, 99))
 @hypothesis.settings(deadline=None)
 def test_prefixes_know_their_word_and_the_best_word_below(words, seed):
-    """Against a search of the list; x is no letter of the alphabet, and the letters' order is not Unicode's."""
+    """Against a search in the word list; x is not in the alphabet, whose order is not Unicode's."""
     alphabet, outside = Alphabet("cab"), len(words) // 2
     words = [*words[:outside], "", *words[outside:]]
     tree = lexicon.tree(words, outside, alphabet)
@@ -121,7 +121,7 @@ def test_the_best_are_kept_and_ties_keep_the_first(values, width):
 
 @pytest.mark.parametrize("width", [1, 30])
 def test_only_dead_ends_are_dropped(width, toy_lm, monkeypatch):
-    """With room for as few texts as possible; the tree stays that small however long the recording."""
+    """With memory for as few texts as possible; the tree stays small for any length of recording."""
     logits_SxV = np.random.default_rng(0).normal(size=(1500, 6))
     decoder = Decoder(Alphabet("abc '"), toy_lm, BeamConfig(beam_width=width))
     beams, nodes, used = search.begin(5)

@@ -1,4 +1,4 @@
-"""launch/build_lm.py as a user calls it, but within this process."""
+"""launch/build_lm.py as a user calls it, but in this process."""
 
 import json
 import runpy
@@ -13,7 +13,7 @@ from w2l_jax.lm.language_model import LanguageModel
 
 @pytest.fixture
 def launch(capsys, monkeypatch, tmp_path):
-    """Runs the script in a folder with texts; returns the exit code and what it said."""
+    """Runs the script in a folder with texts; returns the exit code and its output."""
     monkeypatch.chdir(tmp_path)
     content = "Der Hund bellt. Um 12 schläft er.\nDie Katze schläft.\nDie Katze schläft.\n"
     (tmp_path / "a.txt").write_text(content, "utf-8")

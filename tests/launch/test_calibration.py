@@ -9,7 +9,7 @@ from tests.decoding.test_confidence import listed
 
 @pytest.mark.parametrize(("temperature", "coverage"), [(0.5, 1.0), (3.0, 0.6)])
 def test_fitting_recovers_simulated_parameters(temperature, coverage):
-    """The truth is drawn from the list by its posterior, or, as often as the coverage says, is something else."""
+    """The truth is drawn from the list by its posterior, or lies outside it as often as the coverage implies."""
     rng = np.random.default_rng(0)
     nbests, expected = [], []
     for _ in range(2000):

@@ -175,7 +175,7 @@ def test_compiled_programs_are_stored_in_the_users_cache_folder(tmp_path, monkey
 
 
 def script(tmp_path, body: str, shell: str = "", **env: str) -> subprocess.CompletedProcess:
-    """Runs a script of one `main` as the scripts of launch/ run, its command line ending with `shell`."""
+    """Runs a script with this `main` as the scripts of launch/ run; its command line ends with `shell`."""
     path = tmp_path / "job.py"
     lines = "".join(f"    {line}\n" for line in body.splitlines())
     path.write_text(f"import sys, warnings\nimport cli\ndef main():\n{lines}cli.run(main)\n", encoding="utf-8")
@@ -185,7 +185,7 @@ def script(tmp_path, body: str, shell: str = "", **env: str) -> subprocess.Compl
 
 
 def test_closed_standard_streams(tmp_path):
-    """As of a daemon: the job runs, and what it opens is none of the three."""
+    """Like a daemon's: the job runs, and the files it opens do not become one of the three streams."""
     body = "print('out', file=sys.stderr)\nprint('out')\nassert sys.stdin.read() == ''\nfile = open('a.txt', 'w')\n"
     done = script(tmp_path, body + "file.write(str(file.fileno()))", "<&- >&- 2>&-")
     assert done.returncode == 0

@@ -14,7 +14,7 @@ from w2l_jax.training.options import TrainOptions
 
 
 def run(folder, texts, minutes, lers):
-    """A run with its decoded utterances (text each of 'abcd') and evaluations every 100 updates."""
+    """A run with decoded utterances (each with the text 'abcd') and evaluations every 100 updates."""
     Run.create(folder, TrainOptions(), preset("en"))
     (folder / "decode").mkdir()
     records = [

@@ -104,7 +104,7 @@ def test_frequent_errors_by_hand():
 
 
 def table_rows(content: str, columns: int) -> set[tuple[str, ...]]:
-    """The rows of a page's tables, empty cells left out."""
+    """The rows of a page's tables, without empty cells."""
     rows = re.findall("<tr>(.*?)</tr>", content)
     return {tuple(filter(None, re.findall("<td[^>]*>(.*?)</td>", row))) for row in rows if row.count("<td") == columns}
 

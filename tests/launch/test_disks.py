@@ -1,4 +1,4 @@
-"""Commands on a disk that is full or may not be written: one line, nothing half written, results that are printed."""
+"""Commands on a full or read-only disk: a message of one line, no partial files, and results still printed."""
 
 import importlib
 import shutil
@@ -18,7 +18,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def place(tones, cache, tmp_path_factory):
-    """A folder with a run that was trained for two updates."""
+    """A folder with a run of two updates."""
     folder = tmp_path_factory.mktemp("place")
     done = launch("train.py", *data(tones, cache), "--run=good", "--steps=2", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def decode(place, monkeypatch, capsys):
 
 
 def test_decoding_a_read_only_run(place, small_disk, decode):
-    """Greedily its results are printed; a language model of its own it cannot get."""
+    """Decoded greedily, its results are printed; no language model can be stored for it."""
     disk = small_disk("20m")
     shutil.copytree(place / "good", disk / "run")
     read_only(disk)

@@ -12,7 +12,7 @@ from pages import html as report
 
 
 class Reader(HTMLParser):
-    """Collects the tags and the visible text of a page, and complains about tags that are not closed."""
+    """Collects the tags and the visible text of a page, and reports unclosed tags."""
 
     VOID = frozenset(("meta", "path", "use", "image", "rect", "img"))
 
@@ -41,7 +41,7 @@ class Reader(HTMLParser):
 
 
 def external(page: str) -> list[str]:
-    """Whatever a browser would have to fetch."""
+    """The resources that a browser would have to fetch."""
     links = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', page)
     return [link for pair in links for link in pair if link and not link.strip("\"'").startswith(("#", "data:"))]
 
@@ -123,7 +123,7 @@ def test_right_to_left_text_is_marked():
 
 
 def test_no_cell_of_a_csv_file_is_a_formula():
-    """Names of speakers, corpora and files come from strangers, and a spreadsheet computes what begins like this."""
+    """Names of speakers, corpora and files are untrusted, and spreadsheets evaluate cells that start like this."""
     hostile = ['=HYPERLINK("http://x")', "+1+cmd|' /C calc'!A0", "-a", "@SUM(A1)", "\t=1", "\r=1"]
     plain = ["-", "=", "-0.5", "+3.1%", "-1e-05", "a=b", "'", "ä", -0.5, 7, None]
     (row,) = csv.reader(io.StringIO(report.as_csv([[*hostile, *plain]])))

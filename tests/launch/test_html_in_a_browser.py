@@ -1,4 +1,4 @@
-"""The page in a headless Chromium, where there is one: a click sorts a table, a click on a word plays it."""
+"""The page in a headless Chromium, if installed: a click sorts a table, a click on a word plays it."""
 
 import http.server
 import json

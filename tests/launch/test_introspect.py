@@ -1,4 +1,4 @@
-"""launch/introspect.py: what is missing is said before any work, and the files lie where the options say."""
+"""launch/introspect.py: missing inputs are reported before any work, and files are written where the options say."""
 
 import csv
 import importlib
@@ -61,7 +61,7 @@ def runs(tmp_path_factory):
 
 @pytest.fixture
 def place(runs, monkeypatch):
-    """That folder as the current one, from which the script can be imported."""
+    """That folder as the working directory, from which the script can be imported."""
     monkeypatch.chdir(runs)
     monkeypatch.syspath_prepend(str(ROOT / "launch"))
     return runs

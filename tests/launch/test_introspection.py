@@ -1,4 +1,4 @@
-"""Introspection: its numbers against plain loops, its claims on networks made to keep or break them, its pictures."""
+"""Introspection: numbers against plain loops, claims on networks made to satisfy or violate them, pictures."""
 
 import dataclasses
 import math
@@ -53,7 +53,7 @@ def outer(high, low):
 
 @pytest.fixture(scope="module")
 def paper():
-    """Two networks of which all is true that the paper says."""
+    """Two networks for which every claim of the paper holds."""
     base = network(scale=outer(0.1, 0.04))
     early = moved(base, 1, lambda layer: 0.0001 if layer == 1 else 0.0002)
     return compare(base, early, moved(base, 2, outer(0.002, 0.0008)))

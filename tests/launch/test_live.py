@@ -1,4 +1,4 @@
-"""transcribe.py --live: pipes of all kinds, a terminal, and Ctrl-C in the middle of a word."""
+"""transcribe.py --live: several kinds of pipe, a terminal, and Ctrl-C in the middle of a word."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def wav(samples, rate=16_000, subtype="PCM_16"):
 
 
 class Dribble(io.BytesIO):
-    """A pipe that gives few bytes at a time, an odd number of them."""
+    """A pipe that yields few bytes at a time, an odd number of them."""
 
     def read(self, size=-1):
         return super().read(min(size, 37))

@@ -1,4 +1,4 @@
-"""The page of live_page.py: in a headless Chromium with a fake microphone where there is one, and by its protocol."""
+"""The page of live_page.py: in a headless Chromium with a fake microphone, if installed, and by its protocol."""
 
 import base64
 import contextlib

@@ -32,7 +32,7 @@ def cut(utterance, max_seconds, seconds=recorded_seconds):
 
 
 def test_cut_to_the_sample(recording, tmp_path):
-    """Longest pause in the second half of what fits; silence beyond half a second goes; nothing is read twice."""
+    """Cut at the longest pause in the second half of what fits; drop silence beyond half a second; read nothing twice."""
     assert cut(recording, 4.0) == [
         ("long-001", "a b", 0.0, pytest.approx(3.0)),
         ("long-002", "c d", pytest.approx(3.0), pytest.approx(5.9)),
@@ -59,7 +59,7 @@ def test_short_recordings_and_those_without_words_are_not_cut(recording):
 
 
 def test_silence_at_the_end_makes_one_piece(recording):
-    """Twelve seconds, but the words end at 9.4: what is over the limit is silence."""
+    """Twelve seconds, but the words end at 9.4: only silence exceeds the limit."""
     assert cut(recording, 11.0) == [("long-001", "a b c d e", 0.0, 9.9)]
     assert recorded_seconds(recording) == 12.0
     assert annotated_seconds(recording) == 9.4
@@ -80,7 +80,7 @@ def test_a_piece_of_a_recording_is_cut_within_its_bounds(recording):
 
 
 def test_words_without_a_pause_stay_together(recording):
-    """Too long to use, and left out under that name when the audio is read."""
+    """Too long to use, and skipped for that reason when the audio is read."""
     joined = tuple((f"w{i}", i * 0.5, i * 0.5 + 0.48) for i in range(20))
     assert cut(dataclasses.replace(recording, words=joined), 4.0) == [
         ("long-001", " ".join(word for word, _, _ in joined), 0.0, pytest.approx(10.48, abs=0.5))

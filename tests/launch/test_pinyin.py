@@ -28,7 +28,7 @@ def test_numbers(value, words):
 
 @given(st.integers(0, 10**12 - 1) | st.integers(0, 99_999))
 def test_numbers_read_back(value):
-    """An independent reading: a digit times the unit behind it, and all before wan and yi times that."""
+    """An independent reading: each digit times the unit after it, and everything before wan and yi times those."""
     total = group = digit = 0
     words = mandarin(value)
     for syllable in re.findall(r"[a-z]+\d", words):

@@ -1,4 +1,4 @@
-"""launch/plan.py as a user runs it: what it recommends is a command line that trains."""
+"""launch/plan.py as a user runs it: the recommended command line trains."""
 
 import shlex
 
@@ -11,7 +11,7 @@ BUDGET = ["--hours=0.02", "--memory=2GB", "--batch_size=8"]
 
 @pytest.fixture(scope="module")
 def place(tones, tmp_path_factory):
-    """A folder with a small English run and the options that the German one is to have."""
+    """A folder with a small English run, and options for adapting it to German."""
     folder = tmp_path_factory.mktemp("plan")
     (folder / "small.toml").write_text("learning_rate = 3e-3\n[data]\nbuckets = 1\nworkers = 1\n")
     done = launch(

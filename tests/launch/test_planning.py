@@ -1,4 +1,4 @@
-"""The planner: what it forecasts is what updates take, and what it recommends follows from its costs."""
+"""The planner: updates take what it forecasts, and its recommendation follows from its costs."""
 
 import ctypes
 import dataclasses
@@ -35,7 +35,7 @@ PLAN = PlanOptions(data="somewhere", hours=1.0)
 
 
 class Utterances(tuple):
-    """A dataset of which nothing is read: entries with frames, a record."""
+    """A dataset from which nothing is read: entries with frames, and a record."""
 
     record = Record(128)
 
@@ -129,7 +129,7 @@ def test_variants_that_contradict_the_options_are_skipped():
 
 
 def linear(options, work):
-    """100 bytes and 10 for each row of a microbatch, fewer with remat or frozen layers."""
+    """100 bytes, and 10 for each row of a microbatch; less with remat or frozen layers."""
     limit = options.memory.max_microbatch_frames
     parts = options.batch_size // (limit // work.frames) if limit else 1
     row = (10 - int(options.frozen_layers)) * (0.5 if options.memory.remat else 1)
@@ -175,7 +175,7 @@ def test_the_forecast_counts_everything_held_at_once():
 
 
 def test_muons_cost_does_not_grow_with_the_batch(monkeypatch):
-    """In FLOPs, of batches shorter than the longest, and in seconds, measured on a part of the batch."""
+    """In FLOPs, for batches shorter than the longest, and in seconds, measured on part of the batch."""
     shapes, network = work(frames=400, labels=32), ModelConfig(width=16, top_width=64)
     adam, found = (costs.compiled(options_for(9, model=network, name=name), shapes)[1] for name in ("adam", "muon"))
     own = muon.flops(model.layers(network, 33), frozenset(range(1, 10))) / 1e9
@@ -215,7 +215,7 @@ def status(name):
 
 
 def peak(k, rows, cached):
-    """Prints as JSON the forecast of an update and the most by which memory grew while some ran, in bytes."""
+    """Prints as JSON the forecast for an update and the peak growth of memory during some updates, in bytes."""
     place = work()
     options = options_for(k, batch_size=rows, cache_activations=cached)
     step, forecast = costs.compiled(options, place)

@@ -1,4 +1,4 @@
-"""launch/prepare.py on corpora, as a user calls it, but within this process."""
+"""launch/prepare.py on corpora, as a user calls it, but in this process."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def write(folder, name, count=24, start=0, **fields):
 
 @pytest.fixture
 def launch(capsys, monkeypatch, tmp_path):
-    """Runs the script in the folder of the test; returns the exit code and what it said."""
+    """Runs the script in the test's folder; returns the exit code and its output."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -150,7 +150,7 @@ def test_dry_run_reads_no_audio(launch, tmp_path):
 
 
 def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
-    """docs/CORPORA.md, "Your own corpus": its module and its line of the catalog, as they stand there."""
+    """The module and the line of the catalog in docs/CORPORA.md, "Your own corpus", as printed there."""
     module, line = re.findall("```python\n(.*?)```", (ROOT / "docs" / "CORPORA.md").read_text("utf-8"), re.DOTALL)
     mine = types.ModuleType("deliveries.mine")
     exec(module, vars(mine))
@@ -173,7 +173,7 @@ def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
 
 
 def texts(folder, rows, **fields):
-    """A manifest of texts, each said in one recording."""
+    """A manifest of texts, each with one recording."""
     soundfile.write(folder / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 48000), 16000)
     lines = [{"audio_filepath": "a.wav", "id": f"u{i}", "text": text} | fields for i, text in enumerate(rows)]
     (folder / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -212,7 +212,7 @@ def test_one_broken_row_is_listed_and_skipped_unless_strict(launch, tmp_path):
 
 
 def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
-    """But not one of other options or of another manifest."""
+    """But a dataset with other options or of another manifest is refused."""
     source = texts(tmp_path, ["yes"] * 3)
     command = (f"--manifest={source}", "--out=out")
     assert launch(*command)[0] == 0

@@ -117,7 +117,7 @@ def test_details_on_request(toy_lm, search):
 
 
 def test_searching_without_the_language_model(toy_lm):
-    """What both weights at 0 find is what a decoder without a language model finds."""
+    """With both weights at 0 the result equals that of a decoder without a language model."""
     alphabet = Alphabet("abc '")
     rng = np.random.default_rng(0)
     logits = [2 * rng.normal(size=(n, alphabet.size)).astype(np.float32) for n in (0, 5, 12, 30)]

@@ -94,7 +94,7 @@ def test_decode_with_the_runs_own_language_model(place, german, tones):
 
 
 def test_tuned_weights_are_what_decode_uses(place, german, tmp_path, monkeypatch, capsys):
-    """In this process, which has JAX already; so far as the scripts are concerned it is the same."""
+    """In this process, which has loaded JAX already; to the scripts it makes no difference."""
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(ROOT / "launch"))
     tune, decode = map(importlib.import_module, ("tune_decoder", "decode"))
@@ -247,7 +247,7 @@ def test_transcribe_standard_input(tones, transcribe, monkeypatch):
 
 
 def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, monkeypatch):
-    """96 utterances one after the other."""
+    """A recording of 96 consecutive utterances."""
     files, texts = (2 * found for found in spoken(tones, "train", 48))
     waveforms = [soundfile.read(path, dtype="float32")[0] for path in files]
     starts = np.cumsum([0, *map(len, waveforms)]) / 16000
@@ -278,7 +278,7 @@ def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, mo
 
 
 def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
-    """SIGKILL at an arbitrary moment, then --resume: the parameters of a run that was never stopped."""
+    """SIGKILL at an arbitrary moment, then --resume: the parameters equal those of an uninterrupted run."""
     arguments = [
         f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}", "--steps=60",
         "--augment.speed=0.1", "--stop.patience=50", *SMALL,

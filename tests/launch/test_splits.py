@@ -29,7 +29,7 @@ def crowd(names):
 
 
 def by_hash_alone(names, seed=0):
-    """Where a speaker is once there are so many others that no side needs a stand-in."""
+    """The speaker's split among so many others that no split needs a stand-in."""
     many = [f"other{i}" for i in range(200)]
     found = sides(crowd([*names, *many]), seed=seed)
     assert set(found.values()) == {"train", "dev", "test"}
@@ -69,7 +69,7 @@ def test_fractions_are_approximately_as_requested():
 
 
 def test_hashes_never_change():
-    """Another hash would move the speakers of datasets that people have prepared."""
+    """Another hash would move the speakers of existing prepared datasets."""
     found = sides(crowd("abcdefghijklmnopqrstuvwxyz"))
     assert {side: "".join(s for s in found if found[s] == side) for side in ("test", "dev")} == EXPECTED
 

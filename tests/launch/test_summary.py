@@ -14,7 +14,7 @@ SKIPPED = [{"id": "z", "audio": "z.wav", "source": "ALC", "reason": "no | transc
 
 @pytest.fixture(scope="module")
 def splits(tmp_path_factory):
-    """Two corpora: what a table says of them is worked out by hand below."""
+    """Two corpora; the numbers in their tables are computed by hand below."""
     folder = tmp_path_factory.mktemp("audio")
     for seconds in (9, 18):
         soundfile.write(folder / f"{seconds}.wav", np.zeros(16000 * seconds, np.int16), 16000)

@@ -1,4 +1,4 @@
-"""What launch/train.py does before it trains: which configuration it takes, and what the demonstration needs."""
+"""launch/train.py before training: which configuration it uses, and what the demonstration needs."""
 
 import sys
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from w2l_jax.training.options import TrainOptions
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """What is trained, and with which options, in an empty working directory; nothing is."""
+    """Records what would be trained, with its options, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     found = []
     monkeypatch.setattr(train, "train", lambda options: found.append(options))
@@ -53,7 +53,7 @@ def test_from_scratch_drops_a_configurations_adapting_options(calls, tmp_path):
 
 
 def test_missing_parts_of_the_demonstration_are_made_first(monkeypatch, tmp_path, capsys):
-    """Whatever the working directory, and not again."""
+    """In any working directory, and only once."""
     monkeypatch.chdir(tmp_path)
     trained = []
     monkeypatch.setattr(demo_corpus, "make_corpus", lambda folder, progress: folder.mkdir(parents=True))
@@ -70,7 +70,7 @@ def test_missing_parts_of_the_demonstration_are_made_first(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("command", ["train.py", "decode.py", "demo.py"])
 def test_a_stopped_run_is_not_used_as_a_base(monkeypatch, tmp_path, command):
-    """A signal ends the training of the demonstration's base or network without an error; what follows must not run."""
+    """A signal ends the training of the demonstration's base or network without an error; later steps must not run."""
     monkeypatch.chdir(tmp_path)
     stopped = []
     monkeypatch.setattr(demo_corpus, "make_corpus", lambda folder, progress: folder.mkdir(parents=True, exist_ok=True))

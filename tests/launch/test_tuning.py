@@ -49,7 +49,7 @@ SAID = ["ab", "ba", "ab ba", "b"]
 
 
 class Counting:
-    """A decoding pool that counts what it is asked for; utterance i is heard as its text, or nothing at weight 0."""
+    """A decoding pool that counts its calls; utterance i is decoded as its text, or as nothing at weight 0."""
 
     def __init__(self):
         self.searches = []

@@ -1,4 +1,4 @@
-"""Two processes at once on one folder: one does the work, the other waits or is refused in one line."""
+"""Two concurrent processes with one folder: one does the work, the other waits or is refused in one line."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ def test_two_processes_make_a_folder_only_once(tmp_path):
 
 @pytest.mark.slow
 def test_two_language_models_in_one_folder(tmp_path, tones, kenlm_tools):
-    """Of the same text one is built and the other finds it; of two texts the last one stands, whole."""
+    """The same text is built once and reused; of two texts, the last one remains, complete."""
     same = [f"--text={tones}/train.jsonl", "--language=en", "--out=lm"]
     both = ended([start(tmp_path, "build_lm.py", *same) for _ in "ab"])
     assert [(code, error) for code, _, error in both] == [(0, "")] * 2, both
@@ -98,7 +98,7 @@ def test_two_language_models_in_one_folder(tmp_path, tones, kenlm_tools):
 
 @pytest.mark.slow
 def test_two_first_decodings_of_a_run(tmp_path, data, kenlm_tools):
-    """One builds the run's language model, both use it, and what they write is of one piece."""
+    """One process builds the run's language model, both use it, and their files are consistent."""
     done = launch("train.py", *data, "--run=r", "--steps=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     both = ended([start(tmp_path, "decode.py", "--run=r", "--workers=1") for _ in "ab"])

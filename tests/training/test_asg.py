@@ -1,4 +1,4 @@
-"""Training with ASG from end to end: it learns, it resumes, its letters and transitions move to other alphabets."""
+"""Training with ASG end to end: it learns, it resumes, and other alphabets inherit its letters and transitions."""
 
 import dataclasses
 import json

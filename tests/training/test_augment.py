@@ -63,7 +63,7 @@ def played(stored_TxM, factor):
 
 
 def change_speed(stored, factors):
-    """The utterances `stored` [T, M] at these speeds, through the padded batch that the device sees."""
+    """The utterances `stored` [T, M] at these speeds, as padded batches on the device."""
     frames = np.array(list(map(len, stored)))
     speed = np.array(factors) - 1
     changed = changed_frames(frames, speed)
@@ -78,7 +78,7 @@ def change_speed(stored, factors):
 
 @pytest.mark.parametrize("mels", [16, 128])
 def test_speed_is_linear_interpolation(mels):
-    """Within a rounding of float16 where features lie, for the longest recordings and the largest changes, too."""
+    """Within one float16 rounding at the size of features, also for the longest recordings and the largest changes."""
     rng = np.random.default_rng(mels)
     lengths, factors = [1, 2, 40, 333, 4375, 4375, 700], [0.9, 1.1, 1.0, 0.93, 0.9, 1.1, 1.49]
     stored = [rng.uniform(-2, 2, (length, mels)).astype(np.float16) for length in lengths]
@@ -90,7 +90,7 @@ def test_speed_is_linear_interpolation(mels):
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_speed_changes_act_like_a_tape(factor):
-    """Compared with resampling the audio itself: much closer to it than the unchanged features are."""
+    """Much closer to features of the resampled audio than the unchanged features are."""
     audio = chirp()
     truth = features.spectrogram(soxr.resample(audio, 16000 * factor, 16000))
     ours = change_speed([features.compute(audio)], [factor])[0].astype(np.float32)
@@ -135,7 +135,7 @@ def power_of(features_TxM):
 
 
 def unlikeness(power_1xTxM, truth_TxM, smooth=1):
-    """1 less the correlation with the truth, of means over `smooth` frames each."""
+    """1 minus the correlation with the truth, of means over `smooth` frames each."""
     both = np.log10(power_1xTxM[0]), truth_TxM
     means = [x[: len(x) // smooth * smooth].reshape(-1, smooth, x.shape[1]).mean(axis=1).ravel() for x in both]
     return 1 - np.corrcoef(*means)[0, 1]
@@ -143,7 +143,7 @@ def unlikeness(power_1xTxM, truth_TxM, smooth=1):
 
 @pytest.mark.parametrize(("seconds", "ratio"), [(0.3, 0.0), (0.6, 5.0)])
 def test_an_echo_is_that_of_a_room(seconds, ratio):
-    """Compared with the features of the audio convolved with decaying noise: much closer than the dry ones are."""
+    """Much closer to features of the audio convolved with decaying noise than the dry features are."""
     audio, t = speech(), np.arange(1, int(seconds * 16000)) / 16000
     tail = np.random.default_rng(0).standard_normal(len(t)) * 10 ** (-3 * t / seconds)
     response = np.concatenate([[1], tail / np.sqrt(np.sum(tail**2)) * 10 ** (-ratio / 20)])

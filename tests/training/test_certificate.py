@@ -1,4 +1,4 @@
-"""The certificate at full width: 64 utterances of 12 seconds. Nothing runs, the compiler's own figures are read."""
+"""The certificate at full width: 64 utterances of 12 seconds. Nothing runs; only the compiler's figures are read."""
 
 import functools
 
@@ -83,7 +83,7 @@ def test_microbatches_divide_the_temporaries_for_the_same_flops():
     [(False, 4 * 48), pytest.param(True, 0, id="remat"), pytest.param(True, 4 * 48, id="remat, cut")],
 )
 def test_flops_inside_loops_are_added(remat, limit):
-    """Beside the loops' bodies only what is no convolution is left: within 3 % of the layer table, loops or not."""
+    """Apart from convolutions little is left: within 3 % of the layer table, with and without loops."""
     config = ModelConfig(width=48, top_width=96)
     table, step = model.layers(config, 7, 16), StepConfig(config, remat=remat, max_microbatch_frames=limit)
     optimizer = make_optimizer(TrainOptions(), step.frozen)

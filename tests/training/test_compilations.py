@@ -1,4 +1,4 @@
-"""How often a training run compiles: once for each padded shape, and no more once it has seen them."""
+"""A training run compiles once for each padded shape, and never again."""
 
 import jax
 import pytest

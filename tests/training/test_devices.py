@@ -1,4 +1,4 @@
-"""Updates shared by devices and by processes: the same as those of one device, and one writer."""
+"""Updates distributed over devices and processes: the same as on one device, with a single writer."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ MELS, ROWS, FRAMES = 6, 16, 32
 
 
 def batch() -> Batch:
-    """Rows without data and targets too long lie on some of eight devices only."""
+    """Empty rows and infeasible targets are on only some of the eight devices."""
     rng = np.random.default_rng(0)
     frames_B = rng.integers(FRAMES // 2, FRAMES + 1, ROWS)
     frames_B[[2, 3, 9]] = 0, 0, 6
@@ -69,7 +69,7 @@ def first_update(count: int, k: int = 0, limit: int = 0, random: bool = False) -
 
 
 def chosen(wanted: int, rows: int) -> list[str]:
-    """What choosing devices says and how many they are, or the error."""
+    """The report of choosing devices and their number, or the error."""
     said: list[str] = []
     try:
         return [*said, str(Devices.choose(wanted, rows, said.append).count), *said]
@@ -78,7 +78,7 @@ def chosen(wanted: int, rows: int) -> list[str]:
 
 
 def on_eight(path: str) -> None:
-    """Writes what eight devices compute; to be run in a process that has them."""
+    """Writes the results of eight devices; runs in a process that has eight."""
     parts = {"one": first_update(1, random=True), "eight": first_update(8, random=True)}
     parts |= {"frozen": first_update(1, k=8), "cut": first_update(0, k=8, limit=FRAMES)}
     choices = [chosen(*case) for case in ((0, 16), (0, 12), (0, 7), (5, 16), (9, 18), (3, 6))]
@@ -107,7 +107,7 @@ def assert_same_update(found: dict, expected: dict, layers: range):
 
 
 def test_eight_devices_give_the_same_update_as_one(computed):
-    """Dropout and masks included: what is drawn for an utterance is no matter of where it lies."""
+    """Including dropout and masks: an utterance's random numbers do not depend on its device."""
     one, eight = computed["one"], computed["eight"]
     assert one["metrics"]["infeasible"] == 3
     assert_same_update(eight, one, range(1, 12))
@@ -115,7 +115,7 @@ def test_eight_devices_give_the_same_update_as_one(computed):
 
 
 def test_devices_exchange_only_sums(computed):
-    """Features and activations stay where they are; each device does an eighth of the work."""
+    """Features and activations stay on their devices; each device does an eighth of the work."""
     assert computed["one"]["collectives"] == []
     assert computed["eight"]["collectives"] == computed["cut"]["collectives"] == ["all-reduce"]
     assert computed["eight"]["flops"] == pytest.approx(computed["one"]["flops"], rel=0.05)
@@ -123,7 +123,7 @@ def test_devices_exchange_only_sums(computed):
 
 
 def test_microbatches_on_eight_devices(computed):
-    """Each device has two utterances, of which the limit admits one at a time; what is frozen does not move."""
+    """Each device has two utterances and may process one at a time; frozen layers do not change."""
     assert_same_update(computed["cut"], computed["frozen"], range(9, 12))
     for number in range(1, 9):
         assert not any(computed["cut"]["gradient"][model.layer_name(number)]["kernel"])
@@ -205,7 +205,7 @@ def assert_same_course(run: Path, expected: Path):
 
 @pytest.mark.slow
 def test_several_devices_through_the_command_line(place):
-    """Three updates on two devices, the others in pieces on all eight, and a certificate for each of them."""
+    """Three updates on two devices, the others in microbatches on all eight, with a certificate for both."""
     folder, arguments = place
     command = [*arguments, "--run=runs/shared"]
     done = launch("train.py", *command, "--steps=3", "--devices.count=2", cwd=folder, env=EIGHT)
@@ -234,7 +234,7 @@ def free_port() -> int:
 
 
 def _own(output: str) -> list[str]:
-    """The lines that are not of the library through which processes reach each other."""
+    """The lines that are not from the library that connects the processes."""
     return [line for line in output.splitlines() if not line.startswith("[Gloo]")]
 
 

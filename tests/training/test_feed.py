@@ -1,4 +1,4 @@
-"""Batches on their way to the devices: the same bits resident or read, on one or many."""
+"""Feeding batches to devices: the same bits whether resident or read, on one device or several."""
 
 import dataclasses
 import itertools
@@ -98,7 +98,7 @@ def test_a_batch_holds_stored_features_at_the_speed_of_its_step(tones, cache, me
 
 
 def on_four(tones, cache):
-    """Prints how many batches are the same on one device and on four, resident and read; for a process with four."""
+    """Prints how many batches are the same on one device and on four, resident and read; needs a process with four."""
     from pathlib import Path
 
     tones, cache = Path(tones), Path(cache)

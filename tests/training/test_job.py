@@ -1,4 +1,4 @@
-"""Training jobs: what fits together, what learns, and that stopping loses nothing."""
+"""Training jobs: valid combinations of options, learning, and stopping without losses."""
 
 import collections
 import contextlib
@@ -288,7 +288,7 @@ def test_a_frozen_layer_that_moved_stops_the_run(options, monkeypatch, leaf):
 
 
 def keeping_english(options, **changes):
-    """German, adapted from the English run, with a quarter of English in every batch."""
+    """German, adapted from the English run, with English as a quarter of every batch."""
     folder = Path(options.data.train).parent
     german_only = german(options, options.run, frozen_layers="8", **changes)
     english = {"old_train": str(folder / "train.jsonl"), "old_dev": str(folder / "dev.jsonl")}
@@ -383,7 +383,7 @@ def test_a_finished_run_can_be_trained_further(options):
 
 
 def test_a_language_without_a_preset(options, tmp_path):
-    """Its alphabet is that of the prepared folder, at the start and when going on."""
+    """Its alphabet is that of the prepared folder, at the start and when resuming."""
     utterances = [dataclasses.replace(u, language="Klingon") for u in manifest.read(options.data.train)]
     config_ = PrepareConfig(language="Klingon").with_alphabet_of(u.text for u in utterances)
     prepare(utterances, tmp_path / "klingon", config_, workers=1)
@@ -453,7 +453,7 @@ def test_a_refused_resume_changes_nothing(options, trained):
 
 
 def test_one_of_two_concurrent_starts_is_refused(options, monkeypatch):
-    """Before the first one has written anything, and where it has done so since the second one looked."""
+    """Before the first process has written anything, and if it has done so since the second process checked."""
     with Run(Path(options.run)).locked(), pytest.raises(UserError, match="another process is training this run"):
         training.create(options, lambda line: None)
     resolve = job_module.resolve
@@ -501,7 +501,7 @@ def test_a_resumed_run_may_use_other_microbatches(options):
 
 
 def test_evaluations_are_limited_to_a_microbatch(options, monkeypatch):
-    """And measure the same; a single utterance longer than that is evaluated alone."""
+    """The result is the same; a single utterance above the limit is evaluated alone."""
     rows = []
     monkeypatch.setattr(loop, "evaluate", lambda *x, **named: rows.append(named["batch_size"]) or evaluate(*x, **named))
     job, _ = run(options)

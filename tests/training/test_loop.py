@@ -1,4 +1,4 @@
-"""The loop beside the device: it waits for numbers that decide something, and for no others."""
+"""The training loop waits only for numbers that decide something."""
 
 import dataclasses
 import json
@@ -102,7 +102,7 @@ def test_at_most_two_updates_are_queued(options, monkeypatch):
 
 
 def test_a_checkpoint_is_written_while_training_continues(options, monkeypatch):
-    """And holds what the weights were: a writer that waits for two more updates stores those of its own step."""
+    """It holds the weights of its own step, even if the writer is delayed by two updates."""
     call, save = CompiledStep.__call__, Run.save
     further, updates, kept = threading.Event(), [], {}
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_training(options, monkeypatch
 
 
 def test_the_logged_learning_rate_is_the_applied_one(options, monkeypatch):
-    """A skipped update leaves the schedule where it was, and its loss, which is not finite, is null in the file."""
+    """A skipped update does not advance the schedule; its loss is not finite and null in the file."""
     updates = []
     call = CompiledStep.__call__
 

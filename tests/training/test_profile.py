@@ -1,4 +1,4 @@
-"""`--log.profile`: which updates it means, and that the trace holds those."""
+"""`--log.profile`: which updates it selects, and that the trace holds them."""
 
 import gzip
 import json

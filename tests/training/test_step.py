@@ -1,4 +1,4 @@
-"""The update: what freezing keeps, what it saves, and that cutting a batch changes nothing."""
+"""The update: freezing keeps weights and saves work; microbatches change nothing."""
 
 import re
 
@@ -131,7 +131,7 @@ def test_number_of_microbatches():
 
 
 def test_first_update_is_adams():
-    """With Adam the first update is −α · g / (|g| + ε) for each weight, for trained layers alone."""
+    """With Adam, the first update is −α · g / (|g| + ε) for each weight of the trained layers only."""
     before, state, step = setup(0, optax.sgd(1.0))
     after, _ = step(state, random_batch())
     gradient = {n: before[n]["kernel"] - np.asarray(after.params[n]["kernel"]) for n in before}
@@ -144,7 +144,7 @@ def test_first_update_is_adams():
 
 
 def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
-    """Bit for bit what optax's own pieces give when put together the plain way."""
+    """Bit for bit the result of optax's own transformations, chained."""
     options = train_options(learning_rate=1e-2, steps=20, decay="cosine", clip_norm=0.5)
     frozen = frozenset(range(1, 9))
     adam = optax.adam(
@@ -165,7 +165,7 @@ def test_the_optimizer_is_clipping_then_adam_on_the_trained_leaves():
 
 
 def test_muon_orthogonalises_the_update_of_a_kernel():
-    """Between the singular vectors of the gradient [K C, D], as NumPy finds them; all else is Adam's."""
+    """The update has the gradient's singular vectors [K C, D] by NumPy; everything else is Adam's."""
     frozen = frozenset(range(1, 9))
     before, state, step = setup(8, optax.sgd(1.0))
     after, _ = step(state, random_batch())
@@ -208,7 +208,7 @@ def test_orthogonal_equals_optaxs(shape, decay):
 
 
 def test_orthogonal_uses_full_precision_products():
-    """On a GPU or TPU the default precision would, and small singular values would then grow without bound."""
+    """With the default precision of a GPU or TPU, small singular values would grow without bound."""
     highest = jax.lax.Precision.HIGHEST
     found = [e.params["precision"] for e in all_equations(jax.make_jaxpr(muon.orthogonal)(jnp.ones((7, 8, 8))))]
     assert found and set(found) == {(highest, highest)}
@@ -261,7 +261,7 @@ def test_muon_stores_one_moment_per_kernel_and_survives_unfreezing():
 
 
 def test_muon_with_asg_and_weight_decay():
-    """Transitions get Adam's updates without decay, a kernel Muon's and its share of the kernel; frozen layers none."""
+    """Transitions get Adam's updates without decay, kernels Muon's with decay, frozen layers none."""
     params = {**model.init(jax.random.key(0), SMALL, 7, MELS), "transitions": {"scores": jnp.ones((7, 7))}}
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
 
@@ -420,7 +420,7 @@ def test_augmentation_depends_only_on_the_step():
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what XLA makes of loops on a CPU")
 @pytest.mark.parametrize("settings", [{"max_microbatch_frames": 320}, {"remat": True}])
 def test_convolutions_in_loops_have_the_form_that_is_fast_on_a_cpu(settings):
-    """XLA does not transpose what stands in a loop, and any other form takes its code for odd cases: 50 × the time."""
+    """XLA does not transpose inside loops, and any other form takes its generic code, 50 times as slow."""
     optimizer = make_optimizer(TrainOptions(), frozenset())
     state = init_state(model.init(jax.random.key(0), SMALL, 7, 6), optimizer, frozenset())
     step = make_step(optimizer, StepConfig(SMALL, **settings))

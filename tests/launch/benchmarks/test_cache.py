@@ -1,4 +1,4 @@
-"""The cache's benchmark at a small size: what is exact about it."""
+"""The benchmark of the cache at a small size: its exact numbers."""
 
 import pytest
 

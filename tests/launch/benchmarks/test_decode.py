@@ -1,4 +1,4 @@
-"""The decoder's benchmark on an untrained network, whose outputs are as flat as they get."""
+"""The benchmark of the decoder on an untrained network, whose outputs are nearly uniform."""
 
 import jax
 import numpy as np

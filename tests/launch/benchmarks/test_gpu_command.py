@@ -1,4 +1,4 @@
-"""`benchmark.py --what=gpu`: on a CPU every part that it can measure there, and an end when time is up."""
+"""`benchmark.py --what=gpu` on a CPU: measures every part that a CPU has, and stops when time is up."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""PyTorch with our weights computes what we compute, so that timing the two compares equals."""
+"""PyTorch with our weights computes the same as ours, so their times are comparable."""
 
 import jax
 import numpy as np

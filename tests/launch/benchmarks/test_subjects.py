@@ -1,4 +1,4 @@
-"""Subjects measured at a size that costs nothing: tables with sensible numbers in them."""
+"""Subjects measured at a tiny size: their tables hold plausible numbers."""
 
 import pytest
 

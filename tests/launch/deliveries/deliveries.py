@@ -1,4 +1,4 @@
-"""What the tests of readers share: tiny recordings, and deliveries that are damaged at random."""
+"""Shared by the tests of readers: tiny recordings, and randomly damaged deliveries."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ _FORMATS = {".opus": {"format": "OGG", "subtype": "OPUS"}}
 
 
 def record(*paths: Path) -> None:
-    """Writes a different tenth of a second of noise to each path, in the format of its ending."""
+    """Writes a different tenth of a second of noise to each path, in the format of its suffix."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(list(path.name.encode())).integers(-9999, 9999, 1600, np.int16)
@@ -69,7 +69,7 @@ def damage(content: bytes, how: str, where: float, piece: bytes) -> bytes:
 
 
 def read_damaged(files: list[Path], changes: list[tuple], read: Callable[[], Reading]) -> Reading | None:
-    """Damages some of `files`, reads, and mends them; returns None where that raised UserError."""
+    """Damages some of `files`, reads them and restores them; returns None if reading raised UserError."""
     before = {path: path.read_bytes() for path in files}
     try:
         for number, how, where, piece in changes:

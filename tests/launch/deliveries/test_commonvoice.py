@@ -100,7 +100,7 @@ def test_without_official_splits_they_are_left_open(tmp_path):
 
 
 def test_an_early_release(tmp_path):
-    """Few columns, no locale, file names without ending, carriage returns."""
+    """Few columns, no locale, file names without suffix, carriage returns."""
     write(tmp_path / "validated.tsv", f"\ufeffclient_id\tpath\tsentence\r\n{ANNA}\tsample.1\tHello\r\n")
     record(tmp_path / "clips" / "sample.1.mp3")
     reading = commonvoice.read(tmp_path)

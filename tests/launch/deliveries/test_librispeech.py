@@ -66,7 +66,7 @@ def deliver(folder: Path) -> Path:
 
 
 def pack(root: Path, folder: Path) -> Path:
-    """Packs each subset of `root` as it is published, with the texts about all of them, into `folder`."""
+    """Packs each subset of `root` into `folder` as published, with the common text files."""
     folder.mkdir(exist_ok=True)
     for subset in {subset for subset, _, _ in TRANSCRIPTS}:
         with tarfile.open(folder / f"{subset}.tar.gz", "w:gz") as tar:
@@ -290,7 +290,7 @@ WORDS = st.text("ABCÉ'\u2028\x85 ", max_size=12).map(str.strip)
     )
 )
 def test_nothing_is_lost_or_invented(tmp_path_factory, corpus):
-    """Any texts with or without recordings, and recordings with or without text, come back or are listed."""
+    """Any texts with or without recordings, and recordings with or without text, are returned or listed."""
     root = tmp_path_factory.mktemp("property")
     numbers = itertools.count()
     used, without_audio, without_text = {}, set(), set()

@@ -27,7 +27,7 @@ def test_a_misspelt_folder_starts_no_download(tmp_path):
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """The miniature corpus as TFDS accepts it: a recording for every line, FLAC only, no byte order mark."""
+    """The miniature corpus in the form that TFDS accepts: a recording for every line, only FLAC, no byte order mark."""
     root = deliver(tmp_path_factory.mktemp("official"))
     for subset, speaker, chapter in TRANSCRIPTS:
         path = root / subset / speaker / chapter / f"{speaker}-{chapter}.trans.txt"
@@ -42,7 +42,7 @@ def official(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(official, tmp_path_factory):
-    """The archives of the miniature corpus on loopback; gives their address and the paths that were asked for."""
+    """Serves the archives of the miniature corpus on loopback; yields the address and the requested paths."""
     folder = pack(official, tmp_path_factory.mktemp("served"))
     asked = []
 
@@ -75,7 +75,7 @@ def sound(utterance):
 
 
 def check(reading, official):
-    """The same utterances, to the sample, as without TFDS."""
+    """The utterances are the same as without TFDS, to the sample."""
     expected = [row for row in EXPECTED if row[1]]
     assert sorted(essence(reading.utterances)) == sorted(expected)
     assert {s.reason for s in reading.skipped} == {"test-other"}

@@ -19,7 +19,7 @@ SENTENCES = ["a ba", "ab xx", "ba a ba", "", "ab ab"]
 
 @pytest.fixture
 def upper(tmp_path):
-    """The model of conftest with words in capitals, as LibriSpeech's is."""
+    """The model of conftest with words in capitals, like LibriSpeech's."""
     words = {"\ta\t": "\tA\t", "\tab\t": "\tAB\t", "\tba\t": "\tBA\t"}
     words |= {"<s> a": "<s> A", "a ba": "A BA", "ab </s>": "AB </s>", "ba a": "BA A"}
     content = ARPA
@@ -35,7 +35,7 @@ def score(folder, text):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_upper_case_arpa_is_converted_to_the_alphabet(packed, upper, hand_lm, tmp_path):
-    """Its scores are those of the model that had small letters from the beginning."""
+    """Its scores equal those of the model built in lower case."""
     if packed:
         upper = upper.with_suffix(".arpa.gz")
         upper.write_bytes(gzip.compress((tmp_path / "upper.arpa").read_bytes()))

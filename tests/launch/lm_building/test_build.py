@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("kenlm_tools")
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Plain text, a manifest of four utterances, and one of which two are held out."""
+    """Plain text, a manifest of four utterances, and one with two of them, which are held out."""
     (tmp_path / "a.txt").write_text("Der Hund bellt. Der Hund schläft.\nDie Katze schläft.\n", "utf-8")
     texts = ["Straße", "Grün ist der Hund", "geheim", "verborgen"]
     lines = [json.dumps({"audio_filepath": f"u{i}.wav", "text": text}) for i, text in enumerate(texts)]
@@ -49,7 +49,7 @@ def test_files_of_a_language_model(corpus):
 
 
 def test_scores_are_kenlms(corpus):
-    """The sentence with its beginning and end, in natural logarithms; likelier when it was seen."""
+    """Sentences with their beginning and end, in natural logarithms; likelier if seen."""
     lm.build([corpus / "a.txt"], corpus / "lm", GERMAN)
     loaded = LanguageModel(corpus / "lm")
     model = kenlm.Model(str(corpus / "lm/lm.bin"))

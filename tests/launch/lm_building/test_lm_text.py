@@ -112,7 +112,7 @@ def test_a_prepared_folder_reads_like_its_manifest(tones, tmp_path):
     ],
 )
 def test_repeated_lines_count_once_but_repeated_prompts_count_each_time(deduplicate, lines, utterances, tmp_path):
-    """Lines are compared as they stand, also between files."""
+    """Lines are compared unchanged, also between files."""
     (tmp_path / "a.txt").write_text("Eins. Zwei.\n Eins. Zwei. \n", "utf-8")
     (tmp_path / "b.txt").write_text("Eins. Zwei.\nDrei.\n", "utf-8")
     reader = text.Reader(GERMAN, deduplicate=deduplicate)
@@ -126,7 +126,7 @@ def test_repeated_lines_count_once_but_repeated_prompts_count_each_time(deduplic
     "exclude", [["Der Hund bellt.", "Er kommt. Sie geht."], ["der hund bellt", "er kommt sie geht"]]
 )
 def test_texts_are_excluded_from_plain_text_only(exclude, tmp_path):
-    """Alone, or as sentences that follow each other; not as parts, and never among the utterances."""
+    """As lines of their own or as consecutive sentences; not as parts of lines, and never among the utterances."""
     lines = ["Der Hund bellt. Er kommt! Sie geht.", "der hund, bellt", "Der Hund bellt laut. Sie geht.", "Er kommt."]
     (tmp_path / "a.txt").write_text("\n".join(lines), "utf-8")
     manifest = write_manifest(tmp_path / "m.jsonl", ["Der Hund bellt.", "Er kommt. Sie geht."])

@@ -77,7 +77,7 @@ def test_lines_without_spaces_are_cut_between_characters(text, tmp_path):
 
 @pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
 def test_a_decompression_bomb_takes_little_memory(ending, tmp_path):
-    """Sixty-four megabytes without an end of line in some kilobytes."""
+    """Some kilobytes that unpack to sixty-four megabytes without a line break."""
     path = tmp_path / f"a{ending}"
     path.write_bytes(PACK[ending](bytes(2**26)))
     assert path.stat().st_size < 100_000

@@ -1,4 +1,4 @@
-"""Run folders as training and decoding leave them, written by hand."""
+"""Run folders like those of training and decoding, written by hand."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ EXPERIMENTS = (
 
 
 def heard(wrong: int) -> str:
-    """What was said with so many of its ten letters wrong."""
+    """The text with this many of its ten letters wrong."""
     return "x" * wrong + SAID[wrong:]
 
 

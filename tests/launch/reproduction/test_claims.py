@@ -1,4 +1,4 @@
-"""Every claim with hand-made networks for which it is right, wrong, or not to be decided."""
+"""Every claim with hand-made networks for which it is true, false or undecided."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ WRONG = {v: BAD | {"losses": [50.0, 52.0] * 10} for v in (SCRATCH, REINITIALIZED
 
 
 def ks(first, *rest):
-    """The networks of figure 3: k = 0, then the others, which take turns with what follows."""
+    """The networks of figure 3: `first` for k = 0, then `rest` in turns for the others."""
     others = dict(zip((6, 8, 9, 10), rest * 4, strict=False))
     return {K0: first} | {Variant(k): course for k, course in others.items()}
 
@@ -32,7 +32,7 @@ def flat(value):
 
 
 def ler(best, end):
-    """Down to the best at update 50 and from there to the end, in percent."""
+    """A curve that falls to `best` at update 50 and then moves to `end`, in percent."""
     return {"ler": lambda step: (best + (end - best) * max(step - 50, 0) / 50 + max(50 - step, 0)) / 100}
 
 

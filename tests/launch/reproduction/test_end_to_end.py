@@ -1,4 +1,4 @@
-"""The smallest complete grid as a user runs it: killed in the middle, then gone on with."""
+"""The smallest complete grid as a user runs it: killed in the middle, then resumed."""
 
 import contextlib
 import os

@@ -102,7 +102,7 @@ def test_data_are_prepared_folders_or_manifests(tmp_path):
 
 
 def test_speech_may_be_synthesised_later(tmp_path):
-    """So that the demo's commands can be shown before anything is there (--dry_run)."""
+    """So --dry_run can show the demo's commands before anything exists."""
     scale = Scale(data="", synthesized=(Corpus(folder=str(tmp_path / "demo")),))
     assert scale.find(f"{tmp_path}/demo/train") == f"{tmp_path}/demo/train.jsonl"
     with pytest.raises(UserError, match="neither"):

@@ -23,7 +23,7 @@ KS = (0, 6, 8, 9, 10)
 
 @pytest.fixture
 def full(scale, write):
-    """A grid of which nothing but the unfrozen network and the introspection is missing."""
+    """A grid in which only the unfrozen network and the introspection are missing."""
     networks = [*map(Variant, KS), REINITIALIZED, SCRATCH]
     networks += [v._replace(hours=hours) for v in (K0, K8, SCRATCH) for hours in (0.4, 0.1)]
     for i, variant in enumerate(networks):

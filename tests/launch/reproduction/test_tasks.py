@@ -106,7 +106,7 @@ def test_results_of_other_commands_are_refused(tmp_path):
 
 @pytest.fixture
 def ran(scale, monkeypatch, capsys):
-    """Runs the grid of figure 2 with made-up commands, of which those that `fails` names fail."""
+    """Runs the grid of figure 2 with fake commands, of which those in `fails` fail."""
 
     def run(*arguments, fails=()):
         called = []
@@ -196,7 +196,7 @@ time.sleep(30)
 
 
 def test_stopping_waits_until_the_command_has_saved(tmp_path):
-    """As `call` is used: a process whose command takes a while to save is told to stop."""
+    """A process that runs `call` is stopped while its command takes a while to save."""
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     program = (
         f"import sys, pathlib; sys.path.insert(0, {str(ROOT / 'launch')!r}); import reproduce\n"

@@ -14,7 +14,7 @@ TONE = (0.3 * np.sin(np.arange(4000) / 5)).astype(np.float32)
 
 
 def audio(path: Path) -> Path:
-    """Writes a quarter of a second of sound as WAV, FLAC or NIST sphere, whichever the name says."""
+    """Writes a quarter of a second of sound as WAV, FLAC or NIST sphere, depending on the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".wav": "WAV", ".flac": "FLAC", ".nis": "NIST"}[path.suffix.lower()]
     soundfile.write(path, TONE, 16000, format=kind, subtype="PCM_16")
@@ -40,7 +40,7 @@ def annot(text: str, **document) -> str:
 
 
 def mutations(contents: list[bytes]) -> st.SearchStrategy[bytes]:
-    """One of `contents` with up to eight pieces cut out, put in or replaced, perhaps by a piece of itself."""
+    """One of `contents` with up to eight pieces removed, inserted or replaced, perhaps by a piece of itself."""
     junk = st.binary(max_size=8) | st.sampled_from([b"\n", b"\t", b"-1", b'"', b"}", b"]", b"<", b"1e999", b"9" * 400])
 
     @st.composite

@@ -124,7 +124,7 @@ def test_pd1_with_every_oddity(tmp_path):
 
 
 def test_the_better_of_two_annotations_is_used(tmp_path):
-    """JSON wins; but if it has no words, or cannot be read, the Partitur file does; times may come from either."""
+    """JSON is preferred; if it has no words or cannot be read, the Partitur file is used; times may come from either."""
     times = (("ja", 0.0, 0.1),)
     for name, content in {
         "a1": annot("ja"),

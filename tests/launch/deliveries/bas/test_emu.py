@@ -59,7 +59,7 @@ def test_seconds():
 
 
 def test_levels_that_hold_other_things():
-    """`word` serves where there is no ORT; only SEGMENT levels have samples; items without the label have no word."""
+    """`word` is used if there is no ORT; only SEGMENT levels have samples; items without the label have no word."""
     words = level("Wort", item(1, word="ja"), item(2, other="x"), item(3, word="nein"))
     annotation = read(document(level("empty"), level("bundle", item(9)), words, level("MAU", item(11, 0, 9))))
     assert annotation.words == (Word("ja"), Word(""), Word("nein"))

@@ -1,4 +1,4 @@
-"""Writers of annotations, for readers to read back."""
+"""Writers of annotations, to test the readers by round trips."""
 
 import json
 
@@ -7,7 +7,9 @@ from deliveries.bas.partitur import FIELDS, Item
 
 
 def write_item(item: Item) -> str:
-    """Returns the line of an item, which `read_items` reads back if its label has no line breaks and blank ends."""
+    """Returns the line of an item; `read_items` reads it back if its label has no line breaks and no blanks at its
+    ends.
+    """
     return "\t".join([f"{item.tier}:", *(str(getattr(item, field)) for field in FIELDS[item.tier]), item.label])
 
 
