@@ -200,10 +200,10 @@ def test_stale_entries_are_never_read(options):
     keys = [layers.fingerprint(data), *(changed.fingerprint(data) for changed in other)]
     keys += [layers.fingerprint(part) for part in (data.select(range(9)), data.subset(0.003), job.dev.dataset)]
     assert len(set(keys)) == 10
-    # What is trained, or is the same but for its place in memory, changes nothing.
+    # Trained layers, and equal arrays at another address, change nothing.
     same = dataclasses.replace(layers, params=flip(jax.tree.map(jnp.copy, params), "layer_10"))
     assert same.fingerprint(data) == keys[0]
-    # And it is computed anew, not only named anew.
+    # The content is recomputed, not only renamed.
     plain, _ = uncached(options)
     params = jax.tree.map(np.asarray, params)
     doubled = {**params, "layer_09": jax.tree.map(lambda x: 2 * x, params["layer_09"])}
@@ -246,7 +246,7 @@ def test_a_killed_fill_resumes_and_two_processes_take_turns(options, monkeypatch
     both = [fill(dataclasses.replace(options, run=options.run + name)) for name in "ab"]
     out = [process.communicate(timeout=240) for process in both]
     assert all(process.returncode == 0 for process in both), out
-    # Each time one call states where it stands, then one for each utterance: 8 of train and 12 of dev were missing.
+    # One call reports the state, then one per utterance: 8 of train and 12 of dev were missing.
     assert sum(int(stdout) for stdout, _ in out) <= 8 + 12 + 4
     now = {path.name: path.stat().st_mtime_ns for path in stored(options)}
     assert written.items() <= now.items() and len(now) == 5
@@ -286,7 +286,7 @@ def test_a_full_disk_is_refused_before_any_work(options, monkeypatch):
     monkeypatch.undo()
     create(options)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 0))
-    create(options, run=options.run + "2")  # what is stored needs no room
+    create(options, run=options.run + "2")  # what is stored already needs no space
 
 
 def test_values_beyond_the_stored_precision_are_refused(options):
@@ -343,7 +343,7 @@ def test_the_cached_step_has_the_flops_of_the_layers_above(k):
     expected = predicted_flops(table, rows, frames, frozen, k + 1)
     whole = predicted_flops(table, rows, frames, frozenset())
     assert expected == predicted_flops(table, rows, frames, frozen) - forward
-    # Beside layer 11 alone the loss is no longer small; the cast of its input is then 3 % more.
+    # Compared with layer 11 alone, the loss is no longer small; casting its input adds 3 %.
     loss = loss_flops(rows, frames // 2, 33, 150)
     assert found.flops == pytest.approx(expected + loss, rel=0.04)
     assert found.flops_share_of_k0 == pytest.approx((expected + loss) / (whole + loss), rel=0.04)

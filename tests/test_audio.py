@@ -36,7 +36,7 @@ def test_every_format_by_content(tmp_path):
     for name in ("a.flac", "a.ogg", "a.mp3"):
         soundfile.write(tmp_path / name, TONE, 16000)
         assert abs(len(audio.load(tmp_path / name)) - 16000) < 3000
-    # A WAV under a FLAC's name is still a WAV: the content decides.
+    # A WAV named .flac is still a WAV: the content decides.
     soundfile.write(tmp_path / "real.wav", TONE, 16000)
     (tmp_path / "named.flac").write_bytes((tmp_path / "real.wav").read_bytes())
     assert len(audio.load(tmp_path / "named.flac")) == 16000
@@ -219,7 +219,7 @@ def test_formats_of_telephones_and_browsers(tmp_path, name, codec, options):
     assert abs(lag) <= 2200, lag
     n = min(len(whole), len(SWEEP)) - 4000
     assert np.corrcoef(whole[2500 + lag : n + lag], SWEEP[2500:n])[0, 1] > 0.99
-    edge = slice(200, -200)  # where another rate is resampled, a piece begins and ends with silence around it
+    edge = slice(200, -200)  # if resampled, a piece starts and ends with silence around it
     lags = range(-8, 9) if name in ("a.webm", "a.wma") else [0]  # their times are milliseconds
     for first, stop in ((0, 1000), (777, 9000), (70001, 90000), (110000, 120000)):
         piece = audio.load(tmp_path / name, first / 16000, stop / 16000)
@@ -310,7 +310,7 @@ def test_a_wav_that_claims_terabytes_takes_no_memory(tmp_path):
     assert audio.seconds(tmp_path / "a.wav") == 1.0
 
 
-SIZES = {  # where the promise of each format stands, its struct format, and what it counts beside the sound
+SIZES = {  # position of each format's size field, its struct format, and the bytes it counts besides the samples
     "aiff": (lambda content: content.index(b"SSND") + 4, ">I", 8),
     "caf": (lambda content: content.index(b"data") + 4, ">Q", 4),
     "au": (lambda content: 8, ">I", 0),
@@ -395,7 +395,7 @@ def test_concatenated_recordings_in_one_file(tmp_path, name):
     join(tmp_path / name, tmp_path / f"1{name}", tmp_path / f"2{name}", tmp_path / f"1{name}")
     first, second = audio.load(tmp_path / f"1{name}"), audio.load(tmp_path / f"2{name}")
     whole = audio.load(tmp_path / name)
-    if name == "a.mp3":  # nothing in it says where one begins
+    if name == "a.mp3":  # nothing marks where one starts
         assert abs(len(whole) - 56000) < 6000
         return
     np.testing.assert_array_equal(whole, np.concatenate([first, second, first]))
@@ -416,7 +416,7 @@ def test_links_with_different_rates(tmp_path):
 def test_flac_and_webm_from_a_pipe_without_a_length(tmp_path):
     soundfile.write(tmp_path / "a.flac", TONE, 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())
-    content[21] &= 0xF0  # STREAMINFO's 36-bit number of samples, which a pipe leaves at 0
+    content[21] &= 0xF0  # STREAMINFO's 36-bit number of samples, 0 if written to a pipe
     content[22:26] = bytes(4)
     (tmp_path / "b.flac").write_bytes(content)
     whole = audio.load(tmp_path / "a.flac")

@@ -22,7 +22,7 @@ PAGES = [
 ]
 SCRIPTS = sorted(path.stem for path in (ROOT / "launch").glob("*.py") if "cli.parse(" in path.read_text("utf-8"))
 NO_OPTIONS = {"--option", "--optimizer", "--keep_old_language"}  # a word for any; former names in CHANGELOG.md
-FOREIGN = "pip wikiextractor taskset espeak-ng git ruff srun apt-get curl"  # other programs, whose options are theirs
+FOREIGN = "pip wikiextractor taskset espeak-ng git ruff srun apt-get curl"  # other programs with their own options
 
 ids = {"ids": lambda path: str(path.relative_to(ROOT))}
 
@@ -65,7 +65,7 @@ def parse(monkeypatch):
     original, done = cli.parse, {}
 
     def parsed(*arguments, **options):
-        original(*arguments, **options | {"fallback": lambda _: ""})  # no run is here to resume
+        original(*arguments, **options | {"fallback": lambda _: ""})  # there is no run to resume
         raise Parsed
 
     def command(script: str, arguments: list[str]) -> None:

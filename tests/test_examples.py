@@ -34,6 +34,6 @@ def test_finetuning_in_a_loop_of_ones_own(tmp_path):
     assert (german.language, german.step, german.card) == ("german", 60, "")
     for number in range(1, 12):
         name = f"layer_{number:02d}"
-        # The included network is stored in bfloat16, and so is what was saved: frozen layers are equal bit for bit.
+        # The included network and the saved one are stored in bfloat16, so frozen layers are equal bit for bit.
         same = np.array_equal(english.params[name]["kernel"][..., :29], german.params[name]["kernel"][..., :29])
         assert same == (number <= 8)

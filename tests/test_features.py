@@ -37,7 +37,7 @@ def test_equals_librosa(samples, order):
     ours = features.spectrogram(waveform, FeatureConfig(order=order))
     assert ours.shape == (features.frame_count(samples), 128)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # librosa remarks on a signal shorter than its window
+        warnings.simplefilter("ignore")  # librosa warns about a signal shorter than its window
         np.testing.assert_allclose(ours, written_out(waveform, order), atol=1e-4)
 
 

@@ -36,7 +36,7 @@ def test_a_padded_batch_equals_single_recordings_on_the_host(config, samples):
 
 def test_silence_and_constant_features():
     silence = np.zeros((1, 3000), np.float32)
-    for config in (FeatureConfig(), FeatureConfig(mels=1)):  # one filter makes silence constant
+    for config in (FeatureConfig(), FeatureConfig(mels=1)):  # one filter turns silence into a constant
         ours_BxTxM, _ = spectrograms(silence, np.array([3000]), config)
         np.testing.assert_allclose(ours_BxTxM[0], features.spectrogram(silence[0], config), atol=2e-4)
 

@@ -26,7 +26,7 @@ from w2l_jax.training.step import StepConfig, init_state
 CONFIG = ModelConfig(width=125, top_width=1000, initializer="he_uniform")
 ALPHABET = preset("german")
 ROWS, FRAMES, LABELS, MELS = 16, 800, 40, 128
-FROZEN = (10, 8, 0)  # a peak of memory never falls: the least first
+FROZEN = (10, 8, 0)  # a memory peak never falls: smallest first
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,7 +101,7 @@ def test_flops_match_the_layer_table(compiled, k):
 def test_the_state_is_donated_and_frozen_layers_stay_bit_identical(compiled, k):
     step, cost = compiled[k]
     assert cost.reused_bytes >= cost.optimizer_bytes + 4 * cost.trained_parameters
-    # Not of the same state: on a CPU arrays that somebody looks at are not donated.
+    # Not from the same state: on a CPU, arrays that are in use are not donated.
     before, first = jax.device_get(fresh_state(k).params), fresh_state(k)
     state = first
     for seed in range(5):
@@ -162,7 +162,7 @@ def test_there_are_no_implicit_transfers(options):
     with jax.transfer_guard("disallow"):
         assert training.train(job, lambda line: None).position.step == 12
         if on_a_gpu():
-            with pytest.raises(Exception, match=r"[Dd]isallowed"):  # the guard is one
+            with pytest.raises(Exception, match=r"[Dd]isallowed"):  # the guard itself makes one
                 float(job.state.step + job.state.step)
 
 

@@ -13,7 +13,7 @@ CONFIG = ModelConfig(width=4, top_width=5, activation="elu")
 @pytest.fixture(scope="module")
 def params():
     tree = jax.device_get(model.init(jax.random.key(0), CONFIG, 6, 16))
-    # Biases, without which frames outside of the recording would be 0 without masks as well.
+    # With biases: without them, frames outside of the recording would be 0 even without masks.
     rng = np.random.default_rng(1)
     return {name: leaf | {"bias": rng.standard_normal(leaf["bias"].shape, np.float32)} for name, leaf in tree.items()}
 

@@ -12,7 +12,7 @@ from w2l_jax.model import ModelConfig
 
 SMALL = ModelConfig(width=12, top_width=16)
 PARAMS = jax.device_get(model.init(jax.random.key(1), SMALL, outputs=7, mels=10))
-PARAMS = jax.tree.map(lambda x: x + 0.05 if x.ndim == 1 else x, PARAMS)  # biases show where zeros were put in
+PARAMS = jax.tree.map(lambda x: x + 0.05 if x.ndim == 1 else x, PARAMS)  # biases reveal inserted zeros
 APPLY = jax.jit(model.apply, static_argnums=3)
 
 

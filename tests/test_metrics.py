@@ -53,7 +53,7 @@ def test_resampling_units_of_a_bootstrap():
     assert metrics.resampling_units(["b", "a", "b"]) == ([0, 1, 2], "utterances")  # too few speakers
     ten = [f"s{i}" for i in range(10)]
     assert metrics.resampling_units([*ten, "s3"]) == ([*range(10), 3], "speakers")
-    assert metrics.resampling_units([*ten, ""])[1] == "utterances"  # unknown voices cannot be drawn
+    assert metrics.resampling_units([*ten, ""])[1] == "utterances"  # unknown speakers cannot be resampled
 
 
 def some_errors(count, rate, seed=0):
@@ -88,7 +88,7 @@ def test_identical_units_have_no_spread():
 
 def test_differences_are_paired():
     worse = some_errors(200, 0.5, seed=2)
-    # Each utterance is better by exactly one letter in twenty: the pairs leave no doubt, though both vary widely.
+    # Each utterance is better by exactly one letter in twenty: the paired difference is certain, though both vary.
     better = [metrics.Errors(e.letter_edits - 1, e.letters, e.word_edits, e.words) for e in worse]
     found = metrics.difference_intervals(better, worse, range(200))
     assert found["ler"] == pytest.approx((-0.05, -0.05)) and found["wer"] == (0.0, 0.0)

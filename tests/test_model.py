@@ -139,7 +139,7 @@ def test_dropout_differs_by_layer_but_not_by_the_first_layer_of_a_call():
         out = model.apply(params, x[:, :20], frames, wide, first=number, last=number, dropout_rng=rng)
         kept[number] = np.asarray(out[0]) > 0
     for one, other in itertools.combinations(kept.values(), 2):
-        assert 0.15 < (one & other).mean() < 0.35  # of two equal masks it would be a half
+        assert 0.15 < (one & other).mean() < 0.35  # with two equal masks it would be a half
     whole = model.apply(params, x, frames, wide, last=8, dropout_rng=rng)
     part = model.apply(params, x, frames, wide, last=4, dropout_rng=rng)
     np.testing.assert_array_equal(whole, model.apply(params, part, frames, wide, first=5, last=8, dropout_rng=rng))

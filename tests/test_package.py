@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Every import points down this order; modules of one line may import each other without circles.
+# Imports only go down this order; modules on one line may import each other without cycles.
 ORDER = [
     {"errors", "arguments", "convolution", "files", "config", "reporting"},
     {"languages", "alphabet", "text", "spelling", "audio", "audio_readers", "audio_headers", "pauses", "workers"},
@@ -68,7 +68,7 @@ def test_imports_only_go_to_lower_layers(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "w2l_jax").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_library_names_no_command_line_options(path):
-    """No text names a launch script or an --option, except strings that are only an option of another program (lmplz)."""
+    """No text names a launch script or an --option, except strings that are just an option of another program."""
     scripts = "|".join(p.name.replace(".", r"\.") for p in (ROOT / "launch").glob("*.py"))
     command = re.compile(rf"(?<![\w-])--[a-z]|\blaunch/|\b({scripts})\b")
     texts = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]

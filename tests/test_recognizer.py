@@ -152,7 +152,7 @@ def test_sizes_claimed_by_an_untrusted_file_are_not_allocated(path):
             load(path)
         assert tracemalloc.get_traced_memory()[1] < 5e6, name
         tracemalloc.stop()
-    with path.open("r+b") as file:  # nothing but a hole behind the header, which is as long as it says
+    with path.open("r+b") as file:  # only a hole after the header, of the claimed length
         file.truncate(2**42 + 8 + len(header))
     with pytest.raises(UserError, match="not a network of w2l_jax"):
         load(path)
@@ -292,7 +292,7 @@ def test_every_form_of_input_gives_the_same_transcription(tmp_path):
     assert all(0 <= word.start < word.end <= 4.02 for word in of_file.words)
     coarse = np.round(waveform_N * 32768).clip(-32768, 32767).astype(np.int16)
     np.testing.assert_array_equal(english.logits(coarse), english.logits(coarse / np.float32(32768)))
-    # Half the rate: what a file at that rate gives.
+    # Half the rate: the same as a file at that rate.
     soundfile.write(tmp_path / "b.wav", waveform_N[::2], 8_000, "FLOAT")
     with pytest.warns(UserWarning, match="8000 Hz"):
         half = english.logits(tmp_path / "b.wav")

@@ -30,7 +30,7 @@ def network(seed=0, outputs=29):
 
 def save(run, step, seed=0, best=None, keep=()):
     params, optimizer = network(seed), optax.adam(1e-3)
-    state = jax.device_get(optimizer.update(params, optimizer.init(params))[1])  # of which no two arrays are equal
+    state = jax.device_get(optimizer.update(params, optimizer.init(params))[1])  # no two of its arrays are equal
     run.save(step, params, state, {"step": step}, best=best, keep=keep)
     return params, state
 
@@ -118,7 +118,7 @@ def test_a_full_disk_loses_no_checkpoint_and_leaves_nothing(small_disk, size):
             except OSError as error:
                 failed = error
         assert failed.errno == errno.ENOSPC and f".step_{saved + 1:08d}" in failed.filename
-        raise KeyError  # as a process would end
+        raise KeyError  # as if the process had ended
     assert {path.name for path in run.checkpoints.iterdir()} - {"checkpoints.json"} == {
         f"step_{step:08d}" for step in range(1, saved + 1)
     }

@@ -18,7 +18,7 @@ from w2l_jax.streaming import LONGEST_SECONDS, PAUSE_SECONDS, Normalizer
 
 RATE = 16_000
 BURSTS = [(0.5, 1.5), (2.5, 3.1), (4.2, 5.2)]  # seconds
-SEEN, STEP = 0.8, 0.16  # seconds that an output frame sees behind it; that are recognised together
+SEEN, STEP = 0.8, 0.16  # seconds in the past that an output frame depends on; seconds that are recognised together
 
 
 def bursts(spans=BURSTS, length=6.8):
@@ -73,14 +73,14 @@ def test_events_at_the_speed_of_speech(english, expected):
         assert [word.word for word in event.words] == event.text.split()
         assert all(a.start < a.end <= b.start for a, b in zip(event.words, event.words[1:], strict=False))
         if event.kind == "provisional":
-            # A change that is not at the end may be of a word spoken before.
+            # A change before the end may affect an earlier word.
             assert 0 < now - event.end <= 1.2
         else:
             start, end = next(ends)
             assert start - 0.1 <= event.start and event.end <= end + 0.1
             assert now - event.end >= PAUSE_SECONDS and now - end <= PAUSE_SECONDS + 0.5
     assert next(ends, None) is None
-    # Final words come before all of them are shown.
+    # Some words become final before all of them are shown.
     pairs = [(a.text, b.text) for a, b in itertools.pairwise(expected) if b.kind == "final"]
     assert all(words.startswith(shown) for shown, words in pairs) and len(pairs) == len(BURSTS)
 
@@ -222,4 +222,4 @@ def test_the_normaliser_converges_to_the_statistics_of_its_input(english):
     normalizer = Normalizer(english.features)
     pieces = [normalizer(levels_TxM[i : i + 20]).astype(np.float64) for i in range(0, len(levels_TxM), 20)]
     assert abs(pieces[-1].mean()) < 0.1 and abs(pieces[-1].std() - 1) < 0.1
-    assert pieces[0].mean() > 2  # at first it takes it for a loud speaker
+    assert pieces[0].mean() > 2  # at first it seems to be a loud speaker

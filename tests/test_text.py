@@ -47,7 +47,7 @@ def test_normalize_is_idempotent_and_has_no_double_spaces(text):
 def test_alphabet_from_data_appends_in_order():
     assert alphabet_from_data(["Él, él!", "ça 3"], "de").characters == GERMAN.characters + "3çé"
     assert alphabet_from_data(["only ascii"], "english") == alphabet.preset("en")
-    # Without a preset: space, apostrophe and what is there; "’" is an apostrophe, a soft hyphen nothing.
+    # Without a preset: space, apostrophe and characters of the data; "’" is an apostrophe, a soft hyphen is dropped.
     assert alphabet_from_data(["Żółć’s", "a\u00adb"], "polish").characters == " 'absóćłż"
     assert alphabet_from_data(["नमस्ते"], "hindi").characters == " 'तनमसे्"
     assert alphabet_from_data([], "klingon").characters == " '"

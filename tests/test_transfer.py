@@ -58,7 +58,7 @@ def test_new_characters_copied_from_similar_ones():
         "alphabet: kept a', new ä (copied from a) ö (copied from o) ß (copied from s) ñ (zero) ç (copied from c) "
         "ō (copied from o), dropped bcos␣q"
     )
-    # A copy and its source share the probability the source had: each is exactly as likely as the other.
+    # A copy and its source share the source's probability: both are exactly equally likely.
     x_C = np.random.default_rng(0).standard_normal(5).astype(np.float32)
     logits_V = x_C @ np.asarray(kernel[0]) + np.asarray(moved["layer_11"]["bias"])
     assert logits_V[1] == logits_V[2] and logits_V[3] == logits_V[8]
@@ -122,7 +122,7 @@ def test_between_ctc_and_asg_only_letters_are_inherited():
     params["layer_11"]["bias"] = np.array([9, 1, 2, 3], np.float32)
     there, remap = transfer.carry_output(params, ctc, asg)
     assert there["layer_11"]["bias"].tolist() == [0, 0, 3, 2]
-    # A fresh label stays with probability 3/4, whatever the number of labels.
+    # A new label repeats with probability 3/4, for any number of labels.
     weights_VxV = np.exp(np.asarray(there["transitions"]["scores"], float))
     np.testing.assert_allclose(np.diag(weights_VxV) / weights_VxV.sum(axis=1), 0.75, rtol=1e-6)
     assert remap.text().startswith("alphabet: kept cb, new none, dropped a; from CTC to ASG: ")

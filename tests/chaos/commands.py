@@ -166,9 +166,9 @@ def kill(folder: Path, seed: int, scale: float) -> Iterator[Findings]:
     rng = np.random.default_rng(seed)
     counts = {"train": 18, "prepare, two workers": 9, "prepare, part 0 of 2": 4, "build_lm": 8,
               "train on cached activations": 6, "reproduce": 4}  # fmt: skip
-    there = jobs(folder)
+    all_jobs = jobs(folder)
     for name, count in counts.items():
-        job, findings = there[name], Findings(f"killed {name}")
+        job, findings = all_jobs[name], Findings(f"killed {name}")
         (folder / "whole").mkdir()
         begun = time.monotonic()
         expected = job.finish(folder / "whole")
@@ -195,7 +195,7 @@ def _killed(job: Job, place: Path, moments: Sequence[float], expected: object, f
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
         if process.poll() is None and number % 2:
-            process.kill()  # its helpers have to notice
+            process.kill()  # its workers must notice
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL) if not number % 2 else None
         process.wait()

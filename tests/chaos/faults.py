@@ -58,7 +58,7 @@ def limited(seconds: int) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
-    faulthandler.dump_traceback_later(3 * seconds, exit=True, file=2)  # for code that is not Python
+    faulthandler.dump_traceback_later(3 * seconds, exit=True, file=2)  # for compiled code
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ def test_reads_every_field(tmp_path):
 
 
 def test_defaults(tmp_path):
-    """The id defaults to the file's stem, the speaker to "", the source to the manifest's stem; null counts as missing."""
+    """The id defaults to the file's stem, the speaker to "", the source to the manifest's stem; null is missing."""
     line = {**LINE, "audio_filepath": "/abs/b.c.flac", "speaker": None, "source": None}
     (utterance,) = manifest.read(write(tmp_path, json.dumps(line)))
     assert str(utterance.audio) == "/abs/b.c.flac"

@@ -109,7 +109,7 @@ def test_prefetch_keeps_order_and_propagates_errors():
     assert list(prefetch(range(20), lambda x: x + 1, depth=2)) == list(range(1, 21))
 
     def read(number):
-        time.sleep(0.01 * (5 - number))  # the first ones are the last to be ready
+        time.sleep(0.01 * (5 - number))  # the first items finish last
         if number == 3:
             raise ValueError("bad shard")
         return number
@@ -130,10 +130,10 @@ def test_closing_prefetch_ends_its_threads():
 
 def test_batch_memory_is_reused_once_unreferenced(source):
     """Neither a view nor a JAX array, which shares the memory on a CPU, ever changes."""
-    source = dataclasses.replace(source)  # with memory of its own
+    source = dataclasses.replace(source)  # with its own memory
     addresses, kept = set(), []
     for start in range(0, 40, 4):
-        for indices in (range(start, start + 4), range(start, start + 2)):  # what was there before is longer
+        for indices in (range(start, start + 4), range(start, start + 2)):  # the previous content is longer
             features = source.batch(list(indices), 5).features_BxTxM
             addresses.add(features.ctypes.data)
             for row, index in enumerate(indices):

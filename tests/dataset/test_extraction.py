@@ -155,7 +155,7 @@ def test_a_killed_worker_raises(tmp_path):
     soundfile.write(tmp_path / "a.flac", np.zeros(16000 * 20, np.int16), 16000)
     extracted = extraction.extract_all([(tmp_path / "a.flac", "a", 0.0, None)] * 64, 35.0, FeatureConfig(), 2)
     next(extracted)
-    time.sleep(1.5)  # the workers have finished the next results, and nobody takes them
+    time.sleep(1.5)  # the workers have finished the next results, which nobody reads
     multiprocessing.active_children()[-1].kill()
     with pytest.raises(UserError, match=r"worker process died.*fewer workers"):
         list(extracted)

@@ -17,7 +17,7 @@ LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=40)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5), st.booleans())
 def test_every_utterance_occurs_once_per_epoch(lengths, batch_size, seed, sorted_first):
     order = Order(tuple(lengths), batch_size, seed, sorted_first)
-    # Sixteen batches are sorted together, so look at whole chunks only, over at least three epochs.
+    # Sixteen batches are sorted together, so check only complete chunks, over at least three epochs.
     head = -(-len(lengths) // batch_size) if sorted_first else 0
     chunks = -(-3 * len(lengths) // (16 * batch_size)) + 1
     batches = [order.batch(step) for step in range(head + 16 * chunks)]
@@ -65,7 +65,7 @@ def plain_order(lengths, size, seed, sorted_first, step):
 def test_the_order_matches_its_definition(utterances, sorted_first):
     lengths = tuple(np.random.default_rng(utterances).integers(50, 90, utterances).tolist())
     order = Order(lengths, 8, 5, sorted_first)
-    for step in [*range(200), *range(3000, 3020), 17, 500]:  # onwards, after a gap, and back
+    for step in [*range(200), *range(3000, 3020), 17, 500]:  # forwards, after a gap, and backwards
         np.testing.assert_array_equal(order.batch(step), plain_order(lengths, 8, 5, sorted_first, step))
 
 

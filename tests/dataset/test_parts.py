@@ -34,7 +34,7 @@ def test_the_last_part_writes_the_index(utterances, reference, tmp_path, order):
     assert results[:-1] == [None] * (len(order) - 1)
     assert results[-1].fingerprint
     assert content(tmp_path / "p") == reference
-    # Idempotent: whatever part is run again finds it done.
+    # Idempotent: any part that runs again finds the work done.
     assert write(utterances, tmp_path / "p", 1, 3).fingerprint == results[-1].fingerprint
     assert content(tmp_path / "p") == reference
 

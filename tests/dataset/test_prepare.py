@@ -66,7 +66,7 @@ def test_files_of_a_prepared_folder(reference, utterances):
 def test_result_does_not_depend_on_order_paths_or_workers(reference, utterances, corpus, tmp_path):
     prepare(utterances[::-1], tmp_path / "two", workers=2, shard_size=5)
     assert content(tmp_path / "two") == content(reference)
-    # Copied elsewhere, with other times of change, in shards of another size: the same content.
+    # Copied to another folder, with other modification times and shard sizes: the same content.
     moved = shutil.copytree(corpus.parent, tmp_path / "moved", copy_function=shutil.copyfile)
     dataset = prepare(manifest.read(moved / "corpus.jsonl"), tmp_path / "three", workers=1)
     assert dataset.fingerprint == open_dataset(reference).fingerprint
@@ -158,7 +158,7 @@ def test_nothing_left(tmp_path, utterances):
     with pytest.raises(UserError, match=r"24  missing audio\nthe first: u000: absent/u000\.wav: no such.*lists them"):
         prepare(absent, tmp_path / "p", workers=1, max_skipped=1)
     assert len((tmp_path / "p/excluded.jsonl").read_text().splitlines()) == 24
-    # The corpus is put in its place, and the same folder serves.
+    # The corpus is moved into place, and the same folder is reused.
     assert len(prepare(utterances, tmp_path / "p", workers=1)) == 24
     with pytest.raises(UserError, match="no utterances"):
         prepare([], tmp_path / "q")
@@ -395,7 +395,7 @@ def test_cached(tmp_path):
     other, worked = cached(PrepareConfig(language="de"))
     assert worked
     assert other.folder != first.folder
-    # An audio file changes: the folder of that name is made again.
+    # An audio file changes: the folder of that name is rewritten.
     soundfile.write(path.parent / "u002.wav", np.random.default_rng(9).uniform(-1, 1, 9000), 16000)
     changed, worked = cached()
     assert worked
@@ -404,7 +404,7 @@ def test_cached(tmp_path):
     assert changed.fingerprint != first.fingerprint
     os.utime(path.parent / "u002.wav", (1, 1))
     assert cached()[1]
-    # The manifest changes: another folder, the old one stays.
+    # The manifest changes: a new folder is written, the old one is kept.
     path.write_text(path.read_text().replace("One", "Two"))
     edited, worked = cached()
     assert worked
@@ -425,7 +425,7 @@ MARKED = {"a": "train", "b": "test", "c": "", "d": "dev"}
         ({"a": "train", "b": "test"}, "dev", "b", "1 of 2 are marked train"),
         ({"a": "", "b": ""}, "train", "ab", ""),
         ({"a": "", "b": ""}, "test", "ab", ""),
-        ({"a": "train", "b": "train"}, "test", "ab", ""),  # decoding what was trained on
+        ({"a": "train", "b": "train"}, "test", "ab", ""),  # decoding the training data
         ({"a": "test", "b": "test"}, "train", "", "2 of 2 are marked test, so nothing is left for training"),
     ],
 )
@@ -442,7 +442,7 @@ def test_marked_utterances_are_only_used_for_their_split(corpus, tmp_path, marks
     dataset = open_or_prepare(path, tmp_path, split=split, workers=1, report=said.append)
     assert "".join(entry.id for entry in dataset.entries) == taken
     assert said == [] if not others else others in said[0] and said[0].startswith(f"{path}: ")
-    folder = next(tmp_path.glob("all-*"))  # a prepared folder is taken alike
+    folder = next(tmp_path.glob("all-*"))  # a prepared folder is treated alike
     assert open_or_prepare(folder, tmp_path, split=split).fingerprint == dataset.fingerprint
 
 
@@ -582,7 +582,7 @@ def test_warnings_about_single_files_are_summarised(tmp_path):
 
 @pytest.mark.slow
 def test_speed(tmp_path):
-    """At least 500 × real time on two idle cores for 16 kHz FLAC; half of that is required, as cores are seldom idle."""
+    """At least 500 × real time on two idle cores for 16 kHz FLAC; half of that here, as cores are seldom idle."""
     folder = tmp_path / "c"
     folder.mkdir()
     lines = []

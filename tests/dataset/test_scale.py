@@ -73,7 +73,7 @@ def test_time_and_memory_grow_linearly(tmp_path):
         print(count, {name: round(value, 2) for name, value in found[count].items()})
     most = found[200_000]
     assert most["start"] < 10
-    for name in ("split", "prepare", "start"):  # twice as much, with room for a busy machine
+    for name in ("split", "prepare", "start"):  # twice as much, with a margin for a busy machine
         assert most[name] < 2 * 1.7 * found[100_000][name]
-    # What is kept of each utterance while preparing; 1,000 h of LibriSpeech have 281,000.
-    assert (most["megabytes"] - found[50_000]["megabytes"]) / 0.15 < 3500  # bytes an utterance
+    # Memory per utterance while preparing; 1,000 h of LibriSpeech have 281,000 utterances.
+    assert (most["megabytes"] - found[50_000]["megabytes"]) / 0.15 < 3500  # bytes per utterance

@@ -123,7 +123,7 @@ def test_subsets_are_nested_and_have_the_requested_hours(durations, a, b, seed):
     assert {e.id for e in small.entries} <= {e.id for e in large.entries}
     for part, hours in ((small, min(a, b)), (large, max(a, b))):
         assert part.hours <= hours * (1 + 1e-9) + 1e-9 or len(part) == 1
-        # No room is left for the utterance that comes next.
+        # The next utterance does not fit.
         assert len(part) == len(dataset) or part.hours + 35 / 3600 >= hours
         assert list(part.entries) == [e for e in dataset.entries if e in set(part.entries)]
 

@@ -86,7 +86,7 @@ def test_without_a_blank():
     logits_SxV = 9.0 * np.eye(5)[[4, 4, 4, 4, 4, 4, 2, 2, 3, 0, 0, 4, 4, 3, 1, 2, 2, 4, 4]]
     found = align.align(logits_SxV, "abb bbba", alphabet)
     assert [span.word for span in found] == ["abb", "bbba"]
-    # The silences around the words, as they are not in the text, are said to be their outer letters.
+    # Silences around the words are not in the text, so they are assigned to the outer letters.
     assert [span[1:] for span in found] == [(0.0, 0.176), (0.176, 0.304)]
     scores_SxV = np.random.default_rng(0).standard_normal((7, 5))
     state_paths = [np.repeat([2, 3, 0, 4], np.diff([0, *cuts, 7])) for cuts in itertools.combinations(range(1, 7), 3)]

@@ -50,7 +50,7 @@ def random_case(rng) -> tuple[Alphabet, np.ndarray, BeamConfig, dict[str, float]
 
 @pytest.mark.parametrize("name", ["hand_lm", "toy_lm", None])
 def test_unbounded_beam_is_exhaustive_search_over_the_papers_score(name, request, exhaustive):
-    """300 random cases for each language model and for none: the best five, often all, with the parts of their scores."""
+    """300 random cases for each language model and for none: the best five, often all, with their partial scores."""
     folder = name and request.getfixturevalue(name)
     lm = folder and LanguageModel(folder)
     rng = np.random.default_rng(2017)

@@ -50,7 +50,7 @@ def test_a_long_recording_gives_all_its_words(long):
     segments = list(recordings.transcribe(iter(np.array_split(logits_SxV, 7)), ALPHABET, GREEDY))
     assert [word for segment in segments for word in segment.words] == spans
     assert all(segment.end - segment.start <= 35 and segment.transcript is None for segment in segments)
-    # Each cut but the last, whose part must not become too short, is in one of the long pauses.
+    # Each cut is in a long pause, except the last, whose part must not become too short.
     gaps = [after.start - before.end for before, after in itertools.pairwise(segments)]
     assert len(segments) > 4 and min(gaps[:-1]) >= 0.85
 

@@ -155,5 +155,5 @@ def test_a_resumed_search_gives_the_same_result(size, toy_lm):
     front = decoder.begin()
     for start in range(0, len(logits_SxV), size):
         front = decoder.extend(front, logits_SxV[start : start + size])
-        decoder.finish(front, 1)  # which leaves the front as it is
+        decoder.finish(front, 1)  # which leaves the front unchanged
     assert decoder.finish(front, 9) == expected

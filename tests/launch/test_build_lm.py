@@ -59,7 +59,7 @@ def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
     code, said = launch(*options, "--language=de", "--no_spell_numbers", "--exclude_matching=dev.jsonl")
     assert "1 sentences, skipped: 1 (1), 2 (1)" in said
     assert "excluded by text     1 sentences of text files, for 1 texts to exclude" in said
-    # The prompt that is read twice stays as often as it is in the training data.
+    # The prompt that is read twice is counted as often as it occurs in the training data.
     assert json.loads((tmp_path / "lm/german/card.json").read_text("utf-8"))["sources"][1]["sentences"] == 3
 
 
@@ -102,6 +102,6 @@ def test_an_existing_model_is_reused(launch, tmp_path):
 )
 def test_errors_are_reported_before_any_work(options, message, launch, tmp_path):
     code, said = launch(*options, "--out=lm")
-    assert code in (1, 2)  # 2 where an option by itself makes no sense
+    assert code in (1, 2)  # 2 if a single option is invalid
     assert message in said and "Traceback" not in said
     assert not (tmp_path / "lm").exists() and not list(tmp_path.glob(".lm*"))

@@ -150,7 +150,7 @@ def test_arguments_in_messages_are_options():
 
 
 def test_help_always_shows_the_papers_values(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")  # options below each other
+    monkeypatch.setenv("COLUMNS", "80")  # options on lines of their own
     (tmp_path / "a.toml").write_text("steps = 7\n")
     for argv in (["--help"], [f"--config={tmp_path}/a.toml", "--help"]):
         with pytest.raises(SystemExit):

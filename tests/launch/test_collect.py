@@ -80,7 +80,7 @@ def test_options_reach_the_reader_or_are_refused():
         collect([one("official", include_dev=True)])
     with pytest.raises(UserError, match=r"unknown corpus 'alk'; known: .*alc"):
         collect([one("alk")])
-    with pytest.raises(TypeError, match="len"):  # a mistake of a reader is not blamed on the user
+    with pytest.raises(TypeError, match="len"):  # a reader's bug is not reported as the user's mistake
         collect([one("broken")])
 
 

@@ -98,7 +98,7 @@ def test_frequent_errors_by_hand():
     }
     counts = page.confusions((r.expected, r.best) for r in some)
     assert counts["a", "a"] == 3 and counts["b", "d"] == 1 and counts["d", "d"] == 2 and counts["d", ""] == 0
-    # "a a" heard as "aa" is one word missed and one changed.
+    # "a a" decoded as "aa" is one word missed and one changed.
     assert table_rows(page._words(some), 3) >= {("ab", "ad", "1"), ("cc", "c", "1")}
     assert ("d", "1") in table_rows(page._words(some), 2)
 
@@ -143,7 +143,7 @@ def test_records_carry_words_and_hypotheses():
 
 
 def test_confusions_by_hand():
-    # a b c -> a x c d: b became x, d came in; then one l went.
+    # a b c -> a x c d: b became x, d was inserted; then one l was deleted.
     found = page.confusions([("abc", "axcd"), ("hallo", "halo")])
     expected = {("a", "a"): 2, ("b", "x"): 1, ("c", "c"): 1, ("", "d"): 1, ("h", "h"): 1, ("l", "l"): 1, ("l", ""): 1}
     assert found == {**expected, ("o", "o"): 1}

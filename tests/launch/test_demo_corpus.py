@@ -70,7 +70,7 @@ def test_five_thousand_sentences_have_a_large_clean_vocabulary(name, at_least, u
     words = {word for sentence in drawn for word in sentence.split()}
     assert len(words) >= at_least
     assert sum(bool(set(word) & set(accents)) for word in words) >= accented
-    # Nothing is spoken so often that a network could live on it.
+    # No sentence is so frequent that a network could rely on it.
     assert len(set(drawn)) > 4900
 
 
@@ -216,7 +216,7 @@ def phonemes(voice: str, texts: list[str]) -> list[str]:
     library.espeak_TextToPhonemes.restype = ctypes.c_char_p
     spoken = [library.espeak_TextToPhonemes(ctypes.byref(ctypes.c_char_p(t.encode())), 1, 0).decode() for t in texts]
     library.espeak_Terminate()
-    _ctypes.dlclose(library._handle)  # speak() wants a library without a past
+    _ctypes.dlclose(library._handle)  # speak() needs a library without earlier calls
     return spoken
 
 

@@ -103,7 +103,7 @@ def test_every_command_on_a_read_only_disk(place, tones, cache, small_disk):
     done = launch("transcribe.py", recording, f"--run={disk}/run", cwd=place)
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in disk.rglob("*")} == before
-    # A run elsewhere is trained, from data and caches that may not be written.
+    # Training a run in another folder from read-only data and caches.
     copied = shutil.copytree(place / "good", place / "other")
     done = launch("train.py", f"--run={copied}", "--resume", "--steps=3", cwd=disk)
     assert done.returncode == 0 and done.stderr.count("\n") == 1 and "note: runs/latest" in done.stderr

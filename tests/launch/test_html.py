@@ -65,7 +65,7 @@ def test_text_is_escaped():
     reader = Reader(page)
     assert [tag for tag, _ in reader.tags].count("script") == 1
     # Title twice, link, heading, paragraph, the table's caption, head and cell, the figure's caption; a fact's name and
-    # value, what is folded and its two lines.
+    # value, the folded part and its two lines.
     assert "".join(reader.text).count(NASTY) == 9 + 5
     assert next(a["aria-label"] for tag, a in reader.tags if tag == "svg") == NASTY
 
@@ -76,7 +76,7 @@ def test_pages_are_self_contained():
     assert external('<img src="http://x/y.png"><script src="a.js">') == [
         "http://x/y.png",
         "a.js",
-    ]  # or it proves nothing
+    ]  # or the test proves nothing
 
 
 def test_figures_follow_the_pages_colours_and_are_deterministic():
@@ -84,7 +84,7 @@ def test_figures_follow_the_pages_colours_and_are_deterministic():
     assert svg.count("currentColor") > 5 and "#010203" not in svg and "<?xml" not in svg
     assert report.figure(draw, "d") == svg
     names = [set(re.findall(r' id="([^"]*)"', report.figure(draw, text))) for text in ("a", "b")]
-    assert names[0] and not names[0] & names[1]  # two figures in one page do not refer to each other's parts
+    assert names[0] and not names[0] & names[1]  # two figures in one page do not share ids
 
 
 def test_sound_is_embedded_unchanged():
@@ -102,7 +102,7 @@ def test_sound_is_embedded_unchanged():
 def test_tables_and_their_numbers():
     page = report.table([{"name": "a", "rate": "12.5% [1.0, 2.0]"}, {"name": "b", "rate": 3}], "all")
     assert page.count('<td class="number">') == 2 and "<caption>all</caption>" in page
-    # Text that begins with a number is no number.
+    # Text that starts with a number is not a number.
     bare = report.table([{"a": "3 of 4 seeds", "b": "0.4 h", "c": "1 [2] over", "d": ""}], "")
     assert "<td>" in bare and "number" not in bare
     assert report.table([], "Nothing here") == "<p>Nothing here: none.</p>"

@@ -14,7 +14,7 @@ from pages import html as report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
-# What a reader does and sees; the answer goes to the server that sent the page.
+# What a reader does and sees; the result is sent to the server of the page.
 READER = """
 const column = n => [...document.querySelectorAll("tbody tr")].map(row => row.cells[n].textContent);
 const click = element => element.dispatchEvent(new MouseEvent("click", {bubbles: true}));
@@ -75,7 +75,7 @@ def test_a_click_sorts_and_a_click_plays(tmp_path):
             browser.wait()
             server.shutdown()
     assert seen["errors"] == []
-    assert seen["sorted"] == ["b c a", "a c b", "a b c"]  # by number up, down, then by name
+    assert seen["sorted"] == ["b c a", "a c b", "a b c"]  # by number ascending, descending, then by name
     assert seen["aria"] == ["ascending", None]
     assert seen["wide"] == pytest.approx(5 * 96, rel=0.01)
     assert 0.45 < seen["from"] < 0.7 and 1.0 <= seen["to"] < 1.5

@@ -258,7 +258,7 @@ def test_the_base_is_read_from_the_run(runs, monkeypatch):
     assert len(read(run, checkpoint="5").stages) == 1
     assert found.inherited == set(range(1, 11))
     late = runs("late", {30: base, 40: base}, init=str(home / "home"))
-    assert len(read(late).stages) == 1 and len(read(late, early="30").stages) == 2  # three quarters in is not early
+    assert len(read(late).stages) == 1 and len(read(late, early="30").stages) == 2  # after three quarters is not early
 
 
 def test_reinitialised_layers_and_asg_are_recognised(runs):

@@ -48,7 +48,7 @@ def received(content, rate=16_000, pipe=io.BytesIO):
 def test_raw_samples_and_wav(pipe):
     short = SAMPLES[:5000]
     unknown_length = wav(short)
-    unknown_length[40:44] = struct.pack("<I", 0xFFFFFFFF)  # as a recorder writes it that has not ended
+    unknown_length[40:44] = struct.pack("<I", 0xFFFFFFFF)  # as written by a recorder that is still running
     stereo = np.stack([short, -short], axis=1)
     for content, rate in [(short.tobytes(), 22_050), (wav(short, 22_050), 22_050), (wav(stereo), 16_000)]:
         found_rate, found = received(content, 22_050, pipe)

@@ -32,7 +32,7 @@ def cut(utterance, max_seconds, seconds=recorded_seconds):
 
 
 def test_cut_to_the_sample(recording, tmp_path):
-    """Cut at the longest pause in the second half of what fits; drop silence beyond half a second; read nothing twice."""
+    """Cut at the longest pause in the second half of what fits; drop silence over half a second; read nothing twice."""
     assert cut(recording, 4.0) == [
         ("long-001", "a b", 0.0, pytest.approx(3.0)),
         ("long-002", "c d", pytest.approx(3.0), pytest.approx(5.9)),
@@ -45,7 +45,7 @@ def test_cut_to_the_sample(recording, tmp_path):
         assert dataset.entries[index].duration == (stop - first) / 16000
         np.testing.assert_array_equal(dataset.features_of([index])[0], features.compute(samples[first:stop]))
     assert [entry.transcript for entry in dataset.entries] == ["a b", "c d", "e"]
-    # Uncut it would be left out.
+    # Uncut it would be skipped.
     whole = prepare([recording, *pieces[:1]], tmp_path / "q", PrepareConfig(max_seconds=4.0), workers=1)
     assert whole.excluded == {"too long": 1}
 

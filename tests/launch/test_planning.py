@@ -91,14 +91,14 @@ def test_invalid_options(options, message):
 
 
 def test_the_lowest_k_with_enough_epochs_is_recommended():
-    # An hour: 100, 200, 400 and, after half of it is spent on filling, 1800 updates of 64 utterances.
+    # An hour: 100, 200, 400 and, with half of it spent on filling, 1800 updates of 64 utterances.
     every = [cost(0, 36.0), cost(8, 18.0), cost(9, 9.0), cost(9, 1.0, cached=True, fill_seconds=1800.0)]
     assert [c.updates(1.0) for c in every] == [100, 200, 400, 1800]
     utterances = 64 * 15  # 10 epochs are 150 updates
     assert choice.choose(every, PLAN, utterances) == (every[1], every[3])
     assert choice.choose(every, PLAN, 64 * 10) == (every[0], every[3])
-    assert choice.choose(every, PLAN, 64 * 30) == (every[3], every[3])  # of two with k = 9 the faster one
-    assert choice.choose(every, PLAN, 64 * 1000) == (every[3], every[3])  # nothing does: what comes furthest
+    assert choice.choose(every, PLAN, 64 * 30) == (every[3], every[3])  # the faster of two with k = 9
+    assert choice.choose(every, PLAN, 64 * 1000) == (every[3], every[3])  # none is enough: the one with most epochs
     assert choice.choose(every, dataclasses.replace(PLAN, epochs=150.0), 64) == (every[1], every[3])
     with pytest.raises(UserError, match="not enough for one update"):
         choice.choose(every, dataclasses.replace(PLAN, hours=1e-6), utterances)
@@ -147,7 +147,7 @@ def test_as_few_microbatches_as_fit(monkeypatch, memory, expected):
     found = costs.forecasts(plan, common, work(), memory, lambda line: None)
     assert (found[0].microbatches, found[0].options.memory.remat) == expected
     assert found[0].memory <= memory
-    # Only where pieces are smaller than those of remat itself, 8 of them, is that tried.
+    # This is tried only if microbatches are smaller than remat's own 8 chunks.
     assert [c.options.memory.remat for c in found] == ([False, True] if expected[0] > 8 else [False])
 
 
@@ -170,7 +170,7 @@ def test_the_forecast_counts_everything_held_at_once():
     assert cached.gflop < 0.2 * whole.gflop and whole.disk == 0
     activations = 200 * 96 * 2
     assert cached.disk == 10 * activations
-    trained = 96 * 33 + 33  # with two moments; and of the batches one in use, three waiting, one coming, each of 8
+    trained = 96 * 33 + 33  # with two moments; and one batch in use, three waiting, one arriving, each of 8
     assert cached.memory > 3 * 4 * trained + 5 * 8 * activations
 
 
@@ -206,7 +206,7 @@ def test_speed_perturbation_is_counted():
         for speed in (0.0, 0.1)
     )
     batch = 2 * 1200 * 128
-    assert 2 * batch < played.memory - plain.memory < 20 * batch  # float16 it makes, float32 in between
+    assert 2 * batch < played.memory - plain.memory < 20 * batch  # float16 output, float32 intermediates
 
 
 def status(name):
@@ -224,7 +224,7 @@ def peak(k, rows, cached):
 
     def batch(_):
         batch = empty_batch(rows, place.source.buckets[0], record)
-        for array in jax.tree.leaves(batch):  # pages that are never written would take no memory
+        for array in jax.tree.leaves(batch):  # pages that are never written take no memory
             array[:] = 1
         batch.frames_B[:] = place.frames
         return jax.device_put(batch)
@@ -233,7 +233,7 @@ def peak(k, rows, cached):
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     before = status("VmRSS") - sum(array.nbytes for array in jax.live_arrays())
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     state = init_state(params, make_optimizer(options, frozen), frozen)
     for item in prefetch(range(6), batch):
         state, _ = step(state, item)
@@ -253,9 +253,9 @@ def peak(k, rows, cached):
 )
 def test_updates_take_the_forecast_memory(setting):
     code = f"from tests.launch.test_planning import peak; peak{setting}"
-    # Every large block is the system's to give and take: in glibc's own heaps those below 32 MB leave holes.
+    # Every large block is mapped separately: in glibc's heaps, blocks below 32 MB fragment.
     env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "PYTHONPATH": f"{ROOT}/launch"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, env=env)
     forecast, measured = json.loads(done.stdout)
-    assert forecast > 300e6  # much more than what a process gains and loses by chance
+    assert forecast > 300e6  # much more than a process's random fluctuations
     assert measured == pytest.approx(forecast, rel=0.15)

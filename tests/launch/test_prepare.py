@@ -101,7 +101,7 @@ def test_corpora_of_a_file_are_mixed(launch, tmp_path):
     assert {entry.id[:2] for entry in train.entries} == {"a-", "b-"}
     assert not train.speakers & test.speakers
     assert train.features.mels == 40
-    # The command line goes before the file: 8000 samples, not 7200.
+    # The command line overrides the file: 8000 samples, not 7200.
     assert max(entry.duration for entry in (*train.entries, *test.entries)) == pytest.approx(0.5)
     code, said = launch("--config=two.toml", "--out=p")
     assert code == 1 and "x/a.jsonl: no such manifest" in said

@@ -40,7 +40,7 @@ SOME = [
 def test_rows_by_hand():
     one, two, everything = results.rows(SOME)
     assert [row["corpus"] for row in (one, two, everything)] == ["one", "two", "all"]
-    assert (one["utterances"], one["hours"], one["loss"]) == (2, 2.0, 2.0)  # no loss where the target cannot fit
+    assert (one["utterances"], one["hours"], one["loss"]) == (2, 2.0, 2.0)  # no loss if the target does not fit
     assert one["greedy"].ler == pytest.approx((0 + 2 / 2) / 2) and one["greedy"].corpus_ler == pytest.approx(2 / 7)
     assert two["greedy"].ler == 1.0 and two["beam"].ler == 0.25 and two["beam"].wer == 1.0
     assert everything["beam"].wer == pytest.approx(1 / 3) and everything["loss"] == 3.0
@@ -141,7 +141,7 @@ def test_the_command_line_overrides_the_file_and_the_file_the_defaults(run):
     assert decoder_config.load(run) is None
     first = of_run.resolve(run, "", {"lm_weight": 0.5, "beam_width": None}, set(), lambda line: None)
     assert (first.lm_weight, first.beam_width, first.word_bonus) == (0.5, 100, 2.3)
-    assert decoder_config.load(run).lm_weight == 0.8  # what was given once does not stay
+    assert decoder_config.load(run).lm_weight == 0.8  # earlier options are not stored
     decoder_config.save(run, decoder_config.DecoderConfig(lm=first.lm, word_bonus=1.0))
     again = of_run.resolve(run, "", {"beam_width": 7}, set(), lambda line: None)
     assert (again.lm_weight, again.beam_width, again.word_bonus, again.lm) == (0.8, 7, 1.0, first.lm)
@@ -151,7 +151,7 @@ def test_without_a_language_model_a_beam_width_enables_the_search(run):
     assert of_run.resolve(run, "none", {"beam_width": None}, set()).beam_width == 0
     plain = of_run.resolve(run, "none", {"beam_width": 20}, set())
     assert (plain.lm, plain.beam_width) == ("", 20)
-    decoder_config.save(run, decoder_config.DecoderConfig())  # as of a network that comes along without one
+    decoder_config.save(run, decoder_config.DecoderConfig())  # as for an included network without one
     assert of_run.resolve(run, "", {}, set()).beam_width == 0
 
 

@@ -164,7 +164,7 @@ def test_transcribe(place, tones, tmp_path, transcribe):
     code, out, _ = transcribe(*files)
     assert code == 0
     texts = [line.removeprefix(f"{name}: ") for name, line in zip(files, out.splitlines(), strict=True)]
-    # What transcribing files says is what decoding the prepared data says.
+    # Transcribing files gives the same text as decoding the prepared data.
     launch(
         "decode.py",
         "--run=runs/english",
@@ -203,7 +203,7 @@ def test_transcribe_continues_after_bad_files(tones, tmp_path, transcribe):
         "empty.mp3": "0 bytes", "absent.wav": "no such audio file",
     }.items():  # fmt: skip
         assert any(name in line and reason in line for line in errors.splitlines()), name
-    # Files instead: of the good ones, below --out as they lie in the folder.
+    # Output files: for the good ones, below --out in the folder's structure.
     code, out, _ = transcribe(folder, f"--out={tmp_path}/out", "--format=json", "--truncated=skip")
     assert code == 1 and out == ""
     written = sorted((tmp_path / "out").rglob("*.*"))
@@ -260,10 +260,10 @@ def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, mo
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[2] for row in rows] == texts
     begun, ended = (np.array([float(row[i]) for row in rows]) for i in (0, 1))
-    # Trained for seconds, the network is early or late by a part of a word, which differs from one training to another,
-    # but always by about as much: it does not drift.
+    # Trained for seconds, the network is early or late by part of a word. The offset differs from one training to
+    # another but is constant: it does not drift.
     for late in (begun - starts[:-1], ended - starts[1:]):
-        # Single lines of which it hears nothing lie anywhere between their neighbours.
+        # Single lines that it does not recognise may be anywhere between their neighbours.
         assert abs(np.median(late)) <= 0.4 and np.percentile(abs(late), 95) <= 1.5
         assert np.median(abs(late - np.median(late))) <= 0.25
         assert abs(np.median(late[:48]) - np.median(late[48:])) <= 0.15
@@ -374,7 +374,7 @@ def test_training_on_cached_activations(place, tones, cache):
     assert "layers 1 to 9 are not run: their output is cached" in done.stdout
     assert "step 20: dev loss" in done.stdout
     assert json.loads((place / "runs" / "cached" / "certificate.json").read_text())["first_layer"] == 10
-    # The run is like any other: complete parameters, decoded from audio.
+    # The run is an ordinary one: complete parameters, decoded from audio.
     before, after = (Run.open(place / "runs" / name).restore_params("best") for name in ("english", "cached"))
     same = {number for number in range(1, 12) for name in [f"layer_{number:02d}"]
             if before[name]["bias"].tobytes() == after[name]["bias"].tobytes()}  # fmt: skip

@@ -99,7 +99,7 @@ def test_unknown_speakers_are_split_by_recording():
     pieces = [spoken(f"r{i}-{j}", audio=f"r{i}.wav") for i in range(40) for j in range(5)]
     for _, group in itertools.groupby(splits.assign(pieces), key=lambda u: u.audio):
         assert len({u.split for u in group}) == 1
-    # The recording x and the speaker x are no relations.
+    # The recording x and the speaker x are unrelated.
     assert splits.assign([spoken("u", "u.wav", "test"), spoken("u")])[1].split == "train"
 
 

@@ -80,7 +80,7 @@ def test_a_stopped_run_is_not_used_as_a_base(monkeypatch, tmp_path, command):
     monkeypatch.setattr(demo, "_call", lambda script, *arguments: train.main(list(arguments)))
     monkeypatch.setattr(sys, "argv", ["demo.py"])
     if command == "decode.py":
-        monkeypatch.setattr(train, "ENGLISH", "another")  # so that the German network is what is stopped
+        monkeypatch.setattr(train, "ENGLISH", "another")  # so that the German network is the one stopped
     main = {
         "train.py": lambda: train.main(["--frozen_layers=8"]),
         "decode.py": lambda: decode.main([]),

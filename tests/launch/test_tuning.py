@@ -27,7 +27,7 @@ def test_the_search_finds_the_lowest_point():
     assert best.config.lm_weight == pytest.approx(1.37, abs=0.1)
     assert best.config.word_bonus == pytest.approx(3.2, abs=0.15)
     assert best.config.beam_width == 100
-    # The grid alone is far from it, so the steps found it.
+    # The grid alone is far from the minimum, so the steps found it.
     assert best.cost - 0.05 < 0.02 < 0.1 < min(found[:26], key=tuning.rank).cost - 0.05
 
 
@@ -77,7 +77,7 @@ def test_an_interrupted_search_resumes_without_repeating_trials(tmp_path):
     assert pool.searches == [trial.config for trial in made] + [BeamConfig(25)]
     third = tuning.Trials(pool, part(), tmp_path, "content")
     assert third(BeamConfig(25)) == made[2] and len(pool.searches) == 4
-    # Another network, language model or choice of utterances knows nothing of these trials.
+    # Another network, language model or sample of utterances does not reuse these trials.
     for other, content in ((part(), "other"), (Part(["w"], part().logits[:1], SAID[:1]), "content")):
         tuning.Trials(pool, other, tmp_path, content)(BeamConfig())
     assert len(pool.searches) == 6

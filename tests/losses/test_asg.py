@@ -137,7 +137,7 @@ def test_transitions_of_any_size(form):
     target = jnp.array([S]), jnp.array([[0, 1, 2, 0]]), jnp.array([4])
     expected = per_utterance[form](emissions, transitions, *target)
     np.testing.assert_allclose(per_utterance[form](emissions, transitions + 200, *target), expected, rtol=1e-4)
-    # The only path there is takes a step 200 nats below the highest, which counts as 70 below among all paths.
+    # The only path takes a step 200 nats below the highest, which counts as 70 below among all paths.
     forced = 1000 * np.eye(V)[None, [0, 1]]
     value, gradients = differentiated[form](
         forced, np.diag([0.0] * V) - 200 * (1 - np.eye(V)), jnp.array([2]), *target[1:2], jnp.array([2])

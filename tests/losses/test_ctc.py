@@ -90,7 +90,7 @@ def batch_of_one(logits_SxV, labels):
 def test_equals_brute_force(form, frames, labels, seed, scale):
     logits = np.random.default_rng(seed).standard_normal((frames, 4)) * scale
     expected = brute_force(logits, labels)
-    # Padded by other numbers, which must not matter.
+    # Padded with other numbers, which must not matter.
     padded = np.full((1, 6, 4), 3.0, np.float32)
     padded[0, :frames] = logits
     target = np.array([labels + [2] * (5 - len(labels))])
@@ -106,7 +106,7 @@ def test_equals_brute_force(form, frames, labels, seed, scale):
 @settings(max_examples=100, deadline=None)
 def test_loss_and_gradient_equal_float64(form, frames, length, scale, seed):
     logits, labels = random_case(seed, frames, length, 4, scale)
-    # Padded by numbers that must not matter, some of them no labels at all.
+    # Padded with numbers that must not matter, some of them not labels.
     padded = np.full((1, 12, 4), np.nan, np.float32)
     padded[0, :frames] = logits
     target = jnp.array([frames]), jnp.array([[*labels, -1, 99, 2, 2, 0, 1, 3][:7]]), jnp.array([length])
@@ -140,7 +140,7 @@ def test_a_batch_in_two_halves_equals_single_utterances(rows):
 
 @pytest.mark.parametrize("certainty", [0.0, 12.0, 80.0])
 def test_long_utterances_lose_no_precision(certainty):
-    # A network that says blank almost everywhere: the target's paths are e^-1300 and less of the best state's weight.
+    # A network that predicts blank almost everywhere: the target's paths have e^-1300 of the best state's weight.
     logits, labels = random_case(1, 600, 120, 33, 2.0)
     logits[:, 0] += certainty
     expected, expected_gradient = float64_recursion(logits, labels)
@@ -251,7 +251,7 @@ def certain_batch(seed, blank):
 
 @forms
 def test_rounding_never_makes_a_loss_negative(form):
-    # The loss is the difference of two sums, and some of these would come out in the wrong order.
+    # The loss is the difference of two sums; rounding would order some of them wrongly.
     logits, target = certain_batch(0, blank=0)
     loss_B = np.asarray(loss_of[form](logits, *target))
     assert loss_B.min() == 0 and loss_B.max() < 1e-5

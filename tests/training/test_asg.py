@@ -53,7 +53,7 @@ def test_it_learns(base, tmp_path):
 def test_every_decoder_gives_the_best_path(base, tmp_path):
     trained = Run.open(base.run)
     params = trained.restore_params("last")
-    # So large that they decide: the likeliest label of each frame is another path.
+    # Large enough to matter: the likeliest label of each frame gives another path.
     params["transitions"]["scores"] = np.random.default_rng(0).standard_normal((30, 30), np.float32)
     dev = create(dataclasses.replace(base, run=str(tmp_path / "other"))).dev
     found = evaluate(params, dev, trained.alphabet, trained.model, batch_size=5, dtype=jnp.float32)

@@ -69,7 +69,7 @@ def change_speed(stored, factors):
     changed = changed_frames(frames, speed)
     batch = np.full((len(stored), max(*frames, *changed) + 3, stored[0].shape[1]), 7, np.float16)
     for row, item in enumerate(stored):
-        batch[row, : len(item)] = item  # what follows must not be read
+        batch[row, : len(item)] = item  # later values must not be read
     out = jax.jit(augment.change_speed)(batch, frames, changed, speed.astype(np.float32))
     assert out.dtype == np.float16
     assert not any(np.asarray(out)[row, count:].any() for row, count in enumerate(changed))
@@ -95,7 +95,7 @@ def test_speed_changes_act_like_a_tape(factor):
     truth = features.spectrogram(soxr.resample(audio, 16000 * factor, 16000))
     ours = change_speed([features.compute(audio)], [factor])[0].astype(np.float32)
     assert abs(len(ours) - len(truth)) <= 1
-    n, low = min(len(ours), len(truth)), slice(4, 100)  # above, a band comes from beyond what was recorded
+    n, low = min(len(ours), len(truth)), slice(4, 100)  # higher bands come from beyond the recorded range
     unchanged = features.spectrogram(audio)[:n, low]
     error = np.square(ours[:n, low] - truth[:n, low]).mean()
     baseline = np.square(unchanged - truth[: len(unchanged), low]).mean()
@@ -151,7 +151,7 @@ def test_an_echo_is_that_of_a_room(seconds, ratio):
     dry = power_of(features.spectrogram(audio))
     ours = augment.reverberate(dry, jnp.array([seconds]), jnp.array([ratio]))
     assert unlikeness(ours, truth) < 0.5 * unlikeness(dry, truth)
-    # Each band's echo has the energy that was asked for, less what comes after the end.
+    # Each band's echo has the requested energy, minus the part after the end.
     pulse = jnp.zeros((1, 500, 3)).at[:, 0].set(2.0)
     echo = augment.reverberate(pulse, jnp.array([seconds]), jnp.array([ratio])) - pulse
     np.testing.assert_allclose(echo.sum(axis=1), 2 * 10 ** (-ratio / 10), rtol=1e-3)
@@ -191,7 +191,7 @@ def test_noise_is_that_of_noisy_audio(tilt, ratio):
     clean = power_of(features.spectrogram(audio))
     count, numbers = jnp.array([clean.shape[1]]), (jnp.array([float(tilt)]), jnp.array([float(ratio)]))
     noisy = clean + augment.noise(jax.random.key(0), clean, count, *numbers)
-    # Single frames of two noises differ by chance, their means over 64 ms little.
+    # Single frames of two noises differ by chance; their means over 64 ms differ little.
     assert unlikeness(noisy, truth, 8) < 0.4 * unlikeness(clean, truth, 8)
 
 
@@ -209,7 +209,7 @@ def test_room_simulation_keeps_the_form_of_features():
             assert y[row][valid[row]].mean() == pytest.approx(0, abs=1e-5)
             assert y[row][valid[row]].std() == pytest.approx(1, abs=1e-4)
     assert len(changed["microphone"]) == 24 and 6 <= len(changed["room"]) <= 18 and 6 <= len(changed["noise"]) <= 18
-    # A microphone changes each band by the same number at all times, but for the normalisation's one factor.
+    # A microphone changes each band by a constant, apart from the common factor of the normalisation.
     y = np.asarray(augment.simulate_room(jax.random.key(1), x, frames, AugmentOptions(microphone=6.0)))[1]
     scale = y.std(axis=0) / np.asarray(x, np.float32)[1].std(axis=0)
     np.testing.assert_allclose(scale, scale[0], rtol=1e-3)

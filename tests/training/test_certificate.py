@@ -17,7 +17,7 @@ from w2l_jax.training.step import StepConfig
 ROWS, FRAMES = 64, 1500
 TABLE = model.layers(ModelConfig(), 33)
 GIB = 2**30
-# Every k takes a compilation of some seconds: the ones where most changes always, the others with `make test-slow`.
+# Every k takes some seconds to compile: the most informative ones always run, the others with `make test-slow`.
 EVERY_K = [pytest.param(k, marks=[] if k in (0, 8, 9, 10) else pytest.mark.slow) for k in range(11)]
 
 
@@ -49,7 +49,7 @@ def test_the_state_is_donated_and_frozen_layers_carry_no_moments(k):
     assert certificate.trained_parameters == trained
     assert certificate.frozen_parameters == 24_670_533 - trained
     assert certificate.optimizer_bytes == pytest.approx(8 * trained, abs=16)
-    # Everything but the batch and the frozen layers is written in place; frozen layers pass through.
+    # Everything except the batch and the frozen layers is updated in place; frozen layers pass through.
     assert certificate.reused_bytes >= certificate.optimizer_bytes + 4 * trained
 
 

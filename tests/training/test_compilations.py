@@ -38,7 +38,7 @@ def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, bucke
     groups = job.dev.in_order_of_length(options.batch_size)
     dev_shapes = {job.dev.shape(indices, job.dev.frames_N[indices]) for indices in groups}
     assert len(set(shapes)) == len(job.train.buckets) == buckets
-    # The first evaluation after every shape has been seen is the last moment at which anything is new.
+    # After the first evaluation that follows the last new shape, nothing is new.
     settled = max(8, -(-max(shapes.index(shape) + 1 for shape in shapes) // 8) * 8)
     assert settled < options.steps
 

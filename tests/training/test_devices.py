@@ -199,7 +199,7 @@ def assert_same_course(run: Path, expected: Path):
     for kind in ("train", "dev"):
         for a, b in zip(lines(run, kind), lines(expected, kind), strict=True):
             assert a["step"] == b["step"]
-            # From the second update on, Adam makes more of rounding.
+            # From the second update on, Adam amplifies rounding.
             assert a["loss"] == pytest.approx(b["loss"], rel=1e-5 if a["step"] == 1 else 1e-3)
 
 
@@ -215,7 +215,7 @@ def test_several_devices_through_the_command_line(place):
     done = launch("train.py", *command, "--steps=6", "--resume", "--devices.count=0", pieces, cwd=folder, env=EIGHT)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "runs" / "shared" / "certificate.json").read_text())["devices"] == 8
-    for kind in ("train", "dev"):  # at its stop the shared run was evaluated once more
+    for kind in ("train", "dev"):  # when it stopped, the distributed run was evaluated again
         shared, one = ({r["step"]: r["loss"] for r in lines(folder / "runs" / run, kind)} for run in ("shared", "one"))
         assert one and {step: shared[step] for step in one} == pytest.approx(one, rel=1e-3)
 
@@ -273,7 +273,7 @@ def test_two_processes_started_by_slurm(place):
     assert runs[1].config()["devices"]["distributed"] == "" and Run.complete(runs[1].folder)
     for a, b in zip(*(jax.tree.leaves(run.restore_params("last")) for run in runs), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)  # six updates of at most 1e-3 each way
-    # What two processes began, one goes on with.
+    # One process resumes what two have started.
     done = launch("train.py", *arguments, "--steps=7", "--run=runs/two", "--resume", cwd=folder)
     assert done.returncode == 0 and "7 steps are done" in done.stdout, done.stderr
 

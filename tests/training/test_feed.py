@@ -145,7 +145,7 @@ def test_features_become_resident_if_they_take_a_third_of_free_memory(tones, cac
     job = SimpleNamespace(train=job.train, devices=devices, options=TrainOptions())
     assert feed.is_resident(job) == expected
     assert feed.is_resident(with_memory(job, ON)) and not feed.is_resident(with_memory(job, OFF))
-    if expected:  # a third of what is free exactly, and a byte less of it
+    if expected:  # exactly a third of the free memory, and a byte less
         stats["bytes_in_use"] = int(stats["bytes_limit"]) - 3 * job.train.bytes
         assert feed.is_resident(job)
         stats["bytes_in_use"] += 1

@@ -104,7 +104,7 @@ def test_it_learns(options):
 
 
 def test_best_checkpoint_and_patience(options):
-    # A learning rate of nearly nothing never gets better than its first evaluation... by LER; the loss still may.
+    # With a learning rate near zero, LER never improves on the first evaluation; the loss may.
     stuck = changed(options, steps=100, eval_every=2, patience=2, learning_rate=1e-12)
     _, result = run(stuck)
     assert result.reason.startswith("no better dev LER in 2")
@@ -140,7 +140,7 @@ def test_reinitialize(options):
     base = Run.open(options.run).restore_params("best")
     assert equal(job.state.params["layer_08"], base["layer_08"])
     assert not equal(job.state.params["layer_09"], base["layer_09"])
-    # Nothing of the old alphabet is left in a fresh output layer, so there is nothing to say about characters.
+    # A new output layer has nothing of the old alphabet, so no characters are reported.
     assert not (job.run.folder / "remap.json").exists()
 
 
@@ -224,7 +224,7 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     reached = []
     while not Run.complete(parts.run):
         resume = Run.exists(parts.run)
-        with contextlib.suppress(KeyboardInterrupt):  # stopped at once: resumed at the fourth update, none was made
+        with contextlib.suppress(KeyboardInterrupt):  # stopped at once: resumed at the fourth update, it made none
             reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
     assert reached == [2, 4, 6, 8] and not stops
     a, b = Run.open(whole.run), Run.open(parts.run)
@@ -239,7 +239,7 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
         name = model.layer_name(number)
         assert equal(base[name], at[name]) == (number in (1, 2, 3, 9))
         assert not equal(at[name], after[name])
-    # Up to and at the fourth update there are moments of the seven trained layers only: two of each leaf.
+    # Until the fourth update, only the seven trained layers have moments: two per leaf.
     for folder in (a, b):
         stored = {step: orbax(folder.checkpoints / f"step_{step:08d}" / "optimizer") for step in (4, 6)}
         # Two counts, moments, and the last weights beside their averages; then a third count and all layers.
@@ -311,7 +311,7 @@ def test_old_training_data_are_mixed_in_and_old_dev_data_evaluated(options):
     assert [r["step"] for r in dev] == [r["step"] for r in old] == [4, 6]
     assert dev[-1]["ler"] == result.evaluation["ler"]
     assert job.run.pointers()["meta"]["best_loss"] in [r["loss"] for r in dev]
-    # What is logged is the English data's rate, as an evaluation of the kept weights gives it.
+    # The logged rate on the English data equals that of evaluating the stored weights.
     params = job.run.restore_params("last")
     alone = evaluate(params, job.old_dev, job.alphabet, TINY, batch_size=3, dtype=jnp.float32)
     assert old[-1]["loss"] == pytest.approx(alone.loss, rel=1e-5) and old[-1]["ler"] == alone.rates.ler
@@ -557,7 +557,7 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 
 def test_a_different_architecture_from_the_base(options):
     run(options)
-    # The paper's own values, too: what was given must hold.
+    # The paper's own values, too: explicit options must hold.
     for given, message in {
         ModelOptions(width=99): "model.width=99 contradicts init=.*, which has 16",
         ModelOptions(width=250): "model.width=250 contradicts init=.*, which has 16",

@@ -53,7 +53,7 @@ def test_there_are_no_implicit_transfers(options, resident):
     job = training.create(dataclasses.replace(options, **changes), lambda line: None)
     with jax.transfer_guard("disallow"):
         training.train(job, lambda line: None)
-        with pytest.raises(Exception, match=r"[Dd]isallowed"):  # the guard is one
+        with pytest.raises(Exception, match=r"[Dd]isallowed"):  # the guard itself makes one
             jnp.ones(3) + np.ones(3)
     assert [line["step"] for line in lines(options, "train")] == list(range(1, 13))
 
@@ -77,7 +77,7 @@ def test_logged_numbers_are_fetched_after_the_next_dispatch(options, monkeypatch
     monkeypatch.setattr(CompiledStep, "__call__", dispatched)
     monkeypatch.setattr(jax, "device_get", fetched)
     train(options)
-    # Every second update is one after which lines are written; after 8 and 12 weights are evaluated and stored.
+    # Lines are written after every second update; weights are evaluated and stored after 8 and 12.
     assert events == [1, 2, -1, 3, 4, -3, 5, 6, -5, 7, 8, -7, -8, 9, 10, -9, 11, 12, -11, -12]
 
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_training(options, monkeypatch
     monkeypatch.setattr(saving.Run, "save", full)
     with pytest.raises(OSError, match="No space left"):
         train(options)
-    with pytest.raises(OSError, match="No space left"):  # at the next update with a line, not at the end
+    with pytest.raises(OSError, match="No space left"):  # at the next logged update, not at the end
         train(dataclasses.replace(options, run=options.run + "_long", steps=10**6))
 
 

@@ -76,7 +76,7 @@ def test_negative_zero_survives_freezing():
 
 @pytest.mark.parametrize("k", [0, 8])
 def test_microbatches_give_the_same_update(k):
-    sgd = optax.sgd(1.0)  # the update is the gradient itself; Adam would blow rounding up
+    sgd = optax.sgd(1.0)  # the update is the gradient itself; Adam would amplify rounding
     batch = random_batch(rows=8)._replace(label_lengths_B=jnp.array([5, 0, 3, 1, 4, 2, 5, 5]))
     batch = batch._replace(frames_B=batch.frames_B.at[3].set(0))  # infeasible: counted over the whole batch
     _, whole, step = setup(k, sgd)
@@ -202,7 +202,7 @@ def test_orthogonal_equals_optaxs(shape, decay):
     x = jnp.asarray((left * values @ right).reshape(shape), jnp.float32)
     numbers = optax.contrib.MuonDimensionNumbers((0, 1), 2)
     library = optax.contrib.scale_by_muon(beta=0.0, nesterov=False, weight_dimension_numbers=numbers)
-    # Rounding of the Gram matrix (1e-7 of its norm) grows by 3.44² in each of four steps, where values are small.
+    # For small values, rounding of the Gram matrix (1e-7 of its norm) grows by 3.44² in each of four steps.
     np.testing.assert_allclose(muon.orthogonal(x), library.update(x, library.init(x))[0], atol=1e-3)
     assert not muon.orthogonal(jnp.zeros(shape)).any()
 
@@ -309,7 +309,7 @@ def test_unfrozen_layers_get_fresh_adam_state_and_others_keep_theirs():
     assert scale < 1
     gradient = jax.tree.map(lambda a, b: (a.astype(np.float64) - np.asarray(b)) * scale, params, dict(moved.params))
     state, metrics = make_step(second, StepConfig(SMALL, none))(state, batch)
-    rate = 1e-2 * (1 - 5 / 20)  # the schedule goes on, for all
+    rate = 1e-2 * (1 - 5 / 20)  # the schedule continues for all
     for number in range(1, 12):
         name = model.layer_name(number)
         moments = state.opt_state[1].inner_states["late" if number <= 8 else "trained"].inner_state

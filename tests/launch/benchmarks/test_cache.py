@@ -22,7 +22,7 @@ def test_it_compares_updates_with_and_without(monkeypatch):
     assert cached["× same k uncached"] == pytest.approx(cached["updates/s"] / plain["updates/s"])
     assert plain["MB read per update"] == pytest.approx(4 * 250 * 128 * 2 / 1e6)
     assert cached["MB read per update"] == pytest.approx(4 * 125 * 512 * 2 / 1e6)
-    # 62.5 frames a second, and what the record files add, which is much for eight utterances.
+    # 62.5 frames per second, and the record files' overhead, which is large for eight utterances.
     hour = 3600 * 62.5 * 512 * 2 / 1e9
     assert hour < cached["GB on disk per hour of speech"] < 1.3 * hour
     assert any(

@@ -39,7 +39,7 @@ def test_every_part_on_a_cpu(tmp_path):
     *kernels, total = tables["kernels"]
     times = [row["ms per update"] for row in kernels]
     assert len(kernels) == 15 and times == sorted(times, reverse=True) and sum(times) <= total["ms per update"]
-    # Each line was printed when it was known.
+    # Each line was printed as soon as it was known.
     assert done.stderr.count("\n") >= sum(map(len, tables.values()))
 
 

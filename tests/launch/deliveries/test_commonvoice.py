@@ -50,7 +50,7 @@ def deliver(folder: Path) -> Path:
     root = folder / "cv-corpus-17.0-2024-03-15" / "de"
     for name, rows in TABLES.items():
         write(root / f"{name}.tsv", "\n".join([HEADER, *rows]) + "\n")
-    # 2 was converted to another format, 4 is missing, 10 in no table.
+    # 2 was converted to another format, 4 is missing, 10 is in no table.
     clips = {1: "mp3", 2: "wav", 3: "mp3", 5: "mp3", 6: "mp3", 7: "mp3", 8: "mp3", 9: "mp3", 10: "mp3"}
     record(*(root / "clips" / f"common_voice_de_{number}.{ending}" for number, ending in clips.items()))
     return root

@@ -16,7 +16,7 @@ from tests.launch.deliveries.deliveries import damage, damages, listed, read_dam
 from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
-# Subset, speaker, chapter → lines; everything else (see `deliver`) is about the recordings.
+# Subset, speaker, chapter → lines; `deliver` adds the recordings.
 TRANSCRIPTS = {
     (
         "train-clean-100",
@@ -146,7 +146,7 @@ def test_archives_as_downloaded(tmp_path):
         reading = librispeech.read(archives)
         assert sorted(essence(reading.utterances)) == sorted(EXPECTED)
         assert ("", "no subset", "intro-disclaimers.tar.gz") in listed(reading)
-        # The second time the archives are not even opened.
+        # The second time, the archives are not opened.
         for archive in archives.glob("t*.tar.gz"):
             archive.write_bytes(b"gone")
     assert (archives / "dev-clean/LibriSpeech/dev-clean/84/121123/84-121123-0000.flac").is_file()
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         librispeech.read(archives, extract_to=tmp_path / "file")
 
 
-# What cannot be used
+# Unusable deliveries
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_bad_deliveries(tmp_path):
     with pytest.raises(UserError, match=r"no utterance can be used; 1 skipped, such as .*no recording '1-2-3'"):
         librispeech.read(tmp_path)
     record(tmp_path / "1-2-3.flac", tmp_path / "again" / "1-2-3.wav")
-    reading = librispeech.read(tmp_path)  # the nearest counts
+    reading = librispeech.read(tmp_path)  # the nearest one is used
     assert [u.audio.name for u in reading.utterances] == ["1-2-3.flac"]
     assert listed(reading) == {("1-2-3", "no transcript", "1-2-3.wav")}
     record(tmp_path / "1-2-3.wav")

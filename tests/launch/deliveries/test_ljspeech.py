@@ -75,7 +75,7 @@ SAME = [f"{text} 3|{text} drei" for text in TEXTS]
     [
         ([f"{text}|{len(text)}" for text in TEXTS], TEXTS, [""] * 4),  # as mimic-recording-studio writes
         ([f"{text}|{len(text) / 9:.2f}" for text in TEXTS], TEXTS, [""] * 4),
-        ([f"s{i % 2}|{text}" for i, text in enumerate(TEXTS)], TEXTS, ["s0", "s1", "s0", "s1"]),  # as Piper takes it
+        ([f"s{i % 2}|{text}" for i, text in enumerate(TEXTS)], TEXTS, ["s0", "s1", "s0", "s1"]),  # as Piper expects it
         ([f"{text}|{'happy' if i % 2 else 'sad'}" for i, text in enumerate(TEXTS)], TEXTS, [""] * 4),
         (SAME, [f"{text} drei" for text in TEXTS], [""] * 4),
         ([*SAME[:3], "Ja gern."], [*(f"{text} drei" for text in TEXTS[:3]), "Ja gern."], [""] * 4),

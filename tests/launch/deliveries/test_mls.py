@@ -84,7 +84,7 @@ def test_bad_deliveries(tmp_path):
     with pytest.raises(UserError, match=r"holds no transcripts\.txt; give a folder such as mls_german"):
         mls.read(tmp_path)
     utterances = mls.read(deliver(tmp_path)).utterances
-    record(tmp_path / "copy/4536_4322_000000.wav")  # farther away than the one beside the transcript
+    record(tmp_path / "copy/4536_4322_000000.wav")  # farther from the transcript than the other one
     assert mls.read(tmp_path).utterances == utterances
 
 

@@ -63,7 +63,7 @@ def test_merged_words_keep_the_likelier_probability(tmp_path):
     assert LanguageModel(tmp_path / "lm").words == ["a", "ab", "ba", "e"]
     found = [model.BaseScore(null, word, out) for word in ["a", "ab", "ba", "e", *hidden, "<unk>", "</s>"]]
     assert found == pytest.approx([-0.6, -0.9, -0.8, -2.5, -4, -2, -1.1, -1.5, -0.7])
-    # The bigrams of the word that lost its name are not the winner's: log10 P(ba | a) = -0.2 - 0.8.
+    # The kept word does not take over the bigrams of the dropped one: log10 P(ba | a) = -0.2 - 0.8.
     assert model.score("a ba", bos=False, eos=False) == pytest.approx(-0.6 - 0.2 - 0.8)
 
 

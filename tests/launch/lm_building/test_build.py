@@ -121,7 +121,7 @@ def test_vocabulary_pruning_and_structure_make_it_smaller(tmp_path):
     full, cut, pruned = build("full"), build("cut", vocabulary=10), build("pruned", prune=(0, 0, 1))
     trie, small = build("trie", structure="trie"), build("small", structure="trie", quantize=8)
     assert [card["vocabulary"] for card, _ in (full, cut, pruned)] == [40, 10, 40]
-    # The ten most frequent words, those of equal frequency by the alphabet.
+    # The ten most frequent words, ties in alphabetical order.
     counted = collections.Counter(" ".join(["aa aa aa"] * 5 + lines).split())
     assert cut[1].words == sorted(sorted(counted, key=lambda word: (-counted[word], word))[:10])
     # n-grams: each that occurs, and with pruning each that occurs twice; <s>, </s> and <unk> among the unigrams.

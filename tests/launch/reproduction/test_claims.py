@@ -13,7 +13,7 @@ from reproduction.study import Study
 
 FEW, MIDDLE = K8._replace(hours=0.1), K8._replace(hours=0.4)
 GOOD, BAD = {"wrong": [1, 2] * 10}, {"wrong": [4, 5] * 10}
-ALIKE = {"wrong": [2, 1] * 10}  # as many errors as GOOD, elsewhere
+ALIKE = {"wrong": [2, 1] * 10}  # as many errors as GOOD, in other utterances
 FAST, SLOW = {"loss": lambda step: 200 - 4 * step}, {"loss": lambda step: 200 - step}
 LOW, HIGH = {"losses": [50.0, 52.0] * 10}, {"losses": [60.0, 65.0] * 10}
 
@@ -60,7 +60,7 @@ CASES = [
     ("a quarter of the speech, longer", "german, 0.4 h", {MIDDLE: ler(20, 20.5)}, REFUTED),
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50), MIDDLE: ler(30, 20)}, CONFIRMED),
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50), MIDDLE: ler(40, 50)}, UNDECIDED),
-    ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 40.5), MIDDLE: ler(30, 20)}, REFUTED),  # it hardly does
+    ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 40.5), MIDDLE: ler(30, 20)}, REFUTED),  # hardly overfits
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(30, 20), MIDDLE: ler(40, 50)}, REFUTED),
     ("overfits even earlier", "german, 0.1 h", {FEW: ler(40, 50)}, WAITING),
     ("scratch in LER", "de_dev", {K0: GOOD, SCRATCH: BAD}, CONFIRMED),
@@ -168,7 +168,7 @@ def measured(scale, subject, **columns):
     ("seconds", "speed", "expected"),
     [
         ([4, 3, 2, 1, 1], [5, 5, 5, 5, 4], CONFIRMED),
-        ([4, 3, 3.1, 1, 0.5], [5, 5, 4, 5, 4], CONFIRMED),  # one exception in what was measured
+        ([4, 3, 3.1, 1, 0.5], [5, 5, 4, 5, 4], CONFIRMED),  # one exception in the measured times
         ([4, 4.5, 3.1, 3.2, 0.5], [5, 4, 4, 3, 4], REFUTED),
         ([4, 3, 2, 1, 1], [5, 5, 5, 5, 5], REFUTED),  # FLOPs stay the same
     ],

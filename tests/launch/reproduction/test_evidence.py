@@ -88,7 +88,7 @@ def test_gains_are_relative(made):
     assert more.value == pytest.approx(50 - evidence.value) and more.seeds == pytest.approx((50 - evidence.value,))
     several = gain_difference(gain(made([1] * 9, [2] * 9), made([4] * 9, [4] * 9)), half, "utterances")
     assert several.seeds == pytest.approx((75 - 50, 50 - 50))
-    # Half without any doubt: the interval is that of the other gain, the other way round.
+    # Half with certainty: the interval is that of the other gain, reversed.
     assert more.span == pytest.approx((50 - evidence.span[1], 50 - evidence.span[0]))
 
 
@@ -98,7 +98,7 @@ def test_gains_are_relative(made):
         ((-3, -1), (-2, -1.5), CONFIRMED),
         ((1, 3), (2, 1), REFUTED),
         ((-3, 1), (-2, -1), UNDECIDED),
-        ((-3, -1), (-4, 0.5), UNDECIDED),  # one seed says otherwise
+        ((-3, -1), (-4, 0.5), UNDECIDED),  # one seed disagrees
         ((1, 3), (-1, 4), UNDECIDED),
         ((-3, 0), (-2, -2), UNDECIDED),
     ],
@@ -125,7 +125,7 @@ def test_speakers_decide_if_there_are_enough():
 def test_about_equal(span, expected):
     middle = float(np.mean(span))
     assert equivalence(Evidence(middle, {"utterances": span}, (middle,), ""), 2) == expected
-    # Seeds on both sides of the margin leave it open, however sure their mean is.
+    # Seeds on both sides of the margin leave it undecided, however certain their mean is.
     assert equivalence(Evidence(middle, {"utterances": span}, (middle - 5, middle + 5), ""), 2) == UNDECIDED
 
 

@@ -33,7 +33,7 @@ GERMAN = Language(
         ("unfreezing", {K0, K8, UNFROZEN, SCRATCH}),
         ("figure2, figure5", {K8, REINITIALIZED, SCRATCH, K0}),
         ("figure4", set()),
-        ("table1", set()),  # in which this language takes no part
+        ("table1", set()),  # which does not include this language
     ],
 )
 def test_networks_of_each_experiment(only, wanted):

@@ -72,7 +72,7 @@ class Tables(HTMLParser):
             self._rows[-1][-1] += data
 
 
-# Figures 3 and 5 and that of unfreezing are drawn as Figure 2 is; `test_end_to_end` has them all.
+# Figures 3 and 5 and the one on unfreezing are drawn like Figure 2; `test_end_to_end` covers them all.
 ONLY = "figure2,figure4,figure6,memory,table1,table3,forgetting,amounts,distance"
 
 
@@ -91,9 +91,9 @@ def test_every_section_with_data_is_written(full):
         assert len(rows) == len(json.loads((path.parent / "figures" / f"{name}.json").read_text())) > 0
     assert [tag for tag, _ in reader.tags].count("svg") == len(names)
     text = "".join(reader.text)
-    assert "language model german" in text  # among what is missing
+    assert "language model german" in text  # among the missing tasks
     assert "python launch/train.py" in text and "--resume" not in text
-    # The bars' numbers are those of the files.
+    # The bars show the numbers of the files.
     for row in csv.DictReader((path.parent / "figures" / "figure4.csv").open()):
         assert f">{float(row['seconds predicted from FLOPs']):.3g}<" in content
     numbers_are_those_of_the_files(path)
@@ -121,7 +121,7 @@ def numbers_are_those_of_the_files(path):
                     assert cell in (
                         row[head].removeprefix("'"),
                         "–",
-                    )  # the apostrophe keeps spreadsheets from computing it
+                    )  # the apostrophe keeps spreadsheets from evaluating it
     assert compared > 300
 
 
@@ -162,7 +162,7 @@ def test_gains_by_language_and_hours(full):
     found = tables.gains(Study(full), "distance")
     assert found.name == "distance_gains"
     rows = {(row["language"], row["network"]): row["LER reduction over scratch (%)"] for row in found.rows}
-    # Letters wrong of ten: 0.5, 1.5 and 2.5 in Dutch, one more each in Mandarin.
+    # Wrong letters of ten: 0.5, 1.5 and 2.5 in Dutch, one more each in Mandarin.
     assert {key: pytest.approx(number.value) for key, number in rows.items()} == {
         ("dutch", "k = 0"): 80, ("dutch", "k = 8"): 40,
         ("mandarin", "k = 0"): 100 * 2 / 3.5, ("mandarin", "k = 8"): 100 / 3.5,

@@ -17,7 +17,7 @@ def test_the_time_at_which_a_curve_reaches_a_loss():
     assert race.to_reach(curve, 90) == 15  # halfway between evaluations
     assert race.to_reach(curve, 80) == 20
     assert race.to_reach(curve, 60) == pytest.approx(36)
-    assert race.to_reach(curve, 120) == 10  # there from the first on
+    assert race.to_reach(curve, 120) == 10  # reached at the first evaluation
     assert race.to_reach(curve, 39) == math.inf
 
 
@@ -58,7 +58,7 @@ def test_head_starts(scale, write):
     write("german", K0, loss=lambda step: 200 - 4 * step, flops=4e12, seconds=0.5)
     write("german", SCRATCH, loss=lambda step: 200 - step, flops=2e12)
     study = Study(scale)
-    # The loss of 100 after 100 updates there is reached after 25 here, each of twice the work and half the time.
+    # The other's loss of 100 after 100 updates is reached after 25, each with twice the work and half the time.
     for clock, expected in (("update", 0.25), ("TFLOP", 0.5), ("minutes", 0.125)):
         found = race.head_start(study, german(scale), K0, SCRATCH, clock)
         assert found.seeds == pytest.approx((expected, expected)), clock
@@ -75,15 +75,15 @@ def test_incomplete_networks_are_not_compared(scale, write):
 def test_shares_of_time_with_a_lower_loss(scale, write):
     six, nine = Variant(6), Variant(9)
     write("german", K0, loss=lambda step: 100.0)
-    write("german", six, loss=lambda step: 110 - step / 5)  # equal after 50 updates, and lower from there on
+    write("german", six, loss=lambda step: 110 - step / 5)  # equal after 50 updates, and lower afterwards
     write("german", nine, loss=lambda step: 150.0)
     study, language = Study(scale), german(scale)
     assert race.outperformed(study, language, K0, [six, nine], "update").value == pytest.approx(50, abs=3)
     assert race.outperformed(study, language, six, [K0, nine], "update").value == pytest.approx(50, abs=3)
     assert race.outperformed(study, language, nine, [K0, six], "update").value == 100
-    # Of three pairs one is out of order half of the time.
+    # One of three pairs is out of order half of the time.
     assert race.out_of_order(study, language, [K0, six, nine], "update").value == pytest.approx(50 / 3, abs=1)
     assert race.out_of_order(study, language, [nine, six, K0], "update").value == pytest.approx(100 - 50 / 3, abs=1)
-    # Those of more work an update are compared over the work that both have done.
+    # Networks with more work per update are compared over the work that both have done.
     write("german", K8, loss=lambda step: 101.0, flops=1e12)
     assert race.outperformed(Study(scale), language, K0, [K8], "TFLOP").value == 0

@@ -83,7 +83,7 @@ def test_the_diary_forecasts_by_kind_and_sort(tmp_path):
     diary.add(every[0], 20)
     diary.add(every[0], 30)  # after an interruption
     assert json.loads((tmp_path / "deep" / "seconds.json").read_text()) == {"a": 50}
-    # Half a second an update: 200 updates of the same kind, and 100 of another kind of the same sort.
+    # Half a second per update: 200 updates of the same kind, and 100 of another kind of the same sort.
     assert Diary(tmp_path / "deep").left(every) == pytest.approx(100 + 50)
     assert diary.left([*every, task("d", "decode de_dev", False)]) is None
 
@@ -94,14 +94,14 @@ def test_results_of_other_commands_are_refused(tmp_path):
 
     Diary(tmp_path).add(made("--steps=100", "--resume"), 1.0)
     Diary(tmp_path).check([made("--steps=100"), task("b", "train", True)])
-    Diary(tmp_path).check([made("--steps=200", done=False)])  # which train.py itself will look at
+    Diary(tmp_path).check([made("--steps=200", done=False)])  # which train.py checks itself
     with pytest.raises(UserError, match=r"(?s)k8 exists, but was made by another.*--steps=100\n  now: .*--steps=200"):
         Diary(tmp_path).check([made("--steps=200")])
 
     def gone():
         raise UserError("neither a nor a.jsonl exists")
 
-    Diary(tmp_path).check([Task("k8", gone, lambda: True, "train")])  # whose result is there, but its data no more
+    Diary(tmp_path).check([Task("k8", gone, lambda: True, "train")])  # whose result exists, but no longer its data
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def ran(scale, monkeypatch, capsys):
 
 def test_a_failed_cell_does_not_stop_the_rest(ran, scale):
     called, out = ran(fails=["german_k8_seed0"])
-    # The base decoded, a language model, four trainings, of which one fails, and the other three decoded on two data.
+    # The base decoded, a language model, four trainings (one fails), and the other three decoded on two data sets.
     assert len(called) == 2 + 4 + 6
     assert "stopped with exit code 3; continuing with the rest" in out and "not done: german_k8_seed0" in out
     assert "decode german_k8_seed0 on de_dev: skipped, since german_k8_seed0 is missing" in out

@@ -31,7 +31,7 @@ def test_claims_wait_for_missing_networks(scale, write):
     write("german", K0, seeds=[0], finished=False)
     assert [finding.verdict for finding in weights.findings(Study(scale))] == [WAITING, NOT_TESTABLE]
     assert weights.figures(Study(scale), 7) == weights.figures(Study(scale), 8) == ""
-    # Complete, but its checkpoints have been cleared away.
+    # Complete, but its checkpoints have been deleted.
     pointer = scale.run(Cell(scale.languages[0], K0, 0)) / "checkpoints" / "checkpoints.json"
     pointer.write_text(json.dumps({"last": 100, "finished": True}))
     assert weights.figures(Study(scale), 7) == ""

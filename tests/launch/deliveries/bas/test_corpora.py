@@ -28,7 +28,7 @@ def timed(*words, **fields):
     return write_partitur(Annotation(spoken, rate=16000, **fields))
 
 
-# What all of them share
+# Common to all
 
 
 def test_an_utterance_has_every_field(tmp_path):
@@ -124,7 +124,7 @@ def test_pd1_with_every_oddity(tmp_path):
 
 
 def test_the_better_of_two_annotations_is_used(tmp_path):
-    """JSON is preferred; if it has no words or cannot be read, the Partitur file is used; times may come from either."""
+    """JSON is preferred; if it lacks words or is unreadable, the Partitur file is used; times may come from either."""
     times = (("ja", 0.0, 0.1),)
     for name, content in {
         "a1": annot("ja"),
@@ -159,7 +159,7 @@ def test_bad_times_are_a_note(tmp_path):
     assert reading.notes[0].startswith(f"word times ignored: {tmp_path}/s/a.par:3: 'MAU: x' is not MAU: <start>")
 
 
-# What is special
+# Special cases
 
 
 def test_alc_twins_and_speakers(tmp_path):
@@ -186,7 +186,7 @@ def test_alc_twins_and_speakers(tmp_path):
             (f"{at}/0061006004_h_00.par", "missing audio"),
         ],
     )
-    assert len(reading.notes) == 1  # the disagreement is told once, though two recordings take the text
+    assert len(reading.notes) == 1  # the disagreement is reported once, though two recordings have the text
     assert reading.skipped[0].message.endswith("takes the text of 0061006002_h_00, since it has no annotation")
 
 
@@ -346,7 +346,7 @@ def test_every_file_is_used_or_listed(tmp_path_factory, delivery, name):
         files.append(
             (file(path, CONTENT[ending][which % len(CONTENT[ending])]), path.name.lower().removesuffix(ending))
         )
-    with contextlib.suppress(UserError):  # where none can be used
+    with contextlib.suppress(UserError):  # if none can be used
         reading = catalog.read(name, root)
         used = [utterance.audio for utterance in reading.utterances]
         listed = [row.path for row in reading.skipped]

@@ -17,9 +17,9 @@ def test_three_encodings(encoding):
         'scho\\"n': "schön",
         '"Ubung': "Übung",
         'Ma"dchen': "Mädchen",
-        'Fu"s': "Fuß",  # between two: the mark counts for what follows …
+        'Fu"s': "Fuß",  # between two: the mark applies to the next letter …
         'gro"se': "große",
-        'Ba"ume': "Bäume",  # … but for the a of au, as no word has aü
+        'Ba"ume': "Bäume",  # … except for the a of au, as no word has aü
         'H"auser': "Häuser",
         'Tra"ume und Tr"aume': "Träume und Träume",
         'Stra"se': "Straße",
@@ -58,7 +58,7 @@ def test_umlauts_on_both_sides(written, meant):
         "ja/nein": "ja nein",
         '<Ger"ausch>M"unche~': "Münche",
         "<#>": "",
-        "<unknown>": "<unknown>",  # stays, for the preparation to report
+        "<unknown>": "<unknown>",  # kept, so that preparing reports it
         "IC-Fahrt": "IC-Fahrt",
     }.items(),
 )

@@ -123,7 +123,7 @@ def test_unintelligible_words_are_taken_from_tr2():
     tr2 = ["~straße", "fünf", '<Ger"ausch> Sie~']
     assert words("<usb> fünf <usb>", tr2) == ("straße", "fünf", "Sie")
     assert words("<usb> fünf <usb>", tr2[:2]) == ("straße", "fünf")  # the last one only if the numbers agree
-    assert words("ja <usb> <usb>", tr2) == ("ja", "Sie")  # in the middle it is left out
+    assert words("ja <usb> <usb>", tr2) == ("ja", "Sie")  # in the middle it is skipped
     assert words("<usb>", ["<#>"]) == ()
     assert words("<usb> ja", []) == ("ja",)
 
