@@ -1,4 +1,4 @@
-"""Measure what training and decoding cost on this machine."""
+"""Measure the cost of training and decoding on this machine."""
 
 import dataclasses
 import json

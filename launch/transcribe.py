@@ -75,8 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.live:
         _live(options, kind)
         return
-    recordings = recording_files.find(options.files, written=bool(options.out))
-    _check(options, kind, len(recordings))
+    inputs = recording_files.find(options.files, written=bool(options.out))
+    _check(options, kind, len(inputs))
     if ignored := recording_files.skipped(options.files):
         print(f"skipped, not recordings by their suffix: {_listed(ignored)}", file=sys.stderr)
     recognizer = _load(options)
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     truncated = "error" if options.truncated == "skip" else "read"
     failed = 0
     with _search(recognizer, options) as search, terminal(results=True) as screen:
-        for recording in recordings:
+        for recording in inputs:
             try:
                 with recording_files.opened(recording, sys.stdin.buffer) as path:
                     bar = functools.partial(_bar, screen, recording.name)
@@ -93,12 +93,12 @@ def main(argv: list[str] | None = None) -> None:
                         segments = recording_files.align_lines(logits_SxV, lines, recognizer.alphabet)
                     else:
                         segments = recognizer.segments(path, progress=bar, search=search, truncated=truncated)
-                    _write(recording, len(recordings) > 1, kind, segments, options.out)
+                    _write(recording, len(inputs) > 1, kind, segments, options.out)
             except (UserError, PermissionError) as error:
                 screen.report(f"error: {error}")
                 failed += 1
     if failed:
-        raise UserError(f"{failed} of {len(recordings)} recordings could not be transcribed")
+        raise UserError(f"{failed} of {len(inputs)} recordings could not be transcribed")
 
 
 def _bar(screen: Terminal, name: str, done: float, total: float, unit: str) -> None:

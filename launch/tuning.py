@@ -115,7 +115,7 @@ class Trials:
         key = text_digest(json.dumps([content, part.ids]))
         self._file = folder / f"trials-{key[:10]}.jsonl"
         self._known = _read(self._file)
-        # Rewritten, so that what follows does not continue a line that an interruption cut off.
+        # Rewritten, so that new lines do not continue one that an interruption cut off.
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._file, "".join(map(_line, self._known.values())))
 
@@ -140,7 +140,7 @@ def _read(file: Path) -> dict[BeamConfig, Trial]:
             ler, wer = row.pop("ler"), row.pop("wer")
             known[BeamConfig(**row)] = Trial(BeamConfig(**row), ler, wer)
         except (ValueError, KeyError, TypeError):
-            break  # the line of an interruption
+            break  # a line cut off by an interruption
     return known
 
 

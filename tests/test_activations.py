@@ -79,10 +79,10 @@ def test_cached_activations_equal_those_of_single_utterances(options, dtype):
     plain, _ = uncached(options)
     job, said = create(options, activation_dtype=dtype)
     params = job.state.params
-    for there, features in ((job.train, plain.train), (job.dev, plain.dev)):
-        assert [entry.id for entry in there.dataset.entries] == [entry.id for entry in features.dataset.entries]
+    for cached_source, features in ((job.train, plain.train), (job.dev, plain.dev)):
+        assert [entry.id for entry in cached_source.dataset.entries] == [entry.id for entry in features.dataset.entries]
         indices = [7, 0, 11]
-        for index, item_SxC in zip(indices, there.dataset.features_of(indices), strict=True):
+        for index, item_SxC in zip(indices, cached_source.dataset.features_of(indices), strict=True):
             (x_TxM,) = features.dataset.features_of([index])
             alone = model.apply(params, x_TxM[None], jnp.array([len(x_TxM)]), TINY, last=9)[0]
             assert item_SxC.dtype == jnp.dtype(dtype) and item_SxC.shape == alone.shape
@@ -119,11 +119,11 @@ def test_loss_and_gradient_of_the_first_update_are_the_same(options, layers, pre
     assert batch.features_BxTxM.shape == (8, features.features_BxTxM.shape[1] // 2, 16 if prefix < 9 else 24)
     np.testing.assert_array_equal(batch.frames_B, features.frames_B)
     np.testing.assert_array_equal(batch.labels_BxL, features.labels_BxL)
-    (loss, gradient), (expected, expected_gradient) = first_update(job, batch), first_update(plain, features)
-    assert loss == pytest.approx(expected, rel=1e-5)
+    (loss, gradient), (expected_loss, expected_gradient) = first_update(job, batch), first_update(plain, features)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
     assert gradient.keys() == expected_gradient.keys()
-    for found, wanted in zip(*map(jax.tree.leaves, (gradient, expected_gradient)), strict=True):
-        assert np.linalg.norm(found - wanted) <= 1e-5 * np.linalg.norm(wanted)
+    for found, expected in zip(*map(jax.tree.leaves, (gradient, expected_gradient)), strict=True):
+        assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
 def losses(options):
@@ -141,25 +141,25 @@ def test_the_loss_curve_matches_the_uncached_one(options):
     cached = changed(options, steps=200, eval_every=100, every=100)
     plain = changed(cached, cache_activations=False, run=options.run + "_plain")
     train(cached), train(plain)
-    for kind, wanted in losses(plain).items():
-        np.testing.assert_allclose(losses(cached)[kind], wanted, rtol=0.005)
+    for kind, expected in losses(plain).items():
+        np.testing.assert_allclose(losses(cached)[kind], expected, rtol=0.005)
     assert losses(plain)["train"][-1] < 0.8 * losses(plain)["train"][0]
 
 
 def test_activations_may_be_resident(options):
     job, _ = create(options)
     on = dataclasses.replace(job, options=changed(job.options, resident="on"))
-    for read, made in zip(feed.stream(job, 0), feed.stream(on, 0, lambda line: None), strict=True):
+    for read, computed in zip(feed.stream(job, 0), feed.stream(on, 0, lambda line: None), strict=True):
         assert read.features_BxTxM.shape[2] == TINY.top_width
-        for a, b in zip(*map(jax.tree.leaves, (read, made)), strict=True):
+        for a, b in zip(*map(jax.tree.leaves, (read, computed)), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
 def test_a_resumed_run_is_bit_identical_and_recomputes_nothing(options, tmp_path):
-    whole = changed(options, steps=10, average_decay=0.9)
-    train(whole)
+    full = changed(options, steps=10, average_decay=0.9)
+    train(full)
     written = {path: path.stat().st_mtime_ns for path in stored(options)}
-    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
 
     def interrupt(line):
         if line.startswith("step 4"):
@@ -170,9 +170,9 @@ def test_a_resumed_run_is_bit_identical_and_recomputes_nothing(options, tmp_path
     job, said = create(parts, resume=True)
     assert sum("stored already" in line for line in said) == 2
     training.train(job, lambda _: None)
-    a, b = (Run.open(x.run).restore_params("last") for x in (whole, parts))
+    a, b = (Run.open(x.run).restore_params("last") for x in (full, parts))
     jax.tree.map(np.testing.assert_array_equal, a, b)
-    assert losses(whole) == losses(parts)
+    assert losses(full) == losses(parts)
     assert len(written) == 2 and written == {path: path.stat().st_mtime_ns for path in stored(options)}
     with pytest.raises(UserError, match="cache_activations was True"):
         create(parts, resume=True, cache_activations=False)
@@ -341,12 +341,12 @@ def test_the_cached_step_has_the_flops_of_the_layers_above(k):
     found = certify(compiled, state, table, (rows, frames), config)
     forward = sum(2 * rows * 750 * x.kernel * x.channels_in * x.channels_out for x in table[:k])
     expected = predicted_flops(table, rows, frames, frozen, k + 1)
-    whole = predicted_flops(table, rows, frames, frozenset())
+    full = predicted_flops(table, rows, frames, frozenset())
     assert expected == predicted_flops(table, rows, frames, frozen) - forward
     # Compared with layer 11 alone, the loss is no longer small; casting its input adds 3 %.
     loss = loss_flops(rows, frames // 2, 33, 150)
     assert found.flops == pytest.approx(expected + loss, rel=0.04)
-    assert found.flops_share_of_k0 == pytest.approx((expected + loss) / (whole + loss), rel=0.04)
+    assert found.flops_share_of_k0 == pytest.approx((expected + loss) / (full + loss), rel=0.04)
     assert found.first_layer == k + 1 and f"layers 1 to {k} are not run" in found.text()
 
 

@@ -19,8 +19,8 @@ def test_the_papers_values_are_the_defaults():
     adam = options.optimizer
     assert (adam.name, options.learning_rate, adam.beta1, adam.beta2, adam.epsilon) == ("adam", 1e-4, 0.9, 0.999, 1e-8)
     assert (options.batch_size, options.compute_dtype, options.data.max_seconds) == (64, "float32", 35.0)
-    whole = complete(options, None)
-    network, features = whole.model, whole.features
+    completed = complete(options, None)
+    network, features = completed.model, completed.features
     assert (network.width, network.top_width, network.initializer) == (250, 2000, "xavier_uniform")
     assert (features.mels, features.order) == (128, "mel_of_db")
 

@@ -58,8 +58,8 @@ def test_freeze_moves_the_layers_above_as_the_optimizer_alone_would():
         for number in range(1, 12):
             name = model.layer_name(number)
             for leaf in ("kernel", "bias"):
-                wanted = np.zeros_like(params[name][leaf]) if number in frozen else expected[name][leaf]
-                np.testing.assert_array_equal(updates[name][leaf], wanted)
+                expected_update = np.zeros_like(params[name][leaf]) if number in frozen else expected[name][leaf]
+                np.testing.assert_array_equal(updates[name][leaf], expected_update)
 
 
 def test_asg_transitions_are_always_trained():

@@ -121,13 +121,13 @@ def test_padding_and_batch_mates_never_change_an_answer(dtype, precision, most):
     """Exact to 1e-5 at the highest precision; TF32, a GPU's default for float32, and bfloat16 round by more."""
     params, batch = model.init(jax.random.key(0), CONFIG, ALPHABET.size), random_batch()
     settings = {"dtype": jnp.dtype(dtype), "precision": precision}
-    whole = np.asarray(model.apply(params, batch.features_BxTxM, batch.frames_B, CONFIG, **settings))
+    batched = np.asarray(model.apply(params, batch.features_BxTxM, batch.frames_B, CONFIG, **settings))
     worst = 0.0
     for row in range(4):
         frames = batch.frames_B[row]
         alone_1xTxM, count = batch.features_BxTxM[row : row + 1, :frames], batch.frames_B[row : row + 1]
         alone = np.asarray(model.apply(params, alone_1xTxM, count, CONFIG, **settings))[0]
-        apart = np.abs(whole[row, : len(alone)] - alone).max() / max(1.0, np.abs(alone).max())
+        apart = np.abs(batched[row, : len(alone)] - alone).max() / max(1.0, np.abs(alone).max())
         worst = max(worst, float(apart))
     print(f"{dtype}, precision {precision}: {worst:.2g}")
     assert worst <= most
@@ -168,11 +168,11 @@ def test_there_are_no_implicit_transfers(options):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_interrupted_and_resumed_is_bit_identical(options, dtype):
-    whole = dataclasses.replace(options, compute_dtype=dtype)
-    train(whole)
-    parts = dataclasses.replace(whole, run=str(Path(whole.run).with_name("parts")))
+    full = dataclasses.replace(options, compute_dtype=dtype)
+    train(full)
+    parts = dataclasses.replace(full, run=str(Path(full.run).with_name("parts")))
     train(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
     assert Run.open(parts.run).pointers()["last"] in (4, 5)
     train(dataclasses.replace(parts, resume=True))
-    a, b = (jax.tree.leaves(Run.open(each.run).restore_params("last")) for each in (whole, parts))
+    a, b = (jax.tree.leaves(Run.open(each.run).restore_params("last")) for each in (full, parts))
     assert all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))

@@ -82,10 +82,10 @@ def test_padding_and_batch_mates_change_nothing(lengths, extra, seed, long_mate,
 def test_a_range_of_layers_continues_another(frames, k):
     x = np.random.default_rng(0).standard_normal((2, 80, 10)).astype(np.float32)
     lengths = np.array([frames, 80])
-    whole = run(x, lengths)
+    full = run(x, lengths)
     part = run(run(x, lengths, last=k), lengths, first=k + 1)
-    assert whole.shape == (2, 40, 7)
-    np.testing.assert_allclose(whole, part, rtol=1e-5, atol=1e-5)
+    assert full.shape == (2, 40, 7)
+    np.testing.assert_allclose(full, part, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -140,9 +140,9 @@ def test_dropout_differs_by_layer_but_not_by_the_first_layer_of_a_call():
         kept[number] = np.asarray(out[0]) > 0
     for one, other in itertools.combinations(kept.values(), 2):
         assert 0.15 < (one & other).mean() < 0.35  # with two equal masks it would be a half
-    whole = model.apply(params, x, frames, wide, last=8, dropout_rng=rng)
+    full = model.apply(params, x, frames, wide, last=8, dropout_rng=rng)
     part = model.apply(params, x, frames, wide, last=4, dropout_rng=rng)
-    np.testing.assert_array_equal(whole, model.apply(params, part, frames, wide, first=5, last=8, dropout_rng=rng))
+    np.testing.assert_array_equal(full, model.apply(params, part, frames, wide, first=5, last=8, dropout_rng=rng))
 
 
 def test_he_initialisation_preserves_the_variance():

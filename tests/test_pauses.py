@@ -20,8 +20,8 @@ def test_parts_cover_the_recording_and_have_the_right_lengths(lengths, longest, 
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(pieces))
     assert all(1 <= len(part) <= longest for part in parts)
     assert len(parts) == 1 or all(len(part) >= longest // 2 for part in parts)
-    whole = list(pauses.cut([np.concatenate(pieces)], longest, loudness, width=3))
-    assert [len(part) for part in whole] == [len(part) for part in parts]
+    undivided = list(pauses.cut([np.concatenate(pieces)], longest, loudness, width=3))
+    assert [len(part) for part in undivided] == [len(part) for part in parts]
 
 
 def test_cuts_in_the_middle_of_the_longest_pause():

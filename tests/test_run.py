@@ -211,14 +211,14 @@ def test_missing_runs_and_checkpoints_and_other_versions(run, tmp_path):
 def test_a_flipped_bit_in_the_pointers_or_the_alphabet(run, name):
     """A changed step or a changed letter would otherwise be read as valid."""
     save(run, 3)
-    path, whole = run.folder / name, (run.folder / name).read_bytes()
+    path, content = run.folder / name, (run.folder / name).read_bytes()
 
     def found():
         return run.position(), run.step_of("best"), run.alphabet
 
     expected = found()
-    for place in range(len(whole)):
+    for place in range(len(content)):
         for bit in range(8):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
             with contextlib.suppress(UserError):
                 assert found() == expected, (place, bit)

@@ -120,13 +120,13 @@ def test_between_ctc_and_asg_only_letters_are_inherited():
     ctc, asg = Alphabet("abc"), Alphabet("cb", 2)
     params = network(0, ctc.size)
     params["layer_11"]["bias"] = np.array([9, 1, 2, 3], np.float32)
-    there, remap = transfer.carry_output(params, ctc, asg)
-    assert there["layer_11"]["bias"].tolist() == [0, 0, 3, 2]
+    asg_params, remap = transfer.carry_output(params, ctc, asg)
+    assert asg_params["layer_11"]["bias"].tolist() == [0, 0, 3, 2]
     # A new label repeats with probability 3/4, for any number of labels.
-    weights_VxV = np.exp(np.asarray(there["transitions"]["scores"], float))
+    weights_VxV = np.exp(np.asarray(asg_params["transitions"]["scores"], float))
     np.testing.assert_allclose(np.diag(weights_VxV) / weights_VxV.sum(axis=1), 0.75, rtol=1e-6)
     assert remap.text().startswith("alphabet: kept cb, new none, dropped a; from CTC to ASG: ")
-    back, remap = transfer.carry_output(there, asg, ctc)
-    assert back["layer_11"]["bias"].tolist() == [0, 0, 2, 3] and "transitions" not in back
+    ctc_params, remap = transfer.carry_output(asg_params, asg, ctc)
+    assert ctc_params["layer_11"]["bias"].tolist() == [0, 0, 2, 3] and "transitions" not in ctc_params
     assert "from ASG to CTC: the blank starts at zero" in remap.text()
     assert remap.text().startswith("alphabet: kept bc, new a (zero), dropped none; ")

@@ -25,7 +25,7 @@ _ROUNDING = 0.1  # seconds by which a piece may exceed its file, since segment l
 _CUT = "truncated: its header declares more audio than it holds"
 
 Truncated = Literal["error", "read"]
-"""What to do with a truncated or damaged file: raise AudioError, or read what is there with an AudioWarning."""
+"""What to do with a truncated or damaged file: raise AudioError, or read the rest with an AudioWarning."""
 
 
 class AudioError(UserError):
@@ -186,7 +186,7 @@ def _samples(
         raise AudioError(f"{path}: {damage}", "truncated audio")
     if damage:
         with contextlib.suppress(RuntimeError), contextlib.closing(Pyav(path, link, lenient=True)) as other:
-            for samples_NxC in _between(other, position, stop):  # ffmpeg decodes what is whole around the damage
+            for samples_NxC in _between(other, position, stop):  # ffmpeg decodes the intact parts around the damage
                 position += len(samples_NxC)
                 yield samples_NxC
         _warn(f"{path}: {damage}; read up to {position / reader.rate:.1f} s")

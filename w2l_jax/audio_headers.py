@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-# Writers that cannot seek back leave 0, 2^31 or 2^32, less a header, block or page, as the size.
+# Writers that cannot seek back leave 0, 2^31 or 2^32, minus a header, block or page, as the size.
 _PLACEHOLDERS = (range(0x7F000000, 0x7F001000), range(0x7FFFE000, 0x80001000), range(0xFFFFE000, 2**32))
-_HEADER = 44  # bytes of the smallest WAV header; some writers count it as sound, whole or in part
+_HEADER = 44  # bytes of the smallest WAV header; some writers count all or part of it as sound
 
 
 class Link(NamedTuple):
@@ -52,7 +52,7 @@ class _Chunks(NamedTuple):
     before: int  # bytes of the content that precede the sound
 
 
-_FORMATS = {  # by how a file begins
+_FORMATS = {  # by a file's first bytes
     rb"(RIFF|RF64|BW64)....WAVE": _Chunks(12, "<4sI", 0, 2, b"data", 0),
     rb"FORM....AIF[FC]": _Chunks(12, ">4sI", 0, 2, b"SSND", 8),
     rb"caff\x00\x01": _Chunks(8, ">4sQ", 0, 1, b"data", 4),
@@ -141,7 +141,7 @@ def _links(path: Path, size: int, changed: int) -> tuple[Link, ...]:
     starts = [0]
     with path.open("rb") as file:
         head = file.read(4)
-        # Of FLAC, the name, and the first block's kind and length.
+        # FLAC: the name, and the first block's type and length.
         flac_starts = functools.partial(_found, mark=b"fLaC\0\0\0\x22")
         if find := {b"OggS": _ogg_starts, b"fLaC": flac_starts, b"RIFF": _wave_starts}.get(head):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

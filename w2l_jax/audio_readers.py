@@ -74,7 +74,7 @@ class Soundfile:
         except soundfile.LibsndfileError as error:
             raise RuntimeError(error.error_string) from None
         self.rate = self._file.samplerate
-        # A FLAC from a pipe does not know its length, which libsndfile gives as 2^63 − 1.
+        # A FLAC from a pipe lacks its length; libsndfile then reports 2^63 − 1.
         self.frames = self._file.frames if self._file.frames < 2**60 else None
 
     def seek(self, first: int) -> None:
@@ -106,7 +106,7 @@ class Pyav:
         self._av_error, self._bad_data = av.error.FFmpegError, av.error.InvalidDataError
         # Tags need not be UTF-8, which PyAV before version 19 requires.
         tags = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-        # To the end of a WAV with more sound than its header can count.
+        # Read to the end of a WAV with more sound than its header can count.
         options = {"format_whitelist": _FORMATS, "ignore_length": str(int(correction(path, link) is not None))}
         try:
             # A file object, since a name may look like a protocol (10:30.m4a).
@@ -121,7 +121,7 @@ class Pyav:
         self.rate = context.sample_rate
         self.slack = self.rate // 4
         self.frames = self._promised(path)
-        # MP3 can be joined mid-stream: at a tag in it, or at the seam of two, a packet is not one.
+        # MP3 can be joined mid-stream: at a tag inside it, or at a seam, a packet is invalid.
         self._lenient = lenient or self._container.format.name == "mp3"
         self._begin = self._stream.start_time or 0  # of the first frame, once one is decoded
         self._start(0, 0)
@@ -143,7 +143,7 @@ class Pyav:
         if back <= 0:
             self._start(first, 0)
             return
-        self.read(1)  # the time of the first frame is where times begin
+        self.read(1)  # times start at that of the first frame
         self._container.seek(self._begin + back, stream=self._stream)
         self._start(first, None)
 

@@ -49,7 +49,7 @@ def _wait_for_writers(folder: Path) -> None:
 
 def restore(path: Path) -> Any:
     """Returns the tree stored as `path`, of dictionaries and lists; raises UserError if it was changed since."""
-    jax.devices()  # raises here if there is no device, which is no fault of the checkpoint
+    jax.devices()  # raises here if there is no device, which is not the checkpoint's fault
     expected = read(path.parent / _DIGESTS, lambda text: dict(json.loads(text)), "use another checkpoint")
     try:
         with _checkpointer() as checkpointer:

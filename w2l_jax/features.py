@@ -60,7 +60,7 @@ def filters_MxF(mels: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _sparse_filters(mels: int) -> Any:
-    """The same as a sparse matrix: its product is summed in one order, whatever BLAS's threads."""
+    """The same as a sparse matrix: its products are summed in a fixed order, for any number of BLAS threads."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(filters_MxF(mels))

@@ -136,7 +136,7 @@ def locked(folder: Path, refusal: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lets one process at a time enter a block for the same folder; leaves nothing beside it."""
+    """Lets one process at a time enter a block for the same folder; leaves no lock file."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.lock")
     with lock(beside):

@@ -1,4 +1,4 @@
-"""Languages by name and code: one name for whatever a user, a corpus or a manifest calls it."""
+"""Languages by name and code: one name for every spelling in options, corpora and manifests."""
 
 import difflib
 import functools

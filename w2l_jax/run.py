@@ -57,7 +57,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training this run within; raises UserError if one does.
+        """Locks the run against training by other processes; raises UserError if one trains it.
 
         Removes what a killed process, or a full disk, left of a checkpoint.
         """

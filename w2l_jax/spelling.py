@@ -1,4 +1,4 @@
-"""Numbers, units and currencies in words, by language; whatever cannot be spelled well stays unchanged."""
+"""Numbers, units and currencies in words, by language; what cannot be spelled well is left unchanged."""
 
 import functools
 import re
@@ -139,7 +139,7 @@ def _with_unit(digits: str, decimals: str, unit: str, code: str) -> str:
 
 
 def _with_suffix(value: int, suffix: str, dot: bool, before: str, code: str) -> str:
-    """The words of a number with letters behind it, or with the full stop of a German ordinal."""
+    """The words of a number with letters after it, or with the full stop of a German ordinal."""
     if dot:
         if code == "de" and not suffix and value < 1000 and before in (*_DATIVE, *_NOMINATIVE):
             return _words(value, code, "ordinal") + ("n" if before in _DATIVE else "")

@@ -154,7 +154,7 @@ class _Unfinished:
         self._search.extend(piece_SxV)
 
     def end(self) -> int:
-        """The number of frames that are final now: all at a pause, some if none comes for long, else 0."""
+        """The number of frames that are final now: all at a pause, some after a long time without one, else 0."""
         frames = len(self._logits_SxV)
         speech_S = recordings.speech(self._alphabet)(self._logits_SxV[-_PAUSE if frames < _LONGEST else None :])
         if _pauses(speech_S):

@@ -21,7 +21,7 @@ Tags = Literal["drop", "keep", "skip_utterance"]
 # Typographic variants that Unicode does not count as the plain apostrophe.
 _APOSTROPHES = re.compile("[’‘ʼʻ`´′]")
 
-# Single quotation marks come in pairs at the edges of words, or beside no letter; they are not apostrophes.
+# Single quotation marks come in pairs at the edges of words, or next to no letter; they are not apostrophes.
 _QUOTED = re.compile(r"(?<!\w)['‘‚](\w(?:[^'‘’‚]|(?<=\w)['’](?=\w))++)['’‘](?!\w)|(?<!\w)['’‘‚](?!\w)")
 
 _LIGATURES = {"æ": "ae", "œ": "oe", "ß": "ss"}  # of letters; Unicode decomposes those of typography
@@ -44,9 +44,9 @@ _NOISES = frozenset(
 
 
 def clean(text: str, alphabet: Alphabet, language: str = "", *, numbers: bool = False, tags: Tags = "drop") -> str:
-    """Brings any text into `alphabet`: `spoken`, then `normalize`.
+    """Converts any text to `alphabet`: `spoken`, then `normalize`.
 
-    Whatever is still outside the alphabet stays, for the caller to report. Raises UserError if `numbers` is set and
+    Characters still outside the alphabet are kept, for the caller to report. Raises UserError if `numbers` is set and
     num2words cannot spell `language`.
     """
     return normalize(spoken(text, language, numbers=numbers, tags=tags), alphabet, language)
@@ -78,7 +78,7 @@ def _is_tag(match: re.Match) -> bool:
 
 
 def normalize(text: str, alphabet: Alphabet, language: str = "") -> str:
-    """Brings a transcript into `alphabet` as far as that loses nothing spoken.
+    """Converts a transcript to `alphabet` without losing anything spoken.
 
     Lower case by the language's rules, Unicode-composed, without invisible characters. Punctuation becomes a space,
     except the apostrophe and spoken signs (%, &, …). A letter whose accent the alphabet lacks loses it (é → e in

@@ -11,7 +11,7 @@ from benchmarks import BenchmarkOptions, Report, Table
 from benchmarks.gpu_bench import SMALL
 from benchmarks.gpu_measurements import measure
 
-_RESERVE = 10.0  # seconds, for imports before this and to print what was found after it
+_RESERVE = 10.0  # seconds reserved for imports before and printing afterwards
 
 
 def run(options: BenchmarkOptions, report: Report) -> Sequence[Table]:

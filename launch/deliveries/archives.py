@@ -76,7 +76,7 @@ def without_ending(name: str) -> str:
 
 
 def make_once(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Lets `fill` make `folder` unless it exists: whole or not at all, by one process at a time.
+    """Lets `fill` make `folder` unless it exists: completely or not at all, by one process at a time.
 
     Raises UserError if it cannot be written, and whatever `fill` raises.
     """

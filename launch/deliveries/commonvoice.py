@@ -63,8 +63,8 @@ def _tables(source: Path, folders: Listing) -> tuple[Path, set[str]]:
             "with clips/ and these tables"
         )
     if len(homes) > 1:
-        folders = ", ".join(str(folder) for folder, _ in homes)
-        raise UserError(f"{source}: holds several languages or releases; give one of {folders}")
+        choices = ", ".join(str(folder) for folder, _ in homes)
+        raise UserError(f"{source}: holds several languages or releases; give one of {choices}")
     return homes[0]
 
 

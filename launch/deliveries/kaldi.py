@@ -20,9 +20,9 @@ Audio = dict[str, list[Path]]
 
 _BLANKS = re.compile(r"[ \t]+")
 _MARKS = (  # of the recipes' corpora, by their documentation
-    (re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)"), " "),  # silence and noises that are no words
-    (re.compile(r"\[laughter-([^][]+)\]", re.IGNORECASE), r"\1"),  # Switchboard: a word said with a laugh
-    (re.compile(r"\[([^][/]+)/[^][]+\]"), r"\1"),  # Switchboard: as it was said / as it was meant
+    (re.compile(r"(?<!\S)!?(SIL|SPN|NSN|LAU)(?!\S)"), " "),  # silence and noises that are not words
+    (re.compile(r"\[laughter-([^][]+)\]", re.IGNORECASE), r"\1"),  # Switchboard: a word spoken while laughing
+    (re.compile(r"\[([^][/]+)/[^][]+\]"), r"\1"),  # Switchboard: as pronounced / as intended
     (re.compile(r"(?<=\w)\[[^][/]+\](?=[-\w]|$)|(?<!\S)-?\[[^][/]+\](?=\w)"), ""),  # the rest of a broken-off word
     (re.compile(r"(?<=\w)(\([0-9]\)|_[0-9])(?!\S)"), ""),  # TED-LIUM, Switchboard: which pronunciation of a word
 )

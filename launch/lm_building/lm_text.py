@@ -164,7 +164,7 @@ class Reader:
                 yield from self._without_excluded([sentence for sentence in sentences if sentence])
 
     def _without_excluded(self, sentences: list[str]) -> Iterator[str]:
-        """Removes those of a line's sentences that, alone or combined, are an excluded text."""
+        """Removes the sentences of a line that are an excluded text, alone or combined."""
         start = 0
         while start < len(sentences):
             count = self._excluded_from(sentences[start:])

@@ -21,13 +21,13 @@ def assign(
     """Returns the utterances with `split` train, dev or test; those that have one keep it.
 
     Each speaker has a hash of (seed, name), a number from 0 to 1. Speakers below `test_fraction` are for testing;
-    of the others, those whose second hash is below `dev_fraction` for development. A speaker of whom some utterances
-    have a split goes there with the others; utterances without a speaker go by their recording, each for itself.
+    of the others, those whose second hash is below `dev_fraction` for development. If some utterances of a speaker have
+    a split, the others get it, too; utterances without a speaker are split by recording.
 
-    An empty split gets the speaker with the lowest hash as a stand-in, and training always keeps the one with the
-    highest. So adding speakers to non-empty splits moves only stand-ins, at most two, and none once every split has its
-    own speakers. A fraction of 0 leaves a split empty; a single speaker is trained on, two leave dev empty. Raises
-    UserError for another split than these three and for fractions outside 0…1.
+    An empty split gets the speaker with the lowest hash as a stand-in, and train always keeps the one with the highest.
+    So adding speakers to non-empty splits moves only stand-ins, at most two, and none once every split has its own
+    speakers. A fraction of 0 leaves a split empty. A single speaker goes to train; with two, dev is empty. Raises
+    UserError for other splits than these three and for fractions outside 0…1.
     """
     for name, fraction in (("test", test_fraction), ("dev", dev_fraction)):
         if not 0 <= fraction < 1:

@@ -168,7 +168,7 @@ def _decode(scale: Scale, cell: Cell, name: str) -> Task:
 
     def command():
         data = f"--data={scale.find(name)}"
-        # The last checkpoint, so that all are compared after equally many updates; the same utterances as in training.
+        # The last checkpoint: all are compared after the same number of updates. The same utterances as in training.
         training = config.load(TrainOptions, ROOT / scale.train_config) if scale.train_config else TrainOptions()
         unknown = training.data.unknown_characters
         options = ("--checkpoint=last", f"--lm={lm}", f"--unknown_characters={unknown}", "--table", "--worst=0")

@@ -85,12 +85,12 @@ def test_a_partial_batch_has_the_full_shape(source):
     by_length = np.argsort([entry.frames for entry in source.dataset.entries])
     indices = [by_length[0], by_length[1], by_length[-2], by_length[-1]]
     shape = source.shape(indices, [source.dataset.entries[i].frames for i in indices])
-    whole, parts = source.batch(indices, 4), [source.batch(part, 2, shape=shape) for part in (indices[:2], indices[2:])]
+    full, parts = source.batch(indices, 4), [source.batch(part, 2, shape=shape) for part in (indices[:2], indices[2:])]
     assert source.batch(indices[:2], 2).features_BxTxM.shape[1] < shape.frames
-    assert whole.speed_B is None is whole.recorded_B
-    for name in whole._fields[:4]:
+    assert full.speed_B is None is full.recorded_B
+    for name in full._fields[:4]:
         together = np.concatenate([getattr(part, name) for part in parts])
-        np.testing.assert_array_equal(together, getattr(whole, name))
+        np.testing.assert_array_equal(together, getattr(full, name))
 
 
 def test_evaluation_sees_every_utterance_once(source):

@@ -96,8 +96,8 @@ def test_a_truncated_recording_is_read_to_its_end_on_request(tmp_path, utterance
     assert extract(tmp_path / "cut.flac").reason == "truncated audio"
     found = extract(tmp_path / "cut.flac", truncated="read")
     assert 0.5 < found.seconds < 0.8 and found.cut
-    whole = extract(tmp_path / "whole.flac", truncated="read")
-    assert whole.seconds == 1.0 and not whole.cut
+    full = extract(tmp_path / "whole.flac", truncated="read")
+    assert full.seconds == 1.0 and not full.cut
     (tmp_path / utterances[0].audio.name).write_bytes(content[: len(content) * 3 // 4])
     cut = [dataclasses.replace(utterances[0], audio=tmp_path / utterances[0].audio.name), *utterances[1:4]]
     skipping = prepare(cut, tmp_path / "skip", workers=1)

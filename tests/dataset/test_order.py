@@ -157,10 +157,10 @@ def test_two_datasets_are_read_as_one(tones, cache):
     both = english.followed_by(german)
     assert [entry.id for entry in both.entries] == [entry.id for entry in english.entries + german.entries]
     assert both.fingerprint not in (english.fingerprint, german.fingerprint, german.followed_by(english).fingerprint)
-    wanted = [0, len(both) - 1, 3, len(english), 5]
-    sides = [(english, i) if i < len(english) else (german, i - len(english)) for i in wanted]
+    indices = [0, len(both) - 1, 3, len(english), 5]
+    sides = [(english, i) if i < len(english) else (german, i - len(english)) for i in indices]
     expected = [dataset.features_of([i])[0] for dataset, i in sides]
     for dataset in (both, pickle.loads(pickle.dumps(both)), both.select(range(len(both)))):
-        for ours, theirs in zip(dataset.features_of(wanted), expected, strict=True):
+        for ours, theirs in zip(dataset.features_of(indices), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert both.hours == pytest.approx(english.hours + german.hours)

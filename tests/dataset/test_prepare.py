@@ -206,17 +206,17 @@ def test_pieces_of_one_recording(tmp_path):
 def test_numbers_and_other_alphabets(tmp_path, utterances):
     """Both are stored with the dataset, so that training can use its alphabet."""
     texts = ["3 Löwen", "Żółw", "two"]
-    given = [dataclasses.replace(u, text=text) for u, text in zip(utterances, texts, strict=False)]
+    replaced = [dataclasses.replace(u, text=text) for u, text in zip(utterances, texts, strict=False)]
     with pytest.raises(UserError, match="2 of 3 texts"):
-        prepare(given, tmp_path / "p")
+        prepare(replaced, tmp_path / "p")
     config = PrepareConfig(spell_numbers=True).with_alphabet_of(texts)
     assert config.alphabet == preset("en").characters + "óöłż"
-    dataset = prepare(given, tmp_path / "p", config, workers=1)
+    dataset = prepare(replaced, tmp_path / "p", config, workers=1)
     assert [entry.transcript for entry in dataset.entries] == ["three löwen", "żółw", "two"]
     assert (dataset.alphabet.characters, dataset.language) == (config.alphabet, "english")
     polish = PrepareConfig(language="Polish").with_alphabet_of(texts)
     assert polish.alphabet == " '3elnotwóöłż"
-    dataset = prepare(given, tmp_path / "q", polish, workers=1)
+    dataset = prepare(replaced, tmp_path / "q", polish, workers=1)
     assert (dataset.language, dataset.alphabet.characters) == ("polish", polish.alphabet)
     again = open_or_prepare(tmp_path / "q", tmp_path, PrepareConfig(language="polish"))
     assert again.fingerprint == dataset.fingerprint

@@ -38,9 +38,9 @@ def test_a_former_name_on_the_command_line(old, new):
     ("given", "near"),
     [("--data.trian=x", "--data.train"), ("--lerning_rate", "--learning_rate"), ("--memory.remta", "--memory.remat")],
 )
-def test_a_misspelt_option_suggests_the_right_one(given, near):
+def test_a_misspelt_option_suggests_the_right_one(misspelt, near):
     with pytest.raises(UserError, match=f"did you mean {near}"):
-        cli.parse(TrainOptions, [given])
+        cli.parse(TrainOptions, [misspelt])
     assert cli.parse(TrainOptions, ["--no_resume", "--memory.no_remat", "--model.width=3"]).model.width == 3
 
 

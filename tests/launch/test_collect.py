@@ -92,9 +92,9 @@ def test_speakers_in_two_splits():
 
 
 def test_long_recordings_are_cut_after_splitting():
-    whole = by_id(collect([one("long")]))
+    uncut = by_id(collect([one("long")]))
     found = collect([one("long")], max_seconds=5.0, seconds=lambda u: 8.0)
-    assert by_id(found) == {"l-001": whole["l"], "l-002": whole["l"], "m": whole["m"]}
+    assert by_id(found) == {"l-001": uncut["l"], "l-002": uncut["l"], "m": uncut["m"]}
     assert found.notes == ["long: 1 recordings over 5 s were cut into 2 pieces"]
     assert not collect([one("long")], max_seconds=9.0, seconds=lambda u: 8.0).notes
 

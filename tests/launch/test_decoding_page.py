@@ -114,14 +114,14 @@ def table_rows(content: str, columns: int) -> set[tuple[str, ...]]:
 )
 def test_selected_utterances(count, expected):
     found = [Result(f"u{i}", "", "", 1.0, "a" * 20, "a" * i + "b" * (20 - i), None, None) for i in range(20)]
-    chosen = page.choose(found, count)
-    assert len(chosen) == len(dict(chosen)) == count
-    reasons = [reason for _, reason in chosen]
+    selected = page.choose(found, count)
+    assert len(selected) == len(dict(selected)) == count
+    reasons = [reason for _, reason in selected]
     for reason, number in expected.items():
         assert reasons.count(reason) == number
     if count == 8:
-        assert [i for i, _ in chosen[:6]] == [0, 1, 9, 10, 18, 19]
-    assert page.choose(found, count) == chosen
+        assert [i for i, _ in selected[:6]] == [0, 1, 9, 10, 18, 19]
+    assert page.choose(found, count) == selected
     assert (
         page.choose(found[:2], 20, seed=1) == page.choose(found[:2], 20, seed=1)
         and len(page.choose(found[:2], 20)) == 2

@@ -46,8 +46,8 @@ def test_cut_to_the_sample(recording, tmp_path):
         np.testing.assert_array_equal(dataset.features_of([index])[0], features.compute(samples[first:stop]))
     assert [entry.transcript for entry in dataset.entries] == ["a b", "c d", "e"]
     # Uncut it would be skipped.
-    whole = prepare([recording, *pieces[:1]], tmp_path / "q", PrepareConfig(max_seconds=4.0), workers=1)
-    assert whole.excluded == {"too long": 1}
+    uncut = prepare([recording, *pieces[:1]], tmp_path / "q", PrepareConfig(max_seconds=4.0), workers=1)
+    assert uncut.excluded == {"too long": 1}
 
 
 def test_short_recordings_and_those_without_words_are_not_cut(recording):

@@ -108,9 +108,9 @@ def test_the_command_line_holds_only_differences():
     options_for = train_options(
         init="a b", frozen_layers="9", cache_activations=True, batch_size=8, model=ModelOptions(width=3)
     )
-    given = complete(train_options(remat=True, batch_size=8), None)
+    start = complete(train_options(remat=True, batch_size=8), None)
     found = choice.command(
-        Cost(complete(options_for, None), 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, given, "train.py"
+        Cost(complete(options_for, None), 1, 1.0, 1, seconds=1.8, fill_seconds=360.0), PLAN, start, "train.py"
     )
     assert found == (
         "python train.py '--init=a b' --frozen_layers=9 --steps=1800 --freeze.cache_activations --stop.max_hours=0.9 "
@@ -161,13 +161,13 @@ def test_nothing_fits(monkeypatch):
 
 def test_the_forecast_counts_everything_held_at_once():
     shapes, network = work(frames=400, labels=32), ModelConfig(width=8, top_width=96)
-    whole, cut, cached = (
+    full, cut, cached = (
         costs.compiled(options_for(10, model=network, **changes), shapes)[1]
         for changes in ({}, {"max_microbatch_frames": 400}, {"cache_activations": True})
     )
-    assert cut.microbatches == 8 and whole.memory - cut.memory > 7 * 200 * 96 * 4  # seven rows of one array at least
-    assert cut.gflop == pytest.approx(whole.gflop, rel=0.02)
-    assert cached.gflop < 0.2 * whole.gflop and whole.disk == 0
+    assert cut.microbatches == 8 and full.memory - cut.memory > 7 * 200 * 96 * 4  # seven rows of one array at least
+    assert cut.gflop == pytest.approx(full.gflop, rel=0.02)
+    assert cached.gflop < 0.2 * full.gflop and full.disk == 0
     activations = 200 * 96 * 2
     assert cached.disk == 10 * activations
     trained = 96 * 33 + 33  # with two moments; and one batch in use, three waiting, one arriving, each of 8
@@ -191,7 +191,9 @@ def test_resident_features_are_counted_and_selected_if_they_fit():
     place = work()
     size = 10 * 1200 * 128 * 2
     assert place.source.bytes == size
-    bare, on = (costs.compiled(options_for(10, batch_size=1, resident=wanted), place)[1] for wanted in ("off", "on"))
+    bare, on = (
+        costs.compiled(options_for(10, batch_size=1, resident=resident), place)[1] for resident in ("off", "on")
+    )
     assert on.memory - bare.memory == size
     assert costs.with_features(bare, place, bare.memory + size).memory == on.memory
     assert costs.with_features(bare, place, bare.memory + size).options == on.options

@@ -105,8 +105,8 @@ def test_tuned_weights_are_what_decode_uses(place, german, tmp_path, monkeypatch
     folder = german / "tune" / "german_dev"
     (trials,) = folder.glob("trials-*.jsonl")
     best = min(map(json.loads, trials.open()), key=lambda t: (t["ler"] + t["wer"], t["beam_width"], t["lm_weight"]))
-    chosen = tomllib.loads((german / "decoder.toml").read_text())
-    assert [chosen[name] for name in ("beam_width", "lm_weight")] == [best["beam_width"], best["lm_weight"]]
+    decoder = tomllib.loads((german / "decoder.toml").read_text())
+    assert [decoder[name] for name in ("beam_width", "lm_weight")] == [best["beam_width"], best["lm_weight"]]
     assert (folder / "trials.png").stat().st_size > 10_000
     logits = (folder / "logits.npz").stat().st_mtime_ns
     before = trials.read_bytes()
@@ -283,8 +283,8 @@ def test_killed_and_resumed_is_bit_identical(tones, cache, tmp_path):
         f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}", "--steps=60",
         "--augment.speed=0.1", "--stop.patience=50", *SMALL,
     ]  # fmt: skip
-    whole = launch("train.py", *arguments, "--run=whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    uninterrupted = launch("train.py", *arguments, "--run=whole", cwd=tmp_path)
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
     command = [sys.executable, str(ROOT / "launch" / "train.py"), *arguments, "--run=parts"]
     killed = 0
     for attempt in range(6):

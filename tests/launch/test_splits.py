@@ -93,8 +93,8 @@ def test_official_splits_are_kept_for_all_utterances_of_a_speaker():
 
 
 def test_unknown_speakers_are_split_by_recording():
-    whole = [spoken(f"u{i}") for i in range(400)]
-    found = collections.Counter(u.split for u in splits.assign(whole))
+    utterances = [spoken(f"u{i}") for i in range(400)]
+    found = collections.Counter(u.split for u in splits.assign(utterances))
     assert 20 <= found["test"] <= 60
     pieces = [spoken(f"r{i}-{j}", audio=f"r{i}.wav") for i in range(40) for j in range(5)]
     for _, group in itertools.groupby(splits.assign(pieces), key=lambda u: u.audio):

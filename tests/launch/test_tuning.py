@@ -68,15 +68,15 @@ def part() -> Part:
 def test_an_interrupted_search_resumes_without_repeating_trials(tmp_path):
     pool = Counting()
     first = tuning.Trials(pool, part(), tmp_path, "content")
-    made = [first(config) for config in (BeamConfig(lm_weight=0.0), BeamConfig(), BeamConfig(25))]
-    assert [(t.ler, t.wer) for t in made] == [(1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
+    trials = [first(config) for config in (BeamConfig(lm_weight=0.0), BeamConfig(), BeamConfig(25))]
+    assert [(t.ler, t.wer) for t in trials] == [(1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
     (file,) = tmp_path.iterdir()
     file.write_text(file.read_text()[:-20])  # killed while it wrote the third
     again = tuning.Trials(pool, part(), tmp_path, "content")
-    assert [again(trial.config) for trial in made] == made
-    assert pool.searches == [trial.config for trial in made] + [BeamConfig(25)]
+    assert [again(trial.config) for trial in trials] == trials
+    assert pool.searches == [trial.config for trial in trials] + [BeamConfig(25)]
     third = tuning.Trials(pool, part(), tmp_path, "content")
-    assert third(BeamConfig(25)) == made[2] and len(pool.searches) == 4
+    assert third(BeamConfig(25)) == trials[2] and len(pool.searches) == 4
     # Another network, language model or sample of utterances does not reuse these trials.
     for other, content in ((part(), "other"), (Part(["w"], part().logits[:1], SAID[:1]), "content")):
         tuning.Trials(pool, other, tmp_path, content)(BeamConfig())

@@ -66,10 +66,10 @@ def test_two_fresh_starts_and_a_resume_of_a_run_in_training(tmp_path, data):
 
 
 def test_two_processes_make_a_folder_only_once(tmp_path):
-    made, out = [], tmp_path / "lm"
+    folders, out = [], tmp_path / "lm"
 
     def fill(folder, scratch):
-        made.append(folder)
+        folders.append(folder)
         time.sleep(0.3)
         card = {"made_from": {"text": 1}, "bytes": 3}
         for name, content in (("lm.bin", "abc"), ("unigrams.txt", "a\n"), ("card.json", json.dumps(card))):
@@ -78,7 +78,7 @@ def test_two_processes_make_a_folder_only_once(tmp_path):
 
     with ThreadPoolExecutor(2) as threads:
         cards = list(threads.map(lambda _: make_once(out, {"text": 1}, Resources(), fill), range(2)))
-    assert len(made) == 1 and cards[0] == cards[1] and [path.name for path in tmp_path.iterdir()] == ["lm"]
+    assert len(folders) == 1 and cards[0] == cards[1] and [path.name for path in tmp_path.iterdir()] == ["lm"]
 
 
 @pytest.mark.slow

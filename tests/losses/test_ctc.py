@@ -130,11 +130,11 @@ def test_a_batch_in_two_halves_equals_single_utterances(rows):
     possible = np.asarray(losses.feasible(logits, *target))
     assert 4 < possible.sum() < rows
     for row in range(rows):
-        expected, there = 0.0, np.zeros((frames[row], 5))
+        expected, expected_gradient = 0.0, np.zeros((frames[row], 5))
         if possible[row]:
-            expected, there = float64_recursion(logits[row, : frames[row]], labels[row, : lengths[row]])
+            expected, expected_gradient = float64_recursion(logits[row, : frames[row]], labels[row, : lengths[row]])
         assert loss[row] == pytest.approx(expected, rel=1e-5, abs=2e-5)
-        np.testing.assert_allclose(gradient[row, : frames[row]], there, atol=1e-5)
+        np.testing.assert_allclose(gradient[row, : frames[row]], expected_gradient, atol=1e-5)
         assert not gradient[row, frames[row] :].any()
 
 

@@ -86,9 +86,9 @@ def test_it_survives_a_round_trip_through_files(base, tmp_path):
 
 def test_interrupted_and_resumed_is_bit_identical(base, tmp_path):
     changes = {"clip_norm": 50.0, "average_decay": 0.9, "max_microbatch_frames": 2000}
-    whole = changed(base, run=str(tmp_path / "whole"), **changes)
-    job, _ = run(whole)
-    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    full = changed(base, run=str(tmp_path / "whole"), **changes)
+    job, _ = run(full)
+    parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
     run(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(UserError, match="loss was 'asg' when the run began and is 'ctc' now"):
         create(dataclasses.replace(parts, resume=True, loss="ctc"))
@@ -116,21 +116,21 @@ def test_letters_and_transitions_are_inherited_and_trained_above_frozen_layers(b
 @pytest.mark.parametrize(("first", "then"), [("ctc", "asg"), ("asg", "ctc")])
 def test_a_network_can_change_its_criterion(base, tmp_path, first, then):
     options, said = dataclasses.replace(base, run=str(tmp_path / "run"), loss=first), []
-    trained, made = (job := create(options)).run, job.state.params
-    made["layer_11"]["bias"] = jnp.arange(1.0, trained.alphabet.size + 1)
-    trained.save(1, made, None, {}, best=1, keep=(), finished=True)
+    trained, params = (job := create(options)).run, job.state.params
+    params["layer_11"]["bias"] = jnp.arange(1.0, trained.alphabet.size + 1)
+    trained.save(1, params, None, {}, best=1, keep=(), finished=True)
     adapted = german(dataclasses.replace(options, loss=then), options.run)
     with pytest.raises(UserError, match="has to learn"):
         create(dataclasses.replace(adapted, frozen_layers="9,11"))
     job = training.create(adapted, said.append)
     change = f"from {first.upper()} to {then.upper()}: "
     assert change in "".join(said) and change in (job.run.folder / "remap.json").read_text()
-    old, params = trained.restore_params("best")["layer_11"], job.state.params
+    old, new_params = trained.restore_params("best")["layer_11"], job.state.params
     index = [trained.alphabet.ids.get(c) for c in job.alphabet.characters]
     expected = [0 if i is None else old["bias"][i] for i in index]
-    assert params["layer_11"]["bias"][job.alphabet.first :].tolist() == expected
-    assert not params["layer_11"]["kernel"][..., : job.alphabet.first].any()
-    assert ("transitions" in params) == (then == "asg")
+    assert new_params["layer_11"]["bias"][job.alphabet.first :].tolist() == expected
+    assert not new_params["layer_11"]["kernel"][..., : job.alphabet.first].any()
+    assert ("transitions" in new_params) == (then == "asg")
 
 
 @pytest.mark.slow

@@ -68,11 +68,11 @@ def first_update(count: int, k: int = 0, limit: int = 0, random: bool = False) -
     }
 
 
-def chosen(wanted: int, rows: int) -> list[str]:
+def choose_devices(requested: int, rows: int) -> list[str]:
     """The report of choosing devices and their number, or the error."""
     said: list[str] = []
     try:
-        return [*said, str(Devices.choose(wanted, rows, said.append).count), *said]
+        return [*said, str(Devices.choose(requested, rows, said.append).count), *said]
     except UserError as error:
         return [str(error)]
 
@@ -81,7 +81,7 @@ def on_eight(path: str) -> None:
     """Writes the results of eight devices; runs in a process that has eight."""
     parts = {"one": first_update(1, random=True), "eight": first_update(8, random=True)}
     parts |= {"frozen": first_update(1, k=8), "cut": first_update(0, k=8, limit=FRAMES)}
-    choices = [chosen(*case) for case in ((0, 16), (0, 12), (0, 7), (5, 16), (9, 18), (3, 6))]
+    choices = [choose_devices(*case) for case in ((0, 16), (0, 12), (0, 7), (5, 16), (9, 18), (3, 6))]
     Path(path).write_text(json.dumps({**parts, "choices": choices}))
 
 

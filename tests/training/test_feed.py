@@ -45,9 +45,9 @@ def job_of(tones, cache, devices=1, speed=0.1, memory=OFF):
     )
     source = Source.create(english.followed_by(german), preset("de"), 3, 8, speed)
     new, old = (Order(tuple(entry.frames for entry in data.entries), 8, 4) for data in (english, german))
-    wanted = TrainOptions(steps=40, batch_size=8, seed=4, augment=AugmentOptions(speed=speed), memory=memory)
+    options = TrainOptions(steps=40, batch_size=8, seed=4, augment=AugmentOptions(speed=speed), memory=memory)
     order = MixedOrder(new, old, Fraction(1, 4))
-    return SimpleNamespace(options=wanted, train=source, order=order, devices=Devices.choose(devices, 8))
+    return SimpleNamespace(options=options, train=source, order=order, devices=Devices.choose(devices, 8))
 
 
 def assert_same(batches, others):
@@ -123,14 +123,14 @@ def test_four_devices_make_the_same_batches(tones, cache):
 
 def test_training_does_not_depend_on_residency_which_may_change_on_resume(options):
     quiet = lambda line: None  # noqa: E731
-    whole = dataclasses.replace(options, memory=OFF)
-    training.train(training.create(whole, quiet), quiet)
+    full = dataclasses.replace(options, memory=OFF)
+    training.train(training.create(full, quiet), quiet)
     parts = dataclasses.replace(options, run=options.run + "_parts", steps=5, memory=ON)
     said = []
     training.train(training.create(parts, said.append), said.append)
     assert any(line.startswith("resident: ") for line in said)
     training.train(training.create(dataclasses.replace(parts, steps=10, resume=True, memory=OFF), quiet), quiet)
-    a, b = (Run.open(run).restore_params("last") for run in (whole.run, parts.run))
+    a, b = (Run.open(run).restore_params("last") for run in (full.run, parts.run))
     for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
         np.testing.assert_array_equal(x, y)
 

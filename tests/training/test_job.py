@@ -167,7 +167,7 @@ def test_a_frozen_output_layer_cannot_learn_new_characters(options):
 @pytest.mark.parametrize(("average", "optimizer"), [(0.0, "adam"), (0.9, "adam"), (0.0, "muon")])
 def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, optimizer):
     augment = AugmentOptions(time_masks=1, speed=0.1)
-    whole = changed(
+    full = changed(
         options,
         steps=12,
         augment=augment,
@@ -176,9 +176,9 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, op
         average_decay=average,
         **{"optimizer.name": optimizer},
     )
-    _, uninterrupted = run(whole)
+    _, uninterrupted = run(full)
 
-    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
 
     def interrupt(line):  # after the evaluation at step 4, as a user's Ctrl-C or a scheduler's SIGTERM would
         if line.startswith("step 4"):
@@ -191,7 +191,7 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, op
     assert any("is unfinished: its checkpoint of step 4 is adapted" in note for note in notes)
     _, second = run(dataclasses.replace(parts, resume=True))
     assert second.position.step == 12
-    a, b = Run.open(whole.run), Run.open(parts.run)
+    a, b = Run.open(full.run), Run.open(parts.run)
     assert equal(a.restore_params("last"), b.restore_params("last"))
     assert a.pointers()["best"] == b.pointers()["best"]
     strip = {"seconds"}
@@ -206,14 +206,14 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, op
 def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
     """Stopped before, at, right after and long after the update at which layers are unfrozen."""
     run(options)
-    whole = german(
+    full = german(
         options, options.run, frozen_layers="1-3,9", unfreeze_after=4, reinitialize=True, decay="cosine",
         clip_norm=5.0, average_decay=0.9,
     )  # fmt: skip
-    whole = changed(whole, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
+    full = changed(full, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
     said = []
-    run(whole, said.append)
-    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    run(full, said.append)
+    parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
     stops = ["step 2: dev", "step 4: dev", "step 4: all layers are trained", "step 6: dev"]
 
     def interrupt(line):
@@ -227,7 +227,7 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
         with contextlib.suppress(KeyboardInterrupt):  # stopped at once: resumed at the fourth update, it made none
             reached.append(run(dataclasses.replace(parts, resume=resume), interrupt)[1].position.step)
     assert reached == [2, 4, 6, 8] and not stops
-    a, b = Run.open(whole.run), Run.open(parts.run)
+    a, b = Run.open(full.run), Run.open(parts.run)
     for which in ("4", "6", "last", "best"):
         assert equal(a.restore_params(which), b.restore_params(which)), which
     strip = {"seconds"}
@@ -301,10 +301,10 @@ def test_old_training_data_are_mixed_in_and_old_dev_data_evaluated(options):
     job, result = run(keeping_english(options), said.append)
     entries = job.train.dataset.entries
     for step, batch in enumerate(map(jax.device_get, feed.stream(job, 0))):
-        chosen = [entries[i] for i in job.order.batch(step)]
-        assert [entry.language for entry in chosen].count("en") == 2 and len(chosen) == 8
+        drawn = [entries[i] for i in job.order.batch(step)]
+        assert [entry.language for entry in drawn].count("en") == 2 and len(drawn) == 8
         texts = [job.alphabet.decode(ids[:n]) for ids, n in zip(batch.labels_BxL, batch.label_lengths_B, strict=True)]
-        assert texts == [entry.transcript for entry in chosen]
+        assert texts == [entry.transcript for entry in drawn]
         assert batch.features_BxTxM.shape[1] in {bucket.frames for bucket in job.train.buckets}
     assert step == 5 and len(job.train.buckets) <= 2
     dev, old = lines(job.run.folder, "dev"), lines(job.run.folder, "old_dev")
@@ -331,9 +331,9 @@ def test_forgetting_is_measured_without_old_training_or_dev_data(options):
 
 def test_mixed_training_resumes_bit_identically_and_only_with_the_same_old_data(options, tmp_path):
     run(options)
-    whole = keeping_english(options)
-    run(whole)
-    parts = dataclasses.replace(whole, run=str(tmp_path / "parts"))
+    full = keeping_english(options)
+    run(full)
+    parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
     run(parts, lambda line: line.startswith("step 4: dev") and os.kill(os.getpid(), signal.SIGTERM))
     path = Path(parts.run) / "data.json"
     stored = json.loads(path.read_text())
@@ -343,7 +343,7 @@ def test_mixed_training_resumes_bit_identically_and_only_with_the_same_old_data(
             run(dataclasses.replace(parts, resume=True))
     path.write_text(json.dumps(stored))
     run(dataclasses.replace(parts, resume=True))
-    assert equal(Run.open(whole.run).restore_params("last"), Run.open(parts.run).restore_params("last"))
+    assert equal(Run.open(full.run).restore_params("last"), Run.open(parts.run).restore_params("last"))
 
 
 def test_a_speaker_in_old_training_and_old_dev_data(options):
@@ -509,8 +509,8 @@ def test_evaluations_are_limited_to_a_microbatch(options, monkeypatch):
     for name, frames in {"two": 3 * longest - 1, "one": longest - 1}.items():
         run(changed(options, run=options.run + name, max_microbatch_frames=frames))
     assert sorted(set(rows)) == [1, 2, 8] and rows == sorted(rows, reverse=True)
-    whole, two, one = (lines(Path(options.run + name), "dev") for name in ("", "two", "one"))
-    for left, right in zip(whole * 2, two + one, strict=True):
+    full, two, one = (lines(Path(options.run + name), "dev") for name in ("", "two", "one"))
+    for left, right in zip(full * 2, two + one, strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4) and left["ler"] == right["ler"]
 
 
@@ -558,14 +558,14 @@ def test_contradictions_stop_before_any_work(options, changes, message):
 def test_a_different_architecture_from_the_base(options):
     run(options)
     # The paper's own values, too: explicit options must hold.
-    for given, message in {
+    for architecture, message in {
         ModelOptions(width=99): "model.width=99 contradicts init=.*, which has 16",
         ModelOptions(width=250): "model.width=250 contradicts init=.*, which has 16",
         ModelOptions(activation="relu"): "model.activation=relu contradicts",
         ModelConfig(): "model.width=250 contradicts",
     }.items():
         with pytest.raises(UserError, match=message):
-            training.create(changed(german(options, options.run), model=given))
+            training.create(changed(german(options, options.run), model=architecture))
     with pytest.raises(UserError, match=r"features\.mels=40 contradicts init=.*, which has 128"):
         training.create(changed(german(options, options.run), features=FeatureOptions(mels=40)))
 

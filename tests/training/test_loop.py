@@ -174,10 +174,10 @@ def test_evaluation_leaves_logits_on_the_device(options, monkeypatch):
     device_get = jax.device_get
     monkeypatch.setattr(jax, "device_get", lambda tree: brought.append(tree) or device_get(tree))
     settings = {"batch_size": 4, "place": job.devices.place}
-    whole = list(inference.predict(job.state.params, job.dev, job.options.model, **settings))
+    predictions = list(inference.predict(job.state.params, job.dev, job.options.model, **settings))
     paths = list(inference.predict(job.state.params, job.dev, job.options.model, with_logits=False, **settings))
-    assert [len(tree) for tree in brought] == [4, 4, 4, 3, 3, 3] and len(whole) == len(paths) == 12
-    for a, b in zip(whole, paths, strict=True):
+    assert [len(tree) for tree in brought] == [4, 4, 4, 3, 3, 3] and len(predictions) == len(paths) == 12
+    for a, b in zip(predictions, paths, strict=True):
         assert b.logits_SxV is None and (a.index, a.loss, a.feasible) == (b.index, b.loss, b.feasible)
         np.testing.assert_array_equal(a.logits_SxV.argmax(1), b.path_S)
 

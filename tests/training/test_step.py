@@ -79,14 +79,14 @@ def test_microbatches_give_the_same_update(k):
     sgd = optax.sgd(1.0)  # the update is the gradient itself; Adam would amplify rounding
     batch = random_batch(rows=8)._replace(label_lengths_B=jnp.array([5, 0, 3, 1, 4, 2, 5, 5]))
     batch = batch._replace(frames_B=batch.frames_B.at[3].set(0))  # infeasible: counted over the whole batch
-    _, whole, step = setup(k, sgd)
+    _, full, step = setup(k, sgd)
     _, cut, cut_step = setup(k, sgd, max_microbatch_frames=2 * 48)
-    whole, metrics = step(whole, batch)
+    full, metrics = step(full, batch)
     cut, cut_metrics = cut_step(cut, batch)
     assert float(metrics["loss"]) == pytest.approx(float(cut_metrics["loss"]), rel=1e-5)
     assert int(metrics["infeasible"]) == int(cut_metrics["infeasible"]) == 1
     assert float(metrics["gradient_norm"]) == pytest.approx(float(cut_metrics["gradient_norm"]), rel=1e-5)
-    for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(cut.params), strict=True):
+    for a, b in zip(jax.tree.leaves(full.params), jax.tree.leaves(cut.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -99,10 +99,10 @@ def test_remat_gives_the_same_update(k, limit):
         before, state, step = setup(k, sgd, **settings)
         state, metrics = step(state, batch)
         gradients.append((metrics["loss"], jax.tree.map(lambda a, b: a - b, before, jax.device_get(state.params))))
-    (loss, whole), (remat_loss, remat) = gradients
+    (loss, full), (remat_loss, remat) = gradients
     assert float(remat_loss) == pytest.approx(float(loss), rel=1e-5)
-    difference = optax.tree.norm(jax.tree.map(lambda a, b: a - b, whole, remat))
-    assert float(difference) < 1e-5 * float(optax.tree.norm(whole))
+    difference = optax.tree.norm(jax.tree.map(lambda a, b: a - b, full, remat))
+    assert float(difference) < 1e-5 * float(optax.tree.norm(full))
 
 
 def test_number_of_chunks_of_remat():

@@ -1,4 +1,4 @@
-"""Corpora: what readers of corpora return."""
+"""Corpora: the utterances and skipped rows that readers return."""
 
 import collections
 import dataclasses
@@ -32,7 +32,7 @@ class Utterance:
     split: str = ""
     """`train`, `dev` or `test` where the corpus decides; "" if it does not."""
     source: str = ""
-    """The corpus it comes from, under which results are reported."""
+    """Its corpus; results are reported by corpus."""
     words: tuple[tuple[str, float, float], ...] = ()
     """Word, start and end in seconds from the start of `audio`, where the corpus has them."""
     start: float = 0.0

@@ -131,7 +131,7 @@ def _json_row(line: str) -> dict[str, Any]:
         raise BrokenRowError(f"not valid JSON ({error}); each line is one object such as {_EXAMPLE}") from None
     if not isinstance(fields, dict):
         raise BrokenRowError(f"each line must be a JSON object, such as {_EXAMPLE}, not {line.strip()[:60]!r}")
-    # Null stands for "not known"; NeMo's own names are the last to be set, so they override others.
+    # Null means "unknown"; NeMo's own names are set last, so they override others.
     known = sorted((pair for pair in fields.items() if pair[0] in _FIELD), key=lambda pair: pair[0] in _NAMES)
     return {_FIELD[name]: value for name, value in known if value is not None}
 

@@ -30,7 +30,7 @@ class BrokenRowError(UserError):
 def lines(
     path: Path, kind: str, broken: Callable[[Place, BrokenRowError], None] | None = None
 ) -> Iterator[tuple[Place, str]]:
-    """Yields the lines of a UTF-8 file that are not blank, without their ends; `kind` says what the file should be.
+    """Yields the lines of a UTF-8 file that are not blank, without line ends; `kind` describes the file in messages.
 
     Only a line feed ends a line, optionally after a carriage return; a byte order mark is dropped. Raises UserError for
     a missing or unreadable file, and for a line that is not UTF-8 unless `broken` takes it.

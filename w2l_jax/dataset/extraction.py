@@ -61,7 +61,7 @@ def extract(
             for block_N in audio.blocks(path, start, end, truncated):
                 blocks.append(block_N)
                 samples += len(block_N)
-                if samples > 10 * max_seconds * audio.SAMPLE_RATE:  # its header does not say
+                if samples > 10 * max_seconds * audio.SAMPLE_RATE:  # not in its header
                     return _too_long(path, samples / audio.SAMPLE_RATE, max_seconds)
             waveform_N = np.concatenate(blocks)
         sha256 = _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)

@@ -28,7 +28,7 @@ def is_of(out: Path, inputs: str) -> bool:
 
 
 def is_from(out: Path, source: str, config: PrepareConfig) -> bool:
-    """Whether the finished folder `out` was made from `source`, whatever its content then, with this `config`."""
+    """Whether the finished folder `out` was made from `source` (with any content) and this `config`."""
     meta = read_meta(out)
     return meta.get("source") == source and meta["config"] == config.as_dict
 

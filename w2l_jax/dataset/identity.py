@@ -104,7 +104,7 @@ def digest(config: PrepareConfig, content: Iterable[Any]) -> str:
 
 
 class Fingerprint:
-    """A hash of a dataset's options and rows, whatever its shards; add rows in the order of their ids."""
+    """A hash of a dataset's options and rows, independent of its shards; add rows in the order of their ids."""
 
     def __init__(self, config: PrepareConfig):
         self._digest = hashlib.sha256(json.dumps([FORMAT, config.as_dict], sort_keys=True).encode())

@@ -16,7 +16,7 @@ from w2l_jax.files import replacing
 from w2l_jax.reporting import Progress
 
 AGAIN = "delete the folder and prepare it again"
-# File descriptors are few (often 1024 a process) and LibriSpeech has 550 shards.
+# File descriptors are few (often 1024 per process) and LibriSpeech has 550 shards.
 _OPEN_SHARDS = 128
 
 Row = dict[str, Any]

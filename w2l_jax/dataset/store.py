@@ -3,7 +3,7 @@
 The folder's layout (written by `prepare`):
 
     prepared.json                      format, options, alphabet, shards, counts, fingerprint; last, so its presence
-                                       means that everything else is there
+                                       means that everything else exists
     index.jsonl                        one line per utterance: `Entry`, sha256 of its audio, shard and position
     excluded.jsonl                     id, audio, reason, message of what was skipped
     shard-00000-of-00007.array_record  one record per utterance: float16 [T, M]

@@ -11,7 +11,7 @@ from w2l_jax.decoding.recordings import Segment, Word
 from w2l_jax.text import characters, join_unspaced, unspaced
 
 _LINE, _LINES = 42, 2  # broadcasters' limits for subtitles
-_LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle stays
+_LONGEST, _SHORTEST = 7.0, 1.0  # seconds that a subtitle is shown
 
 
 class Cue(NamedTuple):

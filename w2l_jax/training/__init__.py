@@ -1,4 +1,4 @@
-"""The jitted step, the loop around it, and the certificate of what a step costs."""
+"""The jitted step, the loop around it, and the certificate of a step's cost."""
 
 from w2l_jax.training.checks import check
 from w2l_jax.training.job import Job, create

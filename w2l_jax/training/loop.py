@@ -46,7 +46,7 @@ Show = Callable[[Position, dict[str, float]], None]
 def train(job: Job, report: Report = print, progress: Show | None = None) -> Result:
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
-    Before the first update there is nothing to store: a signal raises KeyboardInterrupt, whatever still compiles.
+    Before the first update there is nothing to store: a signal raises KeyboardInterrupt, even during compilation.
     `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not finite
     is skipped; ten in a row raise UserError, and earlier checkpoints are kept.
     """

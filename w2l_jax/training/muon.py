@@ -58,7 +58,7 @@ def orthogonal(kernel_KxCxD: jax.Array) -> jax.Array:
 
 
 def flops(table: Iterable[Layer], frozen: frozenset[int]) -> float:
-    """FLOPs of `orthogonal` on the trained kernels of the network `table`, per update whatever its batch."""
+    """FLOPs of `orthogonal` on the trained kernels of the network `table`, per update, for any batch."""
     total = 0.0
     for number, layer in enumerate(table, 1):
         if number < LAYERS and number not in frozen:

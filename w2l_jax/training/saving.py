@@ -37,6 +37,6 @@ class Saver:
         self._writing = self._thread.submit(self._run.save, step, *arrays, meta, **options)
 
     def check(self) -> None:
-        """Raises what writing the last checkpoint raised, if it has ended."""
+        """Raises the error of writing the last checkpoint, if it has ended with one."""
         if self._writing and self._writing.done():
             self._writing.result()

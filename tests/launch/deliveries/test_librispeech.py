@@ -181,14 +181,14 @@ def test_two_processes_at_once(tmp_path):
 def test_a_truncated_archive_is_named_and_can_be_replaced(tmp_path):
     archives = pack(deliver(tmp_path / "plain"), tmp_path / "archives")
     archive = archives / "train-clean-100.tar.gz"
-    whole = archive.read_bytes()
-    for length in [0, 5, 100, len(whole) // 2, len(whole) - 9, len(whole) - 1]:
-        archive.write_bytes(whole[:length])
+    packed = archive.read_bytes()
+    for length in [0, 5, 100, len(packed) // 2, len(packed) - 9, len(packed) - 1]:
+        archive.write_bytes(packed[:length])
         with pytest.raises(UserError, match=r"train-clean-100\.tar\.gz: truncated or damaged .*download it again"):
             librispeech.read(archive)
         assert not (archives / "train-clean-100").exists()
     # Cut between two files and compressed again, or with a damaged header: tarfile alone would see an ordinary end.
-    content = gzip.decompress(whole)
+    content = gzip.decompress(packed)
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         ends = [member.offset for member in tar.getmembers()[3:]]
     for damaged in [content[:end] for end in ends] + [content[:end] + b"x" + content[end + 1 :] for end in ends]:
@@ -198,7 +198,7 @@ def test_a_truncated_archive_is_named_and_can_be_replaced(tmp_path):
     write(
         archives / "train-clean-100.partial/LibriSpeech/train-clean-100/19/1/19-1.trans.txt", "left by a killed process"
     )
-    archive.write_bytes(whole)
+    archive.write_bytes(packed)
     assert sorted(essence(librispeech.read(archives).utterances)) == sorted(EXPECTED)
 
 

@@ -36,10 +36,10 @@ GERMAN = Language(
         ("table1", set()),  # which does not include this language
     ],
 )
-def test_networks_of_each_experiment(only, wanted):
+def test_networks_of_each_experiment(only, expected):
     cells = Scale(languages=(GERMAN,), only=only).cells()
-    assert {cell.variant for cell in cells} == wanted
-    assert len(cells) == 2 * len(wanted)
+    assert {cell.variant for cell in cells} == expected
+    assert len(cells) == 2 * len(expected)
 
 
 def test_cells_are_shared_once_and_named_uniquely():

@@ -193,6 +193,6 @@ def test_reports_without_data_and_with_little(scale, write):
 def test_a_partial_line_is_ignored(scale, write):
     write("german", K0, seeds=[0], finished=False)
     log = Path(scale.out) / "runs" / "german_k0_seed0" / "metrics.jsonl"
-    whole = len(metrics_log.read(log.parent))
+    complete = len(metrics_log.read(log.parent))
     log.write_text(log.read_text() + '{"kind": "train", "step": 101, "lo')
-    assert len(metrics_log.read(log.parent)) == whole
+    assert len(metrics_log.read(log.parent)) == complete
