@@ -61,9 +61,9 @@ def options(tones, cache, base, tmp_path):
 
 
 def create(options, **changes):
-    said = []
-    job = training.create(changed(options, **changes), said.append)
-    return job, said
+    reports = []
+    job = training.create(changed(options, **changes), reports.append)
+    return job, reports
 
 
 def uncached(options, **changes):
@@ -77,7 +77,7 @@ def stored(options):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_cached_activations_equal_those_of_single_utterances(options, dtype):
     plain, _ = uncached(options)
-    job, said = create(options, activation_dtype=dtype)
+    job, reports = create(options, activation_dtype=dtype)
     params = job.state.params
     for cached_source, features in ((job.train, plain.train), (job.dev, plain.dev)):
         assert [entry.id for entry in cached_source.dataset.entries] == [entry.id for entry in features.dataset.entries]
@@ -91,7 +91,7 @@ def test_cached_activations_equal_those_of_single_utterances(options, dtype):
     hours = job.train.dataset.hours
     kilobytes = hours * 3600 * 62.5 * 24 * jnp.dtype(dtype).itemsize / 1e3
     assert activations.size(job.train.dataset, layers_of(job, dtype)) / 1e3 == pytest.approx(kilobytes, rel=0.02)
-    assert sum("to be computed" in line for line in said) == 2
+    assert sum("to be computed" in line for line in reports) == 2
 
 
 def layers_of(job, dtype="float16"):
@@ -110,10 +110,10 @@ def first_update(job, batch):
 
 @pytest.mark.parametrize(("layers", "prefix"), [("1", 1), ("9", 9), ("10", 10), ("1-3,9", 3)])
 def test_loss_and_gradient_of_the_first_update_are_the_same(options, layers, prefix):
-    job, said = create(options, frozen_layers=layers, activation_dtype="float32", max_microbatch_frames=4 * 300)
+    job, reports = create(options, frozen_layers=layers, activation_dtype="float32", max_microbatch_frames=4 * 300)
     plain, _ = uncached(options, frozen_layers=layers, max_microbatch_frames=4 * 300)
     assert job.step_config.first_layer == prefix + 1
-    assert any(f"activations of layer {prefix} for 24 utterances" in line for line in said)
+    assert any(f"activations of layer {prefix} for 24 utterances" in line for line in reports)
     indices = job.order.batch(0)
     batch, features = job.train.batch(indices, 8), plain.train.batch(indices, 8)
     assert batch.features_BxTxM.shape == (8, features.features_BxTxM.shape[1] // 2, 16 if prefix < 9 else 24)
@@ -167,8 +167,8 @@ def test_a_resumed_run_is_bit_identical_and_recomputes_nothing(options, tmp_path
 
     first = training.train(training.create(parts, lambda _: None), interrupt)
     assert "SIGTERM" in first.reason
-    job, said = create(parts, resume=True)
-    assert sum("stored already" in line for line in said) == 2
+    job, reports = create(parts, resume=True)
+    assert sum("stored already" in line for line in reports) == 2
     training.train(job, lambda _: None)
     a, b = (Run.open(x.run).restore_params("last") for x in (full, parts))
     jax.tree.map(np.testing.assert_array_equal, a, b)
@@ -251,8 +251,8 @@ def test_a_killed_fill_resumes_and_two_processes_take_turns(options, monkeypatch
     now = {path.name: path.stat().st_mtime_ns for path in stored(options)}
     assert written.items() <= now.items() and len(now) == 5
     monkeypatch.setattr(activations, "_SHARD", 8)
-    job, said = create(options)
-    assert sum("stored already" in line for line in said) == 2
+    job, reports = create(options)
+    assert sum("stored already" in line for line in reports) == 2
     shutil.rmtree(Path(options.data.cache) / "activations")
     again, _ = create(options, run=options.run + "_again")
     for source, other in ((job.train, again.train), (job.dev, again.dev)):
@@ -266,8 +266,8 @@ def test_a_damaged_cache_is_filled_again_or_named(options):
     (shard,) = job.train.dataset.folder.glob("*.array_record")
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    _, said = create(options, run=options.run + "2")
-    assert sum("to be computed" in line for line in said) == 1 and shard.read_bytes() == content
+    _, reports = create(options, run=options.run + "2")
+    assert sum("to be computed" in line for line in reports) == 1 and shard.read_bytes() == content
     flipped = bytearray(content)
     for place in range(0, len(content) // 2, 64):  # the rest is padding
         flipped[place] ^= 1

@@ -350,9 +350,9 @@ class TestIncluded:
         done = launch("transcribe.py", str(tones / line["audio_filepath"]), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "the included english network" in done.stderr
-        said = done.stdout
+        output = done.stdout
         done = launch("transcribe.py", str(tones / line["audio_filepath"]), "--run=english", cwd=tmp_path)
-        assert done.stdout == said and "included" not in done.stderr
+        assert done.stdout == output and "included" not in done.stderr
         done = launch("decode.py", f"--data={tones}/dev.jsonl", "--worst=1", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "runs" / "english" / "decode" / "dev.jsonl").is_file()

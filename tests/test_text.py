@@ -87,7 +87,7 @@ def test_lower_case_follows_the_language(language, raw, lower):
 
 
 @pytest.mark.parametrize(
-    ("raw", "said", "tags"),
+    ("raw", "cleaned", "tags"),
     [
         ("[noise] so we went", "so we went", ["[noise]"]),
         ("it was (laughs) fine", "it was fine", ["(laughs)"]),
@@ -100,11 +100,11 @@ def test_lower_case_follows_the_language(language, raw, lower):
         ("ein (Räuspern) Wort", "ein wort", ["(Räuspern)"]),
     ],
 )
-def test_tags_are_dropped(raw, said, tags):
-    assert clean(raw, GERMAN) == said
+def test_tags_are_dropped(raw, cleaned, tags):
+    assert clean(raw, GERMAN) == cleaned
     assert tags_in(raw) == tags
     if tags:
-        assert clean(raw, GERMAN, tags="keep") != said
+        assert clean(raw, GERMAN, tags="keep") != cleaned
 
 
 def test_pronounced_signs_are_not_dropped():
@@ -114,7 +114,7 @@ def test_pronounced_signs_are_not_dropped():
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "cleaned"),
     [
         ("he said 'so' and ‘went’ home", "he said so and went home"),
         ("don’t, the dogs' bone", "don't the dogs' bone"),
@@ -123,8 +123,8 @@ def test_pronounced_signs_are_not_dropped():
         ("'‘so’'", "so"),
     ],
 )
-def test_quotation_marks_are_not_apostrophes(raw, said):
-    assert clean(raw, alphabet.preset("en")) == said
+def test_quotation_marks_are_not_apostrophes(raw, cleaned):
+    assert clean(raw, alphabet.preset("en")) == cleaned
 
 
 @given(st.text() | st.text("'’‘ab ()[]<>.", max_size=20))

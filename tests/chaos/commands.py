@@ -189,9 +189,9 @@ def _killed(job: Job, place: Path, moments: Sequence[float], expected: object, f
     """Runs the command, stopping it after each of these times, and finally to its end."""
     for number, moment in enumerate(moments):
         log = place / f"log{number}"
-        with log.open("w") as said:
+        with log.open("w") as output:
             command = job.command(place)
-            process = subprocess.Popen(command, cwd=place, stdout=said, stderr=said, start_new_session=True)
+            process = subprocess.Popen(command, cwd=place, stdout=output, stderr=output, start_new_session=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(moment)
         if process.poll() is None and number % 2:
@@ -209,19 +209,19 @@ def _killed(job: Job, place: Path, moments: Sequence[float], expected: object, f
 
 
 def _outcome(done: subprocess.CompletedProcess, job: Job, place: Path, expected: object) -> tuple[str, str]:
-    said = done.stdout + done.stderr
-    if "Traceback" in said or done.returncode not in (0, 1):
-        return TRACEBACK, said
+    output = done.stdout + done.stderr
+    if "Traceback" in output or done.returncode not in (0, 1):
+        return TRACEBACK, output
     if done.returncode:
-        return REFUSED, said
+        return REFUSED, output
     try:
-        found = job.answer(place)
+        result = job.answer(place)
     except Exception as error:
-        return WRONG, f"ended well, and {error!r}\n{said}"
+        return WRONG, f"ended well, and {error!r}\n{output}"
     left = sorted(str(path) for path in place.rglob(".*") if path.name.endswith((".tmp", ".partial", ".old")))
     if left:
         return WRONG, f"left behind: {left}"
-    return (SURVIVED, "") if found == expected else (WRONG, f"{found}\nis not\n{expected}")
+    return (SURVIVED, "") if result == expected else (WRONG, f"{result}\nis not\n{expected}")
 
 
 @contextlib.contextmanager

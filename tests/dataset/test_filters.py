@@ -13,7 +13,7 @@ from w2l_jax.errors import UserError
 ENGLISH = preset("english")
 
 
-def spoken(text, name="a", language=""):
+def make_utterance(text, name="a", language=""):
     return Utterance(name, Path(f"{name}.wav"), text, language=language)
 
 
@@ -37,7 +37,7 @@ def test_label_too_long_at_the_exact_frame(transcript, frames):
 @given(st.lists(st.text(max_size=12), max_size=12), st.sampled_from(["english", "german", "french"]))
 def test_every_text_is_usable_or_excluded(texts, language):
     alphabet = preset(language)
-    given_ = [spoken(text, f"u{i}") for i, text in enumerate(texts)]
+    given_ = [make_utterance(text, f"u{i}") for i, text in enumerate(texts)]
     transcripts, excluded = filters.check_texts(given_, alphabet, "drop_utterance")
     assert set(transcripts) | set(excluded) == {u.id for u in given_}
     assert not set(transcripts) & set(excluded)
@@ -53,7 +53,7 @@ def test_every_text_is_usable_or_excluded(texts, language):
 
 def test_the_most_frequent_unknown_characters_are_listed():
     signs = "αβγδεζηθικλμν"
-    texts = [spoken(f"a {signs[: i + 1]}", f"u{i:02d}") for i in range(13)] + [spoken("gut", "fine")]
+    texts = [make_utterance(f"a {signs[: i + 1]}", f"u{i:02d}") for i in range(13)] + [make_utterance("gut", "fine")]
     with pytest.raises(UserError) as caught:
         filters.check_texts(texts, preset("german"), "error")
     lines = str(caught.value).split("\n")
@@ -67,39 +67,39 @@ def test_the_most_frequent_unknown_characters_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("tags", "said", "reasons"),
+    ("tags", "expected", "reasons"),
     [
         ("drop", {"a": "so we went", "c": "fine"}, {"b": "empty text"}),
         ("keep", {"a": "noise so we went", "b": "laughs", "c": "fine"}, {}),
         ("skip_utterance", {"c": "fine"}, {"a": "tags in the text", "b": "tags in the text"}),
     ],
 )
-def test_tags(tags, said, reasons):
-    texts = [spoken("[noise] So we went.", "a"), spoken("(laughs)", "b"), spoken("Fine.", "c")]
+def test_tags(tags, expected, reasons):
+    texts = [make_utterance("[noise] So we went.", "a"), make_utterance("(laughs)", "b"), make_utterance("Fine.", "c")]
     transcripts, excluded = filters.check_texts(texts, ENGLISH, tags=tags)
-    assert transcripts == said
+    assert transcripts == expected
     assert {name: exclusion.reason for name, exclusion in excluded.items()} == reasons
 
 
 def test_unspellable_numbers_are_counted():
     pytest.importorskip("num2words")
-    texts = [spoken("on 12/05/2020", "a"), spoken("at 10:30", "b")]
+    texts = [make_utterance("on 12/05/2020", "a"), make_utterance("at 10:30", "b")]
     transcripts, excluded = filters.check_texts(texts, ENGLISH, language="en", numbers=True)
     assert transcripts == {"b": "at ten thirty"}
     assert excluded["a"].reason == "numbers not spelled"
 
 
 def test_empty_texts():
-    _, excluded = filters.check_texts([spoken(" -- !?", "a"), spoken("", "b")], ENGLISH, "error")
+    _, excluded = filters.check_texts([make_utterance(" -- !?", "a"), make_utterance("", "b")], ENGLISH, "error")
     assert {name: e.reason for name, e in excluded.items()} == {"a": "empty text", "b": "empty text"}
 
 
 def test_a_text_of_another_language_is_refused():
     filters.check_languages(
-        [spoken("a", language=code) for code in ("", "en", "en-US", "English", "eng", "gsw")], "english"
+        [make_utterance("a", language=code) for code in ("", "en", "en-US", "English", "eng", "gsw")], "english"
     )
     with pytest.raises(UserError, match=r"b: its language is 'de', not english; choose the language german"):
-        filters.check_languages([spoken("a"), spoken("b", "b", "de")], "english")
+        filters.check_languages([make_utterance("a"), make_utterance("b", "b", "de")], "english")
 
 
 def test_table():
@@ -107,4 +107,4 @@ def test_table():
 
 
 def test_the_configured_alphabet_decides():
-    assert filters.check_texts([spoken("ab")], Alphabet("ab"), "error")[0] == {"a": "ab"}
+    assert filters.check_texts([make_utterance("ab")], Alphabet("ab"), "error")[0] == {"a": "ab"}

@@ -98,6 +98,6 @@ def test_parts_run_concurrently(corpus, reference, tmp_path):
         )
         for part in "010"
     ]
-    said = [process.communicate()[0].strip() for process in started]
-    assert set(said) <= {"24", "None"} and "24" in said
+    reports = [process.communicate()[0].strip() for process in started]
+    assert set(reports) <= {"24", "None"} and "24" in reports
     assert content(tmp_path / "p") == reference

@@ -434,14 +434,14 @@ def test_marked_utterances_are_only_used_for_their_split(corpus, tmp_path, marks
         {"audio_filepath": str(corpus.parent / "u000.wav"), "text": "x", "id": i, "split": s} for i, s in marks.items()
     ]
     path = write_manifest(tmp_path / "all.jsonl", rows)
-    said = []
+    reports = []
     if not taken:
         with pytest.raises(UserError, match=others):
             open_or_prepare(path, tmp_path, split=split, workers=1)
         return
-    dataset = open_or_prepare(path, tmp_path, split=split, workers=1, report=said.append)
+    dataset = open_or_prepare(path, tmp_path, split=split, workers=1, report=reports.append)
     assert "".join(entry.id for entry in dataset.entries) == taken
-    assert said == [] if not others else others in said[0] and said[0].startswith(f"{path}: ")
+    assert reports == [] if not others else others in reports[0] and reports[0].startswith(f"{path}: ")
     folder = next(tmp_path.glob("all-*"))  # a prepared folder is treated alike
     assert open_or_prepare(folder, tmp_path, split=split).fingerprint == dataset.fingerprint
 
@@ -452,12 +452,12 @@ def test_skipped_rows_of_a_manifest_are_reported(corpus, tmp_path):
     path = write_manifest(tmp_path / "m.jsonl", rows)
     with path.open("a") as file:
         file.write("no JSON\n")
-    said = []
-    assert len(open_or_prepare(path, tmp_path, workers=1, report=said.append)) == 24
-    assert said[0] == f"{path}: skipped 1 of 25 utterances (malformed row: 1)"
-    assert said[1].startswith(f"  the first: {path}:25: not valid JSON")
-    row = json.loads(Path(said[1].split("; all: ")[1]).read_text())
-    assert row["message"] in said[1]
+    reports = []
+    assert len(open_or_prepare(path, tmp_path, workers=1, report=reports.append)) == 24
+    assert reports[0] == f"{path}: skipped 1 of 25 utterances (malformed row: 1)"
+    assert reports[1].startswith(f"  the first: {path}:25: not valid JSON")
+    row = json.loads(Path(reports[1].split("; all: ")[1]).read_text())
+    assert row["message"] in reports[1]
 
 
 def test_comma_separated_sources_with_weights(tmp_path):

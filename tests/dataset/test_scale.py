@@ -28,11 +28,11 @@ from w2l_jax.features import FeatureConfig
 
 count, out, words = int(sys.argv[1]), sys.argv[2], "alpha beta gamma delta epsilon zeta eta theta".split()
 
-def heard(tasks, *_):
+def fake_extract_all(tasks, *_):
     for i, _ in enumerate(tasks):
         yield extraction.Extracted(np.zeros((100 + i % 80, 8), np.float16), 1 + i % 80 / 100, f"{i:064x}", False, False)
 
-extraction.extract_all = heard
+extraction.extract_all = fake_extract_all
 found = {}
 
 def timed(name, work):
@@ -41,13 +41,13 @@ def timed(name, work):
     found[name] = time.perf_counter() - start
     return result
 
-def spoken(i):
+def make_utterance(i):
     text = " ".join(words[i * k % 8] for k in range(1, 16))
     return Utterance(f"u{i:07d}", Path(f"/nowhere/u{i:07d}.flac"), text, f"s{i % 2000}")
 
-given = list(map(spoken, range(count)))
-timed("split", lambda: splits.assign(given))
-timed("prepare", lambda: prepare(given, out, PrepareConfig(features=FeatureConfig(mels=8))))
+utterances = list(map(make_utterance, range(count)))
+timed("split", lambda: splits.assign(utterances))
+timed("prepare", lambda: prepare(utterances, out, PrepareConfig(features=FeatureConfig(mels=8))))
 found["megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 def start():

@@ -69,8 +69,8 @@ def test_with_a_beam_search(long):
     with DecoderPool(ALPHABET, None, workers=1) as pool:
         search = functools.partial(recordings.beam_search, pool=pool, calibration=(1.0, 0.5))
         segments = list(recordings.transcribe([logits_SxV[:3000]], ALPHABET, search))
-    said = [word[:3] for segment in segments for word in segment.words]
-    assert said == [span[:3] for span in spans if span.end < 3000 * 0.016]
+    aligned = [word[:3] for segment in segments for word in segment.words]
+    assert aligned == [span[:3] for span in spans if span.end < 3000 * 0.016]
     assert all(segment.transcript.text == segment.text for segment in segments)
     assert all(0.49 < word.confidence <= 0.5 for segment in segments for word in segment.words)
 

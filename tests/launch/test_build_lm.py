@@ -30,16 +30,16 @@ def launch(capsys, monkeypatch, tmp_path):
             runpy.run_path(str(ROOT / "launch" / "build_lm.py"), run_name="__main__")
         except SystemExit as stop:
             code = stop.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        output = capsys.readouterr()
+        return code, output.out + output.err
 
     return run
 
 
 def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
     options = ["--text=a.txt,*in.jsonl", "--order=3", "--out=lm/german", "--held_out=dev.jsonl"]
-    code, said = launch(*options, "--language=de")
-    assert code == 0, said
+    code, output = launch(*options, "--language=de")
+    assert code == 0, output
     card = json.loads((tmp_path / "lm/german/card.json").read_text("utf-8"))
     assert (card["sentences"], card["words"], card["held_out"], card["repeated_lines"]) == (6, 18, 1, 1)
     assert "zwölf" in LanguageModel(tmp_path / "lm/german").words
@@ -54,29 +54,29 @@ def test_text_and_transcripts_become_a_language_model(launch, tmp_path):
         "model                order 3, not pruned, discounts guessed (little text)",
         f"on held-out text     perplexity {card['evaluation']['perplexity']:.1f}; 0.00% of the words unknown",
     ):
-        assert line in said
-    assert launch(*options, "--language=de") == (code, said)
-    code, said = launch(*options, "--language=de", "--no_spell_numbers", "--exclude_matching=dev.jsonl")
-    assert "1 sentences, skipped: 1 (1), 2 (1)" in said
-    assert "excluded by text     1 sentences of text files, for 1 texts to exclude" in said
+        assert line in output
+    assert launch(*options, "--language=de") == (code, output)
+    code, output = launch(*options, "--language=de", "--no_spell_numbers", "--exclude_matching=dev.jsonl")
+    assert "1 sentences, skipped: 1 (1), 2 (1)" in output
+    assert "excluded by text     1 sentences of text files, for 1 texts to exclude" in output
     # The prompt that is read twice is counted as often as it occurs in the training data.
     assert json.loads((tmp_path / "lm/german/card.json").read_text("utf-8"))["sources"][1]["sentences"] == 3
 
 
 def test_a_run_determines_alphabet_and_language(launch, tmp_path):
     for run in (["--run=english"], ["--language=en"]):
-        code, said = launch("--text=a.txt", "--out=lm", *run)
-        assert code == 0, said
+        code, output = launch("--text=a.txt", "--out=lm", *run)
+        assert code == 0, output
     card = json.loads((tmp_path / "lm/card.json").read_text("utf-8"))
     assert (card["made_from"]["alphabet"], card["made_from"]["numbers"]) == ("abcdefghijklmnopqrstuvwxyz '", "english")
 
 
 def test_an_existing_model_is_reused(launch, tmp_path):
-    code, said = launch("--arpa=a.arpa", "--language=en", "--out=lm")
-    assert code == 0, said
-    assert "a.arpa, order 2, unchanged" in said
-    assert "n-grams              6 + 4" in said
-    assert "on held-out text     not measured" in said
+    code, output = launch("--arpa=a.arpa", "--language=en", "--out=lm")
+    assert code == 0, output
+    assert "a.arpa, order 2, unchanged" in output
+    assert "n-grams              6 + 4" in output
+    assert "on held-out text     not measured" in output
     assert LanguageModel(tmp_path / "lm").words == ["a", "ab", "ba"]
 
 
@@ -101,7 +101,7 @@ def test_an_existing_model_is_reused(launch, tmp_path):
     ],
 )
 def test_errors_are_reported_before_any_work(options, message, launch, tmp_path):
-    code, said = launch(*options, "--out=lm")
+    code, output = launch(*options, "--out=lm")
     assert code in (1, 2)  # 2 if a single option is invalid
-    assert message in said and "Traceback" not in said
+    assert message in output and "Traceback" not in output
     assert not (tmp_path / "lm").exists() and not list(tmp_path.glob(".lm*"))

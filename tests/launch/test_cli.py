@@ -35,7 +35,7 @@ def test_a_former_name_on_the_command_line(old, new):
 
 
 @pytest.mark.parametrize(
-    ("given", "near"),
+    ("misspelt", "near"),
     [("--data.trian=x", "--data.train"), ("--lerning_rate", "--learning_rate"), ("--memory.remta", "--memory.remat")],
 )
 def test_a_misspelt_option_suggests_the_right_one(misspelt, near):
@@ -51,18 +51,18 @@ def test_a_shipped_configuration_is_suggested_if_none_exists(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ("--augment.speed=0.7", "error: --augment.speed must lie in [0, 0.5), not 0.7\n"),  # of a group
         ("--steps=0", "error: steps must be at least 1, not 0\n"),
     ],
 )
-def test_invalid_option_values_are_ordinary_errors(option, said, capsys):
+def test_invalid_option_values_are_ordinary_errors(option, message, capsys):
     """Without tyro's frame and its exit code."""
     with pytest.raises(SystemExit, match=r"^1$"):
         cli.run(lambda: cli.parse(TrainOptions, [option]))
     found = capsys.readouterr()
-    assert found.err.startswith(said) and found.err.count("\n") == 1 and found.out == ""
+    assert found.err.startswith(message) and found.err.count("\n") == 1 and found.out == ""
 
 
 def test_an_unknown_option_is_named_once(capsys):
@@ -91,8 +91,8 @@ def test_a_full_disk_is_not_reported_as_lack_of_memory(name, nested, capsys):
 
     with pytest.raises(SystemExit, match=r"^1$"):
         cli.run(main)
-    said = capsys.readouterr().err
-    assert said.startswith("error: no space left on the device while writing a") and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: no space left on the device while writing a") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("filename", ["runs/x/.lock", None])
@@ -138,7 +138,7 @@ def test_lists_of_tables_belong_to_files(capsys):
 
 def test_arguments_in_messages_are_options():
     cli.parse(TrainOptions, [])
-    for said, shown in {
+    for text, shown in {
         "frozen_layers=8 needs init=<run>": "--frozen_layers=8 needs --init=<run>",
         "lower learning_rate, or set optimizer.clip_norm": "lower --learning_rate, or set --optimizer.clip_norm",
         "data.train_hours and data.train=x": "--data.train_hours and --data.train=x",
@@ -146,7 +146,7 @@ def test_arguments_in_messages_are_options():
         "runs/init=3/config.toml: steps are damaged": "runs/init=3/config.toml: steps are damaged",
         "--init=x and my_frozen_layers": "--init=x and my_frozen_layers",
     }.items():
-        assert cli.as_options(said) == shown
+        assert cli.as_options(text) == shown
 
 
 def test_help_always_shows_the_papers_values(tmp_path, capsys, monkeypatch):
@@ -155,9 +155,9 @@ def test_help_always_shows_the_papers_values(tmp_path, capsys, monkeypatch):
     for argv in (["--help"], [f"--config={tmp_path}/a.toml", "--help"]):
         with pytest.raises(SystemExit):
             cli.parse(TrainOptions, argv, fallback=lambda options: f"{tmp_path}/a.toml")
-        said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-        assert "(default: 100000)" in said and "(default: 64)" in said and "(default: 0.0001)" in said
-        assert "the paper's 250" in said and "the paper's 2000" in said and "(default: 7)" not in said
+        output = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "(default: 100000)" in output and "(default: 64)" in output and "(default: 0.0001)" in output
+        assert "the paper's 250" in output and "the paper's 2000" in output and "(default: 7)" not in output
 
 
 def test_compiled_programs_are_stored_in_the_users_cache_folder(tmp_path, monkeypatch):

@@ -13,12 +13,16 @@ from w2l_jax.corpora import Reading, Skipped, Utterance
 from w2l_jax.errors import UserError
 
 
-def spoken(name, speaker, split="", source="", **fields):
+def make_utterance(name, speaker, split="", source="", **fields):
     return Utterance(name, Path(f"{name}.wav"), name, speaker, "de", split, source, **fields)
 
 
-OPEN = [spoken(f"o{i}", f"s{i % 20}") for i in range(60)]
-OFFICIAL = [spoken("o1", "s1", "train", "TUDA"), spoken("x", "s2", "dev", "TUDA"), spoken("y", "s3", "test", "TUDA")]
+OPEN = [make_utterance(f"o{i}", f"s{i % 20}") for i in range(60)]
+OFFICIAL = [
+    make_utterance("o1", "s1", "train", "TUDA"),
+    make_utterance("x", "s2", "dev", "TUDA"),
+    make_utterance("y", "s3", "test", "TUDA"),
+]
 
 
 def read_open(source, include_dev=False):
@@ -32,8 +36,10 @@ def corpora(monkeypatch):
         open=read_open,
         official=lambda source: Reading(tuple(OFFICIAL)),
         broken=lambda source: len(source),
-        torn=lambda source: Reading((spoken("a", "s", "train"), spoken("b", "s", "test"))),
-        long=lambda source: Reading((spoken("l", "s", words=(("a", 0.0, 3.0), ("b", 4.0, 7.0))), spoken("m", "t"))),
+        torn=lambda source: Reading((make_utterance("a", "s", "train"), make_utterance("b", "s", "test"))),
+        long=lambda source: Reading(
+            (make_utterance("l", "s", words=(("a", 0.0, 3.0), ("b", 4.0, 7.0))), make_utterance("m", "t"))
+        ),
     )
     monkeypatch.setitem(sys.modules, "deliveries.fake", module)
     for name in vars(module):
@@ -100,11 +106,11 @@ def test_long_recordings_are_cut_after_splitting():
 
 
 def test_an_ambiguous_language():
-    mixed = [spoken("a", "s"), dataclasses.replace(spoken("b", "s"), language="en")]
-    for utterances in (mixed, [dataclasses.replace(spoken("a", "s"), language="")]):
+    mixed = [make_utterance("a", "s"), dataclasses.replace(make_utterance("b", "s"), language="en")]
+    for utterances in (mixed, [dataclasses.replace(make_utterance("a", "s"), language="")]):
         with pytest.raises(UserError, match=r"a single language .*give language"):
             _ = Collection({"train": utterances}).language
-    assert Collection({"": [dataclasses.replace(spoken("a", "s"), language="PL")]}).language == "polish"
+    assert Collection({"": [dataclasses.replace(make_utterance("a", "s"), language="PL")]}).language == "polish"
 
 
 def test_everything_skipped_is_listed_once(tmp_path):

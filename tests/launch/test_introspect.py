@@ -70,9 +70,9 @@ def place(runs, monkeypatch):
 def test_the_latest_run_beside_its_base(place, capsys):
     introspect = importlib.import_module("introspect")
     introspect.main(["--filters=3"])
-    said = capsys.readouterr().out
-    assert "german, step 7, against english, step 7 (base)" in said
-    assert said.count("confirmed:") == 6 and said.count("not testable:") == 2
+    output = capsys.readouterr().out
+    assert "german, step 7, against english, step 7 (base)" in output
+    assert output.count("confirmed:") == 6 and output.count("not testable:") == 2
     folder = place / "runs" / "german" / "introspection"
     assert sorted(path.name for path in folder.iterdir()) == FILES
     content = (folder / "index.html").read_text()
@@ -88,7 +88,7 @@ def test_the_latest_run_beside_its_base(place, capsys):
                     assert float(cell) == pytest.approx(value, rel=1e-3)
     verdicts = [row[2] for row in tables["Claims and findings"][1:]]
     assert [f"{v}: {c['claim']}" for v, c in zip(verdicts, record["claims"], strict=True)] == [
-        line for line in said.splitlines() if line.startswith(tuple(verdicts))
+        line for line in output.splitlines() if line.startswith(tuple(verdicts))
     ]
     assert np.array(record["histograms"]["weights"][record["base"]]).sum(axis=1) == pytest.approx(np.ones(10))
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in FILES if name.endswith(".png"))

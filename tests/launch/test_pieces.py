@@ -106,8 +106,8 @@ def test_pieces_hold_every_word_once_and_never_overlap(times, limit, after, over
     if total <= limit:
         assert pieces == [utterance]
         return
-    said = [word for piece in pieces for word in piece.words]
-    assert said == sorted(words, key=lambda word: word[1:])
+    aligned = [word for piece in pieces for word in piece.words]
+    assert aligned == sorted(words, key=lambda word: word[1:])
     assert [piece.text.split() for piece in pieces] == [[word for word, _, _ in piece.words] for piece in pieces]
     assert [piece.id for piece in pieces] == [f"u-{i:03d}" for i in range(1, len(pieces) + 1)]
     for before, following in zip(pieces, pieces[1:], strict=False):

@@ -42,8 +42,8 @@ def launch(capsys, monkeypatch, tmp_path):
             runpy.run_path(str(ROOT / "launch" / "prepare.py"), run_name="__main__")
         except SystemExit as stop:
             code = stop.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        output = capsys.readouterr()
+        return code, output.out + output.err
 
     return run
 
@@ -51,8 +51,8 @@ def launch(capsys, monkeypatch, tmp_path):
 def test_a_corpus_gives_three_datasets(launch, tmp_path):
     source = write(tmp_path / "c", "a")
     (tmp_path / "c" / "a3.wav").write_bytes(b"broken")
-    code, said = launch("--corpus=manifest", f"--source={source}", "--out=out", "--summary", "--summary_out=t/sum")
-    assert code == 0, said
+    code, output = launch("--corpus=manifest", f"--source={source}", "--out=out", "--summary", "--summary_out=t/sum")
+    assert code == 0, output
     sides = {split: open_dataset(tmp_path / "out" / split) for split in ("train", "dev", "test")}
     assert sum(map(len, sides.values())) == 23
     assert {name for side in sides.values() for name in side.speakers} == {f"s{i}" for i in range(SPEAKERS)}
@@ -60,12 +60,12 @@ def test_a_corpus_gives_three_datasets(launch, tmp_path):
     assert {side.language for side in sides.values()} == {"german"}
     rows = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
     assert [(row["id"], row["reason"]) for row in rows] == [("a3", "unreadable audio")]
-    assert "written: t/sum.csv, t/sum_labels.csv, t/sum.md" in said
-    assert "a        0.00        12          23" in said
+    assert "written: t/sum.csv, t/sum_labels.csv, t/sum.md" in output
+    assert "a        0.00        12          23" in output
     assert (tmp_path / "t/sum_labels.csv").read_text().startswith("label,a\nspace,23\na,23\n")
-    again, said = launch("--corpus=manifest", f"--source={source}", "--out=out")
+    again, output = launch("--corpus=manifest", f"--source={source}", "--out=out")
     assert again == 0
-    assert said.count("already prepared") == 3
+    assert output.count("already prepared") == 3
 
 
 def test_some_splits_and_parts(launch, tmp_path):
@@ -73,16 +73,16 @@ def test_some_splits_and_parts(launch, tmp_path):
     arguments = ["--corpus=manifest", f"--source={source}", "--out=out", "--dev_fraction=0"]
     assert launch(*arguments, "--splits=test")[0] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"test", "excluded.jsonl"}
-    code, said = launch(*arguments, "--splits=train", "--shard=1/2")
-    assert (code, said) == (
+    code, output = launch(*arguments, "--splits=train", "--shard=1/2")
+    assert (code, output) == (
         0,
         "part 1/2 is written; the command that finishes last writes the index\n",
     )
     assert not (tmp_path / "out/train/prepared.json").exists()
     assert launch(*arguments, "--shard=0/2")[0] == 0
     assert len(open_dataset(tmp_path / "out/train")) + len(open_dataset(tmp_path / "out/test")) == 24
-    code, said = launch(*arguments, "--splits=dev")
-    assert (code, said) == (1, "error: there are no utterances for --splits=dev\n")
+    code, output = launch(*arguments, "--splits=dev")
+    assert (code, output) == (1, "error: there are no utterances for --splits=dev\n")
 
 
 def test_corpora_of_a_file_are_mixed(launch, tmp_path):
@@ -93,8 +93,8 @@ def test_corpora_of_a_file_are_mixed(launch, tmp_path):
         '[[corpora]]\ncorpus = "manifest"\nsource = "x/a.jsonl"\n'
         '[[corpora]]\ncorpus = "manifest"\nsource = "y/b.jsonl"\n[features]\nmels = 40\n'
     )
-    code, said = launch("--config=two.toml", "--source=data", "--out=out", "--max_seconds=0.5")
-    assert code == 0, said
+    code, output = launch("--config=two.toml", "--source=data", "--out=out", "--max_seconds=0.5")
+    assert code == 0, output
     train, test = (open_dataset(tmp_path / "out" / split) for split in ("train", "test"))
     assert not (tmp_path / "out/dev").exists()
     assert {entry.source for entry in train.entries} == {"a", "b"}
@@ -103,8 +103,8 @@ def test_corpora_of_a_file_are_mixed(launch, tmp_path):
     assert train.features.mels == 40
     # The command line overrides the file: 8000 samples, not 7200.
     assert max(entry.duration for entry in (*train.entries, *test.entries)) == pytest.approx(0.5)
-    code, said = launch("--config=two.toml", "--out=p")
-    assert code == 1 and "x/a.jsonl: no such manifest" in said
+    code, output = launch("--config=two.toml", "--out=p")
+    assert code == 1 and "x/a.jsonl: no such manifest" in output
 
 
 PARTITUR = """LHD: Partitur 1.3\nREP: here\nSNB: 2\nSAM: 16000\nSBF: 01\nSSB: 16\nNCH: 1\nSPN: s1\nLBD:
@@ -120,16 +120,16 @@ def test_long_recordings_of_a_corpus_with_word_times(launch, tmp_path):
     (tmp_path / "PD1" / "s1" / "long.par").write_text(PARTITUR)
     arguments = ["--corpus=pd1", "--source=PD1", "--max_seconds=4"]
     assert "all 1 utterances were excluded" in launch(*arguments, "--out=whole")[1]
-    code, said = launch(*arguments, "--out=cut", "--split_long")
-    assert code == 0, said
-    assert said.startswith("note: pd1: 1 recordings over 4 s were cut into 2 pieces\n")
+    code, output = launch(*arguments, "--out=cut", "--split_long")
+    assert code == 0, output
+    assert output.startswith("note: pd1: 1 recordings over 4 s were cut into 2 pieces\n")
     entries = open_dataset(tmp_path / "cut/train").entries
     expected = [("long-001", "eins", "s1", 2.0), ("long-002", "zwei", "s1", 2.0)]
     assert [(e.id, e.transcript, e.speaker, e.duration) for e in entries] == expected
     rows = [json.loads(line) for line in (tmp_path / "cut/train/index.jsonl").read_text().splitlines()]
     assert [(row["start"], row["end"]) for row in rows] == [(0.0, 2.0), (3.5, 5.5)]
-    code, said = launch(*arguments, "--dry_run", "--split_long")
-    assert code == 0 and "cut into 2 pieces" in said
+    code, output = launch(*arguments, "--dry_run", "--split_long")
+    assert code == 0 and "cut into 2 pieces" in output
 
 
 def test_dry_run_reads_no_audio(launch, tmp_path):
@@ -137,15 +137,15 @@ def test_dry_run_reads_no_audio(launch, tmp_path):
     for path in (tmp_path / "c").glob("*.wav"):
         path.unlink()
     arguments = ["--corpus=manifest", f"--source={source}", "--dry_run"]
-    code, said = launch(*arguments)
-    assert code == 1 and "characters outside the alphabet" in said
-    code, said = launch(*arguments, "--spell_numbers")
-    assert code == 0, said
-    assert "corpus  hours  speakers  utterances  train utterances" in said
-    assert "space           24" not in said and "\nß " in said and "\nn " in said  # sieben
+    code, output = launch(*arguments)
+    assert code == 1 and "characters outside the alphabet" in output
+    code, output = launch(*arguments, "--spell_numbers")
+    assert code == 0, output
+    assert "corpus  hours  speakers  utterances  train utterances" in output
+    assert "space           24" not in output and "\nß " in output and "\nn " in output  # sieben
     unknown = write(tmp_path / "d", "b", count=4, text="Größe 7", lang="ksh")
-    code, said = launch("--corpus=manifest", f"--source={unknown}", "--dry_run", "--alphabet_from_data")
-    assert (code, said.splitlines()[0]) == (0, """alphabet: " '7egrßö\"""")
+    code, output = launch("--corpus=manifest", f"--source={unknown}", "--dry_run", "--alphabet_from_data")
+    assert (code, output.splitlines()[0]) == (0, """alphabet: " '7egrßö\"""")
     assert not (tmp_path / "out").exists()
 
 
@@ -160,16 +160,16 @@ def test_the_corpus_of_the_documentation(launch, tmp_path, monkeypatch):
     write(tmp_path / "c", "a", count=6)
     lines = [f"a{i}\ts{i}\tJa, so.\n" for i in range(1, 7)]
     (tmp_path / "c" / "index.txt").write_text("".join(lines))
-    code, said = launch("--corpus=mine", "--source=c", "--out=out", "--summary")
-    assert code == 0, said
-    assert re.search(r"^My corpus +0\.00 +5 +5 ", said, re.MULTILINE)
+    code, output = launch("--corpus=mine", "--source=c", "--out=out", "--summary")
+    assert code == 0, output
+    assert re.search(r"^My corpus +0\.00 +5 +5 ", output, re.MULTILINE)
     rows = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
     assert {(row["id"], row["reason"]) for row in rows} == {("a0", "no transcript"), ("a6", "missing audio")}
-    assert "skipped 2 rows and files that gave no utterance, listed in out/excluded.jsonl:" in said
-    assert "    a6: missing audio: " in said
+    assert "skipped 2 rows and files that gave no utterance, listed in out/excluded.jsonl:" in output
+    assert "    a6: missing audio: " in output
     (tmp_path / "c" / "index.txt").write_text("a1 s1 Ja, so.\n")
-    code, said = launch("--corpus=mine", "--source=c", "--out=out")
-    assert code == 1 and "c/index.txt:1: not an id, a speaker and words" in said
+    code, output = launch("--corpus=mine", "--source=c", "--out=out")
+    assert code == 1 and "c/index.txt:1: not an id, a speaker and words" in output
 
 
 def texts(folder, rows, **fields):
@@ -183,30 +183,30 @@ def texts(folder, rows, **fields):
 def test_a_preview_writes_nothing(launch, tmp_path):
     source = texts(tmp_path, ["[noise] So we went.", "Café «so»", "№ 9", "(laughs)", *["and so on"] * 30])
     before = sorted(tmp_path.iterdir())
-    code, said = launch(f"--manifest={source}", "--language=en", "--preview", "--unknown_characters=drop_utterance")
-    assert code == 0, said
+    code, output = launch(f"--manifest={source}", "--language=en", "--preview", "--unknown_characters=drop_utterance")
+    assert code == 0, output
     assert sorted(tmp_path.iterdir()) == before
-    assert len(re.findall("^    transcript  ", said, re.MULTILINE)) == 20
-    code, said = launch(f"--manifest={source}", "--language=en", "--preview=100")
-    assert code == 0, said
-    assert "    text        [noise] So we went.\n    transcript  so we went\n" in said
-    assert "    text        Café «so»\n    transcript  cafe so\n" in said
-    assert "    '№' in 1 texts, outside the alphabet, such as u2: № 9" in said
-    assert "skipped: 2 of 34" in said and "1 unknown characters, the first u2: 9, № in '№ 9'" in said
-    assert "1 empty text, the first u3: nothing is left of the text '(laughs)'" in said
+    assert len(re.findall("^    transcript  ", output, re.MULTILINE)) == 20
+    code, output = launch(f"--manifest={source}", "--language=en", "--preview=100")
+    assert code == 0, output
+    assert "    text        [noise] So we went.\n    transcript  so we went\n" in output
+    assert "    text        Café «so»\n    transcript  cafe so\n" in output
+    assert "    '№' in 1 texts, outside the alphabet, such as u2: № 9" in output
+    assert "skipped: 2 of 34" in output and "1 unknown characters, the first u2: 9, № in '№ 9'" in output
+    assert "1 empty text, the first u3: nothing is left of the text '(laughs)'" in output
 
 
 def test_one_broken_row_is_listed_and_skipped_unless_strict(launch, tmp_path):
     source = texts(tmp_path, ["yes"] * 9)
     source.write_text(source.read_text().replace('"text": "yes"', '"text": null', 1))
-    code, said = launch(f"--manifest={source}", "--out=strict", "--strict")
-    assert code == 1 and "m.jsonl:1: 'text' is missing" in said and "(--max_skipped)" in said
-    code, said = launch(f"--manifest={source}", "--out=out")
-    assert code == 0 and "kept 8 utterances" in said and "skipped 1" in said, said
+    code, output = launch(f"--manifest={source}", "--out=strict", "--strict")
+    assert code == 1 and "m.jsonl:1: 'text' is missing" in output and "(--max_skipped)" in output
+    code, output = launch(f"--manifest={source}", "--out=out")
+    assert code == 0 and "kept 8 utterances" in output and "skipped 1" in output, output
     (row,) = [json.loads(line) for line in (tmp_path / "out/excluded.jsonl").read_text().splitlines()]
     assert (row["reason"], row["message"].split(": ")[0]) == ("malformed row", f"{source}:1")
-    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=corpus")
-    assert code == 0, said
+    code, output = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=corpus")
+    assert code == 0, output
     assert [json.loads(line)["reason"] for line in (tmp_path / "corpus/excluded.jsonl").open()] == ["malformed row"]
     assert len(open_dataset(tmp_path / "corpus/test")) == 8
 
@@ -217,31 +217,31 @@ def test_a_manifest_that_was_edited_replaces_its_dataset(launch, tmp_path):
     command = (f"--manifest={source}", "--out=out")
     assert launch(*command)[0] == 0
     source.write_text(source.read_text().replace("yes", "no", 1))
-    code, said = launch(*command)
-    assert code == 0 and "has changed since" in said and "kept 3 utterances" in said, said
+    code, output = launch(*command)
+    assert code == 0 and "has changed since" in output and "kept 3 utterances" in output, output
     assert sorted(entry.transcript for entry in open_dataset(tmp_path / "out").entries) == ["no", "yes", "yes"]
     assert launch(*command)[1].rstrip().endswith("prepared from the same input")
     other = source.with_name("other.jsonl")
     other.write_text(source.read_text())
     for refused in ((*command, "--max_seconds=20"), (f"--manifest={other}", "--language=de", "--out=out")):
-        code, said = launch(*refused)
-        assert code == 1 and "other input or options" in said
+        code, output = launch(*refused)
+        assert code == 1 and "other input or options" in output
 
 
 def test_the_language_is_taken_from_the_manifests_rows(launch, tmp_path):
     source = texts(tmp_path, ["schön"])
-    code, said = launch(f"--manifest={source}", "--out=unmarked")
-    assert code == 0 and "no `lang`" in said and "(english)" in said
+    code, output = launch(f"--manifest={source}", "--out=unmarked")
+    assert code == 0 and "no `lang`" in output and "(english)" in output
     row = json.loads(source.read_text())
     source.write_text(json.dumps(row | {"lang": "de"}) + "\n")
-    code, said = launch(f"--manifest={source}", "--out=marked")
-    assert code == 0 and "no `lang`" not in said and "(german)" in said, said
+    code, output = launch(f"--manifest={source}", "--out=marked")
+    assert code == 0 and "no `lang`" not in output and "(german)" in output, output
 
 
 def test_a_whole_source_as_one_split(launch, tmp_path):
     source = texts(tmp_path, ["yes", "no", "so"], split="train")
-    code, said = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
-    assert code == 0, said
+    code, output = launch("--corpus=manifest", f"--source={source}", "--language=en", "--as=test", "--out=out")
+    assert code == 0, output
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["excluded.jsonl", "test"]
     assert {entry.split for entry in open_dataset(tmp_path / "out/test").entries} == {"test"}
 
@@ -251,8 +251,8 @@ def test_pieces_of_a_recording(launch, tmp_path):
     rows = [(0.0, 4.0, "the first"), (4.0, 3.0, "then"), (7.0, 5.0, "and the last")]
     lines = [{"audio_filepath": "talk.wav", "offset": a, "duration": n, "text": text} for a, n, text in rows]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    code, said = launch("--manifest=m.jsonl", "--language=en", "--out=out")
-    assert code == 0, said
+    code, output = launch("--manifest=m.jsonl", "--language=en", "--out=out")
+    assert code == 0, output
     found = [(entry.id, entry.duration, entry.transcript) for entry in open_dataset(tmp_path / "out").entries]
     assert found == [
         ("talk-0000000", 4.0, "the first"), ("talk-0004000", 3.0, "then"), ("talk-0007000", 5.0, "and the last")
@@ -262,9 +262,9 @@ def test_pieces_of_a_recording(launch, tmp_path):
 def test_tags_are_kept_on_request(launch, tmp_path):
     source = texts(tmp_path, ["[noise] so", "yes"])
     for tags, transcripts in {"drop": ["so", "yes"], "keep": ["noise so", "yes"], "skip_utterance": ["yes"]}.items():
-        code, said = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
-        assert code == 0, said
-        assert ("1 texts hold unspoken marks, which are dropped (--tags): [noise] (1)" in said) == (tags == "drop")
+        code, output = launch(f"--manifest={source}", "--language=en", f"--out={tags}", f"--tags={tags}")
+        assert code == 0, output
+        assert ("1 texts hold unspoken marks, which are dropped (--tags): [noise] (1)" in output) == (tags == "drop")
         assert [entry.transcript for entry in open_dataset(tmp_path / tags).entries] == transcripts
 
 
@@ -283,7 +283,7 @@ def test_bad_commands(launch, tmp_path):
         (*corpus, "--config=none.toml"): "none.toml: no such configuration",
     }
     for arguments, message in cases.items():
-        code, said = launch(*arguments)
-        assert (code, "Traceback" in said) == (1, False), (arguments, said)
-        assert message in said, (arguments, said)
+        code, output = launch(*arguments)
+        assert (code, "Traceback" in output) == (1, False), (arguments, output)
+        assert message in output, (arguments, output)
     assert not (tmp_path / "out").exists()

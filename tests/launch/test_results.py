@@ -218,7 +218,7 @@ def test_changed_or_missing_language_model(run):
 def test_training_data_are_decoded_greedily(run, tmp_path):
     rows = [{"audio_filepath": f"{name}.wav", "text": "der hund", "id": name} for name in ("a", "b")]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    said = []
-    found = of_run.resolve(run, "", {}, {"a", "b"}, said.append, text=str(tmp_path / "m.jsonl"))
+    reports = []
+    found = of_run.resolve(run, "", {}, {"a", "b"}, reports.append, text=str(tmp_path / "m.jsonl"))
     assert found.beam_width == 0 and not (run.folder / "decoder.toml").exists()
-    assert any("no usable sentence" in line and "decoding greedily" in line for line in said)
+    assert any("no usable sentence" in line and "decoding greedily" in line for line in reports)

@@ -153,14 +153,14 @@ def transcribe(place, capsys, monkeypatch):
     return call
 
 
-def spoken(tones, name, count):
+def paths_and_texts(tones, name, count):
     """Paths and texts of utterances."""
     lines = [json.loads(line) for line in (tones / f"{name}.jsonl").read_text().splitlines()][:count]
     return [tones / line["audio_filepath"] for line in lines], [line["text"] for line in lines]
 
 
 def test_transcribe(place, tones, tmp_path, transcribe):
-    files, _ = spoken(tones, "train", 3)
+    files, _ = paths_and_texts(tones, "train", 3)
     code, out, _ = transcribe(*files)
     assert code == 0
     texts = [line.removeprefix(f"{name}: ") for name, line in zip(files, out.splitlines(), strict=True)]
@@ -180,7 +180,7 @@ def test_transcribe(place, tones, tmp_path, transcribe):
 
 
 def test_transcribe_continues_after_bad_files(tones, tmp_path, transcribe):
-    (good,), _ = spoken(tones, "dev", 1)
+    (good,), _ = paths_and_texts(tones, "dev", 1)
     samples, _ = soundfile.read(good, dtype="float32")
     folder = tmp_path / "talks"
     (folder / "below").mkdir(parents=True)
@@ -213,7 +213,7 @@ def test_transcribe_continues_after_bad_files(tones, tmp_path, transcribe):
 
 
 def test_transcribe_reads_a_truncated_file_and_reports_it(tones, tmp_path, transcribe):
-    (good,), _ = spoken(tones, "dev", 1)
+    (good,), _ = paths_and_texts(tones, "dev", 1)
     (tmp_path / "cut.wav").write_bytes(good.read_bytes()[:-2000])
     with pytest.warns(AudioWarning, match=r"cut\.wav: truncated: .*; read up to \d+\.\d s$"):
         code, out, _ = transcribe(tmp_path / "cut.wav")
@@ -221,7 +221,7 @@ def test_transcribe_reads_a_truncated_file_and_reports_it(tones, tmp_path, trans
 
 
 def test_unsupported_options_of_transcribe(tones, tmp_path, transcribe):
-    files, _ = spoken(tones, "dev", 2)
+    files, _ = paths_and_texts(tones, "dev", 2)
     (tmp_path / "words.txt").write_text("bad 7\n")
     for arguments, message in {
         (): "name at least one recording",
@@ -236,7 +236,7 @@ def test_unsupported_options_of_transcribe(tones, tmp_path, transcribe):
 
 
 def test_transcribe_standard_input(tones, transcribe, monkeypatch):
-    (good,), _ = spoken(tones, "dev", 1)
+    (good,), _ = paths_and_texts(tones, "dev", 1)
     _, expected, _ = transcribe(good)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(good.read_bytes())))
     code, out, _ = transcribe("-")
@@ -248,7 +248,7 @@ def test_transcribe_standard_input(tones, transcribe, monkeypatch):
 
 def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, monkeypatch):
     """A recording of 96 consecutive utterances."""
-    files, texts = (2 * found for found in spoken(tones, "train", 48))
+    files, texts = (2 * found for found in paths_and_texts(tones, "train", 48))
     waveforms = [soundfile.read(path, dtype="float32")[0] for path in files]
     starts = np.cumsum([0, *map(len, waveforms)]) / 16000
     soundfile.write(tmp_path / "long.flac", np.concatenate(waveforms), 16000)

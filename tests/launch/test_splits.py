@@ -11,7 +11,7 @@ from w2l_jax.corpora import Utterance
 from w2l_jax.errors import UserError
 
 
-def spoken(name, speaker="", split="", audio=""):
+def make_utterance(name, speaker="", split="", audio=""):
     return Utterance(name, Path("a") / (audio or f"{name}.wav"), "x", speaker, split=split)
 
 
@@ -25,7 +25,7 @@ def sides(utterances, **options):
 
 
 def crowd(names):
-    return [spoken(f"{name}{i}", name) for name in names for i in range(2)]
+    return [make_utterance(f"{name}{i}", name) for name in names for i in range(2)]
 
 
 def by_hash_alone(names, seed=0):
@@ -79,33 +79,33 @@ EXPECTED = {"test": "t", "dev": "cen"}
 
 def test_official_splits_are_kept_for_all_utterances_of_a_speaker():
     given_ = [
-        spoken("a1", "anna", "test"),
-        spoken("a2", "anna"),
-        spoken("b1", "bert", "train"),
-        spoken("b2", "bert"),
-        spoken("c1", "carl", "train"),
-        spoken("c2", "carl", "dev"),
-        spoken("c3", "carl"),
-        spoken("d1", "dora"),
+        make_utterance("a1", "anna", "test"),
+        make_utterance("a2", "anna"),
+        make_utterance("b1", "bert", "train"),
+        make_utterance("b2", "bert"),
+        make_utterance("c1", "carl", "train"),
+        make_utterance("c2", "carl", "dev"),
+        make_utterance("c3", "carl"),
+        make_utterance("d1", "dora"),
     ]
     found = [utterance.split for utterance in splits.assign(given_)]
     assert found == ["test", "test", "train", "train", "train", "dev", "dev", "train"]
 
 
 def test_unknown_speakers_are_split_by_recording():
-    utterances = [spoken(f"u{i}") for i in range(400)]
+    utterances = [make_utterance(f"u{i}") for i in range(400)]
     found = collections.Counter(u.split for u in splits.assign(utterances))
     assert 20 <= found["test"] <= 60
-    pieces = [spoken(f"r{i}-{j}", audio=f"r{i}.wav") for i in range(40) for j in range(5)]
+    pieces = [make_utterance(f"r{i}-{j}", audio=f"r{i}.wav") for i in range(40) for j in range(5)]
     for _, group in itertools.groupby(splits.assign(pieces), key=lambda u: u.audio):
         assert len({u.split for u in group}) == 1
     # The recording x and the speaker x are unrelated.
-    assert splits.assign([spoken("u", "u.wav", "test"), spoken("u")])[1].split == "train"
+    assert splits.assign([make_utterance("u", "u.wav", "test"), make_utterance("u")])[1].split == "train"
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from(["", "", "", "train", "dev", "test"]))))
 def test_no_speaker_is_in_two_splits_unless_the_corpus_says_so(pairs):
-    given_ = [spoken(f"u{i}", speaker, split) for i, (speaker, split) in enumerate(pairs)]
+    given_ = [make_utterance(f"u{i}", speaker, split) for i, (speaker, split) in enumerate(pairs)]
     official = collections.defaultdict(set)
     for utterance in given_:
         official[utterance.speaker] |= {utterance.split} - {""}
@@ -122,7 +122,7 @@ def test_no_speaker_is_in_two_splits_unless_the_corpus_says_so(pairs):
 
 
 def test_overlap_errors_name_the_splits():
-    parts = {"train": crowd("ab"), "dev": [], "test": [*crowd("bc"), spoken("u"), spoken("v")]}
+    parts = {"train": crowd("ab"), "dev": [], "test": [*crowd("bc"), make_utterance("u"), make_utterance("v")]}
     assert splits.check_speakers(parts, True) == {"train and test": ["b"]}
     with pytest.raises(UserError, match=r"1 speaker\(s\) in both train and test: b; error rates"):
         splits.check_speakers(parts, False)
@@ -133,4 +133,4 @@ def test_bad_fractions_and_splits():
         with pytest.raises(UserError, match=r"test_fraction=.* at least 0 and below 1"):
             splits.assign([], test_fraction=fraction)
     with pytest.raises(UserError, match="u: its split is 'eval'; known: train, dev, test"):
-        splits.assign([spoken("u", "s", "eval")])
+        splits.assign([make_utterance("u", "s", "eval")])

@@ -19,18 +19,22 @@ def splits(tmp_path_factory):
     for seconds in (9, 18):
         soundfile.write(folder / f"{seconds}.wav", np.zeros(16000 * seconds, np.int16), 16000)
 
-    def spoken(name, text, speaker, source, seconds=9):
+    def make_utterance(name, text, speaker, source, seconds=9):
         return Utterance(name, folder / f"{seconds}.wav", text, speaker, "en", "", source)
 
     return {
         "train": [
-            spoken("a", "Ab b", "s1", "ALC"),
-            spoken("b", "b", "s1", "ALC"),
-            spoken("c", "c", "s1", "PD1"),
-            spoken("d", "?!", "s2", "ALC"),
-            spoken("e", "a", "s2", "ALC", seconds=18),
+            make_utterance("a", "Ab b", "s1", "ALC"),
+            make_utterance("b", "b", "s1", "ALC"),
+            make_utterance("c", "c", "s1", "PD1"),
+            make_utterance("d", "?!", "s2", "ALC"),
+            make_utterance("e", "a", "s2", "ALC", seconds=18),
         ],
-        "test": [spoken("f", "a", "", "ALC"), spoken("g", "№", "s3", "PD1"), spoken("h", "a", "s3", "PD1")],
+        "test": [
+            make_utterance("f", "a", "", "ALC"),
+            make_utterance("g", "№", "s3", "PD1"),
+            make_utterance("h", "a", "s3", "PD1"),
+        ],
     }
 
 

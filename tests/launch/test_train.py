@@ -26,8 +26,8 @@ def calls(monkeypatch, tmp_path):
 
 def test_the_demonstration_runs_without_data_and_configuration(calls, capsys):
     train.main(["--frozen_layers=8", "--steps=7"])
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1 and "this is the demonstration" in said
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1 and "this is the demonstration" in output
     demonstration = config.load(TrainOptions, train.CONFIGS / "demo.toml")
     assert calls[0].data == demonstration.data and calls[0].init == train.ENGLISH
     assert (calls[0].frozen_layers, calls[0].steps, calls[0].batch_size) == ("8", 7, 16)

@@ -115,16 +115,16 @@ def test_letters_and_transitions_are_inherited_and_trained_above_frozen_layers(b
 
 @pytest.mark.parametrize(("first", "then"), [("ctc", "asg"), ("asg", "ctc")])
 def test_a_network_can_change_its_criterion(base, tmp_path, first, then):
-    options, said = dataclasses.replace(base, run=str(tmp_path / "run"), loss=first), []
+    options, reports = dataclasses.replace(base, run=str(tmp_path / "run"), loss=first), []
     trained, params = (job := create(options)).run, job.state.params
     params["layer_11"]["bias"] = jnp.arange(1.0, trained.alphabet.size + 1)
     trained.save(1, params, None, {}, best=1, keep=(), finished=True)
     adapted = german(dataclasses.replace(options, loss=then), options.run)
     with pytest.raises(UserError, match="has to learn"):
         create(dataclasses.replace(adapted, frozen_layers="9,11"))
-    job = training.create(adapted, said.append)
+    job = training.create(adapted, reports.append)
     change = f"from {first.upper()} to {then.upper()}: "
-    assert change in "".join(said) and change in (job.run.folder / "remap.json").read_text()
+    assert change in "".join(reports) and change in (job.run.folder / "remap.json").read_text()
     old, new_params = trained.restore_params("best")["layer_11"], job.state.params
     index = [trained.alphabet.ids.get(c) for c in job.alphabet.characters]
     expected = [0 if i is None else old["bias"][i] for i in index]

@@ -70,9 +70,9 @@ def first_update(count: int, k: int = 0, limit: int = 0, random: bool = False) -
 
 def choose_devices(requested: int, rows: int) -> list[str]:
     """The report of choosing devices and their number, or the error."""
-    said: list[str] = []
+    reports: list[str] = []
     try:
-        return [*said, str(Devices.choose(requested, rows, said.append).count), *said]
+        return [*reports, str(Devices.choose(requested, rows, reports.append).count), *reports]
     except UserError as error:
         return [str(error)]
 
@@ -265,9 +265,9 @@ def test_two_processes_started_by_slurm(place):
     slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
     env = tuple({**slurm, "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} for i in range(2))
     both = processes(folder, *arguments, "--steps=6", "--run=runs/two", "--devices.distributed=auto", env=env)
-    (said, _), (other, _) = (process.communicate(timeout=600) for process in both)
+    (reports, _), (other, _) = (process.communicate(timeout=600) for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    assert "6 steps are done" in said and "memory of each of 2 devices" in said and not _own(other)
+    assert "6 steps are done" in reports and "memory of each of 2 devices" in reports and not _own(other)
     assert_same_course(folder / "runs" / "two", folder / "runs" / "one")
     runs = [Run.open(folder / "runs" / name) for name in ("one", "two")]
     assert runs[1].config()["devices"]["distributed"] == "" and Run.complete(runs[1].folder)
@@ -297,9 +297,9 @@ def test_a_signal_or_death_of_one_process_stops_both(place):
 
     both = start()
     both[1].send_signal(signal.SIGTERM)
-    (said, _), _ = (process.communicate(timeout=120) for process in both)
+    (reports, _), _ = (process.communicate(timeout=120) for process in both)
     assert [process.returncode for process in both] == [0, 0]
-    assert "stopped by SIGTERM" in said
+    assert "stopped by SIGTERM" in reports
     pointers = Run.open(run).pointers()
     assert pointers["last"] >= 8 and not pointers["finished"]
     for victim in range(2):

@@ -62,12 +62,12 @@ def with_memory(job, memory):
 
 @pytest.mark.parametrize("speed", [0.0, 0.1])
 def test_resident_features_equal_those_read_from_files(tones, cache, speed):
-    job, said = job_of(tones, cache, speed=speed), []
-    read = list(feed.stream(job, 0, said.append))
-    assert not said and len({batch.features_BxTxM.shape for batch in read}) == 3
-    assert_same(feed.stream(with_memory(job, ON), 0, said.append), read)
-    assert len(said) == 1 and "of 72 utterances" in said[0]
-    assert_same(feed.stream(with_memory(job, ON), 33, said.append), read[33:])  # resumed
+    job, reports = job_of(tones, cache, speed=speed), []
+    read = list(feed.stream(job, 0, reports.append))
+    assert not reports and len({batch.features_BxTxM.shape for batch in read}) == 3
+    assert_same(feed.stream(with_memory(job, ON), 0, reports.append), read)
+    assert len(reports) == 1 and "of 72 utterances" in reports[0]
+    assert_same(feed.stream(with_memory(job, ON), 33, reports.append), read[33:])  # resumed
 
 
 @pytest.mark.parametrize("memory", [ON, OFF])
@@ -126,9 +126,9 @@ def test_training_does_not_depend_on_residency_which_may_change_on_resume(option
     full = dataclasses.replace(options, memory=OFF)
     training.train(training.create(full, quiet), quiet)
     parts = dataclasses.replace(options, run=options.run + "_parts", steps=5, memory=ON)
-    said = []
-    training.train(training.create(parts, said.append), said.append)
-    assert any(line.startswith("resident: ") for line in said)
+    reports = []
+    training.train(training.create(parts, reports.append), reports.append)
+    assert any(line.startswith("resident: ") for line in reports)
     training.train(training.create(dataclasses.replace(parts, steps=10, resume=True, memory=OFF), quiet), quiet)
     a, b = (Run.open(run).restore_params("last") for run in (full.run, parts.run))
     for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):

@@ -74,8 +74,8 @@ def lines(folder, kind):
 
 
 def test_run_folder_is_complete(options):
-    said = []
-    job, result = run(changed(options, keep_steps="3"), said.append)
+    reports = []
+    job, result = run(changed(options, keep_steps="3"), reports.append)
     folder = job.run.folder
     assert result.position.step == 6 and "6 steps" in result.reason
     assert [r["step"] for r in lines(folder, "train")] == [1, 2, 3, 4, 5, 6]
@@ -88,7 +88,7 @@ def test_run_folder_is_complete(options):
     assert {"step_00000003", "step_00000006"} <= kept
     certificate = json.loads((folder / "certificate.json").read_text())
     assert certificate["trained_parameters"] == sum(x.size for x in jax.tree.leaves(job.run.restore_params("last")))
-    assert any("GFLOP" in line for line in said)
+    assert any("GFLOP" in line for line in reports)
     assert config.load(TrainOptions, folder / "config.toml").model == ModelOptions(**dataclasses.asdict(TINY))
     assert Run.open(folder).alphabet.size == 29 and Run.complete(folder)
     assert list((folder / "tensorboard").iterdir())
@@ -146,14 +146,14 @@ def test_reinitialize(options):
 
 def test_new_characters_can_start_as_similar_ones(options):
     run(options)
-    said = []
-    job = training.create(german(options, options.run, frozen_layers="8", new_characters="copy"), said.append)
+    reports = []
+    job = training.create(german(options, options.run, frozen_layers="8", new_characters="copy"), reports.append)
     bias, kernel = (np.asarray(job.state.params["layer_11"][name]) for name in ("bias", "kernel"))
     base = Run.open(options.run).restore_params("best")["layer_11"]
     for char, source in {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}.items():
         old, new = Run.open(options.run).alphabet.encode(source)[0], job.alphabet.encode(char)[0]
         assert bias[new] == base["bias"][old] and (kernel[..., new] == base["kernel"][..., old]).all()
-    assert "alphabet: kept abcdefghijklmnopqrstuvwxyz␣', new ä (copied from a) ö (copied from o)" in "".join(said)
+    assert "alphabet: kept abcdefghijklmnopqrstuvwxyz␣', new ä (copied from a) ö (copied from o)" in "".join(reports)
     stored = json.loads((job.run.folder / "remap.json").read_text())
     assert stored["copied"] == {"ä": "a", "ö": "o", "ü": "u", "ß": "s"}
 
@@ -211,8 +211,8 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
         clip_norm=5.0, average_decay=0.9,
     )  # fmt: skip
     full = changed(full, steps=8, eval_every=2, checkpoint_every=2, keep_steps="4,6")
-    said = []
-    run(full, said.append)
+    reports = []
+    run(full, reports.append)
     parts = dataclasses.replace(full, run=str(tmp_path / "parts"))
     stops = ["step 2: dev", "step 4: dev", "step 4: all layers are trained", "step 6: dev"]
 
@@ -248,17 +248,17 @@ def test_unfreezing_interrupted_anywhere_is_bit_identical(options, tmp_path):
         before = certificate["before_unfreezing"]
         assert before["frozen_layers"] == [1, 2, 3, 9] and certificate["frozen_layers"] == []
         assert before["flops"] < certificate["flops"] and before["optimizer_bytes"] < certificate["optimizer_bytes"]
-    assert sum("GFLOP" in line for line in said) == 2
+    assert sum("GFLOP" in line for line in reports) == 2
 
 
 def test_frozen_layers_are_verified_at_every_evaluation_and_until_they_are_unfrozen(options):
     run(options)
-    said = []
+    reports = []
     adapted = german(options, options.run, frozen_layers="1-3,9", unfreeze_after=5, verify=True)
-    run(changed(adapted, steps=7, eval_every=3), said.append)
+    run(changed(adapted, steps=7, eval_every=3), reports.append)
     expected = {"layers": [1, 2, 3, 9], "arrays": 8, "unchanged": True}
     assert lines(Path(adapted.run), "frozen") == [{"kind": "frozen", "step": step, **expected} for step in (3, 4, 5)]
-    assert sum("all 8 frozen arrays are bit-identical to the start of training" in line for line in said) == 3
+    assert sum("all 8 frozen arrays are bit-identical to the start of training" in line for line in reports) == 3
 
 
 @pytest.mark.parametrize("leaf", ["kernel", "bias"])
@@ -297,8 +297,8 @@ def keeping_english(options, **changes):
 
 def test_old_training_data_are_mixed_in_and_old_dev_data_evaluated(options):
     run(options)
-    said = []
-    job, result = run(keeping_english(options), said.append)
+    reports = []
+    job, result = run(keeping_english(options), reports.append)
     entries = job.train.dataset.entries
     for step, batch in enumerate(map(jax.device_get, feed.stream(job, 0))):
         drawn = [entries[i] for i in job.order.batch(step)]
@@ -316,7 +316,7 @@ def test_old_training_data_are_mixed_in_and_old_dev_data_evaluated(options):
     alone = evaluate(params, job.old_dev, job.alphabet, TINY, batch_size=3, dtype=jnp.float32)
     assert old[-1]["loss"] == pytest.approx(alone.loss, rel=1e-5) and old[-1]["ler"] == alone.rates.ler
     assert {entry.language for entry in job.old_dev.dataset.entries} == {"en"}
-    assert any(line.startswith("step 6: old_dev loss") for line in said)
+    assert any(line.startswith("step 6: old_dev loss") for line in reports)
 
 
 def test_forgetting_is_measured_without_old_training_or_dev_data(options):
@@ -356,15 +356,15 @@ def test_a_speaker_in_old_training_and_old_dev_data(options):
 
 def test_old_transcripts_outside_the_new_alphabet(options):
     data = training.create(options).train.dataset
-    said = []
+    reports = []
     with pytest.raises(UserError, match=r"first one train_0\d\d: 'd' in '.*drop_utterance omits them"):
-        representable(data, Alphabet("abc '"), False, said.append)
-    left = representable(data, Alphabet("abc '"), True, said.append)
+        representable(data, Alphabet("abc '"), False, reports.append)
+    left = representable(data, Alphabet("abc '"), True, reports.append)
     assert {entry.id for entry in left.entries} == {e.id for e in data.entries if "d" not in e.transcript}
-    assert 0 < len(left) < len(data) and f"skipped {len(data) - len(left)} utterances" in said[0]
+    assert 0 < len(left) < len(data) and f"skipped {len(data) - len(left)} utterances" in reports[0]
     with pytest.raises(UserError, match="48 of 48 transcripts"):
-        representable(data, Alphabet("xyz"), True, said.append)
-    assert representable(data, data.alphabet, False, said.append) is data and len(said) == 1
+        representable(data, Alphabet("xyz"), True, reports.append)
+    assert representable(data, data.alphabet, False, reports.append) is data and len(reports) == 1
 
 
 @pytest.mark.parametrize("share", [1.0, 0.0, -0.1])
@@ -485,9 +485,9 @@ def test_a_run_older_than_an_option_can_be_resumed(options):
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(options, tmp_path):
     training.create(options, lambda line: None)  # and killed
-    said = []
-    again, _ = run(dataclasses.replace(options, resume=True), said.append)
-    assert any("starts again" in line for line in said)
+    reports = []
+    again, _ = run(dataclasses.replace(options, resume=True), reports.append)
+    assert any("starts again" in line for line in reports)
     plain, _ = run(dataclasses.replace(options, run=str(tmp_path / "plain")))
     assert equal(again.run.restore_params("last"), plain.run.restore_params("last"))
 
@@ -574,9 +574,9 @@ def test_a_speaker_in_training_and_dev_data(options):
     data = dataclasses.replace(options.data, dev=options.data.train)
     with pytest.raises(UserError, match="allow_speaker_overlap"):
         training.create(dataclasses.replace(options, data=data))
-    said = []
-    training.create(changed(options, data=data, allow_speaker_overlap=True), said.append)
-    assert any("train-0" in line for line in said)
+    reports = []
+    training.create(changed(options, data=data, allow_speaker_overlap=True), reports.append)
+    assert any("train-0" in line for line in reports)
 
 
 def test_train_hours_is_a_nested_subset(options):

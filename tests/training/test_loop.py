@@ -152,10 +152,10 @@ def test_the_logged_learning_rate_is_the_applied_one(options, monkeypatch):
         return call(self, state, batch)
 
     monkeypatch.setattr(CompiledStep, "__call__", spoilt)
-    said = []
+    reports = []
     train(
         changed(options, learning_rate=0.12, decay="linear", steps=8),
-        said.append,
+        reports.append,
     )
     found = lines(options, "train")
     assert [line["skipped"] for line in found] == [0, 0, 1, 1, 0, 0, 0, 0]
@@ -166,7 +166,7 @@ def test_the_logged_learning_rate_is_the_applied_one(options, monkeypatch):
     text = (Path(options.run) / "metrics.jsonl").read_text()
     raw = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert [line["loss"] is None for line in raw if line["kind"] == "train"] == [False, False, True, True] + 4 * [False]
-    assert np.isnan(found[2]["loss"]) and sum("gradient is not finite" in line for line in said) == 1
+    assert np.isnan(found[2]["loss"]) and sum("gradient is not finite" in line for line in reports) == 1
 
 
 def test_evaluation_leaves_logits_on_the_device(options, monkeypatch):
@@ -202,16 +202,16 @@ def test_every_padded_shape_is_compiled_before_the_first_update(options, monkeyp
             return Lowered(self.step.lower(*arguments))
 
     monkeypatch.setattr(loop, "make_step", lambda *arguments: Step(make_step(*arguments)))
-    said = []
-    train(dataclasses.replace(options, data=dataclasses.replace(options.data, buckets=3), steps=4), said.append)
-    said = [line for line in said if line.startswith(("compil", "frozen"))]
-    assert said[0].startswith("compiling the update for 3 padded shapes, longest first")
-    assert [line.split(" after")[0] for line in said if line.startswith("compiled")] == [
+    reports = []
+    train(dataclasses.replace(options, data=dataclasses.replace(options.data, buckets=3), steps=4), reports.append)
+    reports = [line for line in reports if line.startswith(("compil", "frozen"))]
+    assert reports[0].startswith("compiling the update for 3 padded shapes, longest first")
+    assert [line.split(" after")[0] for line in reports if line.startswith("compiled")] == [
         f"compiled {i} of 3 shapes" for i in (1, 2, 3)
     ]
-    assert said[2].startswith("frozen layers: none") and compiled_by == {"compile"}
+    assert reports[2].startswith("frozen layers: none") and compiled_by == {"compile"}
     frames = json.loads((Path(options.run) / "certificate.json").read_text())["frames"]
-    assert said[1].endswith(f"up to {frames} frames")
+    assert reports[1].endswith(f"up to {frames} frames")
 
 
 def test_a_signal_during_compilation_stops_at_once(options, monkeypatch):

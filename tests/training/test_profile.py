@@ -40,10 +40,10 @@ def traced(folder):
 
 
 def test_the_trace_is_in_the_run_folder(options, tmp_path):
-    said = []
-    training.train(training.create(changed(options, profile="2-3"), said.append), said.append)
+    reports = []
+    training.train(training.create(changed(options, profile="2-3"), reports.append), reports.append)
     assert traced(tmp_path / "run" / "profile") == [2, 3]
-    assert sum(f"trace for TensorBoard and Perfetto: {tmp_path}/run/profile" in line for line in said) == 1
+    assert sum(f"trace for TensorBoard and Perfetto: {tmp_path}/run/profile" in line for line in reports) == 1
 
 
 def test_an_interrupted_trace_is_written(options, tmp_path):

@@ -13,8 +13,8 @@ def test_it_compares_updates_with_and_without(monkeypatch):
     options = BenchmarkOptions(
         "cache", repetitions=1, batch_size=4, seconds=2.0, labels=20, model=ModelConfig(8, 512)
     )  # fmt: skip
-    said = []
-    (table,) = cache.run(options, said.append)
+    reports = []
+    (table,) = cache.run(options, reports.append)
     assert [row[:2] for row in table.rows] == [(0, "no"), (10, "no"), (10, "yes")]
     full, plain, cached = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert full["× k = 0"] == plain["× same k uncached"] == 1
@@ -26,5 +26,5 @@ def test_it_compares_updates_with_and_without(monkeypatch):
     hour = 3600 * 62.5 * 512 * 2 / 1e9
     assert hour < cached["GB on disk per hour of speech"] < 1.3 * hour
     assert any(
-        "activations of layer 10 for 8 utterances: 1.02 MB (0.23 GB per hour of speech)" in line for line in said
+        "activations of layer 10 for 8 utterances: 1.02 MB (0.23 GB per hour of speech)" in line for line in reports
     )

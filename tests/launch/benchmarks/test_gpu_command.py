@@ -58,8 +58,8 @@ def failing(options, folder, seconds, connection):
 def test_finished_measurements_are_not_lost(monkeypatch, measure, why):
     monkeypatch.setattr(bench_gpu, "measure", measure)
     monkeypatch.setattr(bench_gpu, "_RESERVE", 0)
-    said, started = [], time.monotonic()
-    (table,) = bench_gpu.run(BenchmarkOptions("gpu", minutes=0.3), said.append)
+    reports, started = [], time.monotonic()
+    (table,) = bench_gpu.run(BenchmarkOptions("gpu", minutes=0.3), reports.append)
     assert time.monotonic() - started < 25
     assert (table.title, table.columns, table.rows) == ("first", ("number",), ((1.5,),))
-    assert said[0] == "first: number 1.5" and why in said[-1]
+    assert reports[0] == "first: number 1.5" and why in reports[-1]

@@ -15,7 +15,7 @@ EXPERIMENTS = (
 )  # fmt: skip
 
 
-def heard(wrong: int) -> str:
+def transcript(wrong: int) -> str:
     """The text with this many of its ten letters wrong."""
     return "x" * wrong + SAID[wrong:]
 
@@ -98,7 +98,7 @@ def decoded(path: Path, wrong: Sequence[int], greedy: Sequence[int], losses: Seq
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [
         {"id": f"u{i:03d}", "speaker": f"s{i % speakers}", "seconds": 1.8, "expected": SAID, "loss": loss}
-        | {"predicted": heard(mine), "greedy": heard(plain), "without_lm": heard(plain)}
+        | {"predicted": transcript(mine), "greedy": transcript(plain), "without_lm": transcript(plain)}
         for i, (mine, plain, loss) in enumerate(zip(wrong, greedy, losses, strict=True))
     ]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))

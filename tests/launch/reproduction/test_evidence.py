@@ -22,7 +22,7 @@ from w2l_jax import metrics
 
 
 @pytest.fixture
-def made(tmp_path):
+def decoded_seeds(tmp_path):
     def make(*seeds, speakers=1, losses=None):
         found = {}
         for seed, wrong in enumerate(seeds):
@@ -34,8 +34,8 @@ def made(tmp_path):
     return make
 
 
-def test_a_difference_by_hand(made):
-    ours, theirs = made([1, 2, 3, 0], [1, 2, 3, 2]), made([2, 3, 4, 1], [3, 4, 5, 4])
+def test_a_difference_by_hand(decoded_seeds):
+    ours, theirs = decoded_seeds([1, 2, 3, 0], [1, 2, 3, 2]), decoded_seeds([2, 3, 4, 1], [3, 4, 5, 4])
     found = difference(ours, theirs, "ler")
     # Ten letters: every utterance is one letter better with seed 0 and two with seed 1; the pairs do not vary.
     assert found.value == pytest.approx(-15) and found.seeds == pytest.approx((-10, -20))
@@ -47,10 +47,10 @@ def test_a_difference_by_hand(made):
     assert difference(ours, {7: theirs[0]}, "ler") is None and difference({}, theirs, "ler") is None
 
 
-def test_intervals_are_those_of_the_paired_bootstrap(made):
+def test_intervals_are_those_of_the_paired_bootstrap(decoded_seeds):
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 10, 60), rng.integers(0, 10, 60)
-    ours, theirs = made(a, speakers=12), made(b, speakers=12)
+    ours, theirs = decoded_seeds(a, speakers=12), decoded_seeds(b, speakers=12)
     found = difference(ours, theirs, "ler")
     assert list(found.spans) == ["utterances", "speakers"] and found.span == found.spans["speakers"]
     sides = [[side[0].errors["beam"][f"u{i:03d}"] for i in range(60)] for side in (ours, theirs)]
@@ -62,31 +62,33 @@ def test_intervals_are_those_of_the_paired_bootstrap(made):
         assert found.spans[of] == pytest.approx([100 * x for x in expected])
 
 
-def test_losses_exclude_infeasible_targets(made):
-    ours, theirs = made([1, 1, 1], losses=[1.0, 2.0, None]), made([1, 1, 1], losses=[3.0, 5.0, 9.0])
+def test_losses_exclude_infeasible_targets(decoded_seeds):
+    ours, theirs = decoded_seeds([1, 1, 1], losses=[1.0, 2.0, None]), decoded_seeds([1, 1, 1], losses=[3.0, 5.0, 9.0])
     found = difference(ours, theirs, "loss")
     assert found.value == pytest.approx(-2.5) and found.unit == "nats per utterance"
 
 
-def test_rates_of_pooled_seeds_are_means_of_rates(made):
-    both = made([1, 2, 3], [3, 6, 0])
+def test_rates_of_pooled_seeds_are_means_of_rates(decoded_seeds):
+    both = decoded_seeds([1, 2, 3], [3, 6, 0])
     assert metrics.rates(pooled(both, "beam").values()).ler == pytest.approx((0.2 + 0.3) / 2)
     assert pooled(both, "nothing") == {}
 
 
-def test_gains_are_relative(made):
-    evidence, draws = gain(made([1, 1, 2, 2] * 5), made([2, 2, 4, 4] * 5))
+def test_gains_are_relative(decoded_seeds):
+    evidence, draws = gain(decoded_seeds([1, 1, 2, 2] * 5), decoded_seeds([2, 2, 4, 4] * 5))
     assert evidence.value == pytest.approx(50) and evidence.span == pytest.approx((50, 50)) and len(draws) == 2000
     rng = np.random.default_rng(1)
     a, b = rng.integers(1, 5, 30), rng.integers(4, 9, 30)
-    evidence, draws = gain(made(a), made(b))
+    evidence, draws = gain(decoded_seeds(a), decoded_seeds(b))
     assert evidence.value == pytest.approx(100 * (1 - a.mean() / b.mean()))
     assert evidence.span[0] < evidence.value < evidence.span[1]
-    assert not np.array_equal(draws, gain(made(a), made(b), seed=1)[1])
-    half = gain(made([1] * 30), made([2] * 30))
+    assert not np.array_equal(draws, gain(decoded_seeds(a), decoded_seeds(b), seed=1)[1])
+    half = gain(decoded_seeds([1] * 30), decoded_seeds([2] * 30))
     more = gain_difference(half, (evidence, draws), "utterances")
     assert more.value == pytest.approx(50 - evidence.value) and more.seeds == pytest.approx((50 - evidence.value,))
-    several = gain_difference(gain(made([1] * 9, [2] * 9), made([4] * 9, [4] * 9)), half, "utterances")
+    several = gain_difference(
+        gain(decoded_seeds([1] * 9, [2] * 9), decoded_seeds([4] * 9, [4] * 9)), half, "utterances"
+    )
     assert several.seeds == pytest.approx((75 - 50, 50 - 50))
     # Half with certainty: the interval is that of the other gain, reversed.
     assert more.span == pytest.approx((50 - evidence.span[1], 50 - evidence.span[0]))

@@ -24,7 +24,7 @@ GERMAN = Language(
 
 
 @pytest.mark.parametrize(
-    ("only", "wanted"),
+    ("only", "expected"),
     [
         ("figure2", {K8, REINITIALIZED}),
         ("figure3", {Variant(k) for k in (0, 6, 8, 9, 10)}),

@@ -89,14 +89,14 @@ def test_the_diary_forecasts_by_kind_and_sort(tmp_path):
 
 
 def test_results_of_other_commands_are_refused(tmp_path):
-    def made(*options, done=True):
+    def train_task(*options, done=True):
         return Task("k8", lambda: ("train.py", f"--config={ROOT}/configs/a.toml", *options), lambda: done, "train")
 
-    Diary(tmp_path).add(made("--steps=100", "--resume"), 1.0)
-    Diary(tmp_path).check([made("--steps=100"), task("b", "train", True)])
-    Diary(tmp_path).check([made("--steps=200", done=False)])  # which train.py checks itself
+    Diary(tmp_path).add(train_task("--steps=100", "--resume"), 1.0)
+    Diary(tmp_path).check([train_task("--steps=100"), task("b", "train", True)])
+    Diary(tmp_path).check([train_task("--steps=200", done=False)])  # which train.py checks itself
     with pytest.raises(UserError, match=r"(?s)k8 exists, but was made by another.*--steps=100\n  now: .*--steps=200"):
-        Diary(tmp_path).check([made("--steps=200")])
+        Diary(tmp_path).check([train_task("--steps=200")])
 
     def gone():
         raise UserError("neither a nor a.jsonl exists")

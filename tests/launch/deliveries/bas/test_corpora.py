@@ -17,7 +17,7 @@ from w2l_jax.errors import UserError
 NAMES = ["alc", "hempel", "pd1", "pd2", "rvg-j", "sc10", "vm1", "vm2", "ziptel"]
 
 
-def told(reading, root: Path):
+def as_tuples(reading, root: Path):
     """Utterances as (id, text, speaker, split, audio), skipped files as (path, reason), both in small."""
     used = [(u.id, u.text, u.speaker, u.split, str(u.audio.relative_to(root))) for u in reading.utterances]
     return used, [(str(s.path.relative_to(root)), s.reason) for s in reading.skipped]
@@ -97,7 +97,7 @@ def test_pd1_with_every_oddity(tmp_path):
     file(tmp_path / "v3/bbk/._bbk01.wav", b"\0")
     file(tmp_path / "v3/bbk/readme.txt", "not listed: neither audio nor annotation")
     reading = catalog.read("pd1", tmp_path, max_skipped=0.5)
-    assert told(reading, tmp_path) == (
+    assert as_tuples(reading, tmp_path) == (
         [
             ("aaj01", "Heute ist schönes Frühlingswetter", "aaj", "", "v3/data/aaj/aaj01.wav"),
             ("AAJ02", "Äpfel für Grüße", "aaj", "", "v3/data/aaj/AAJ02.WAV"),
@@ -174,7 +174,7 @@ def test_alc_twins_and_speakers(tmp_path):
     file(ses / "0061006004_h_00.par", par("recording is missing"))
     reading = catalog.read("alc", tmp_path)
     at = "BLOCK10/SES1006"
-    assert told(reading, tmp_path) == (
+    assert as_tuples(reading, tmp_path) == (
         [
             ("0061006001_h_00", "links einbiegen", "006", "", f"{at}/0061006001_h_00.wav"),
             ("0061006001_m_00", "links einbiegen", "006", "", f"{at}/0061006001_m_00.wav"),
@@ -201,7 +201,7 @@ def test_sc10_excludes_one_and_has_umlauts_on_both_sides(tmp_path):
     for name, text in {"fiw1e020": "ein Fehler", "awed5070": 'scho"ne IC-Fahrt', "awed5071": 'f"unf Ba"ume'}.items():
         audio(tmp_path / f"awe/{name}.wav")
         file(tmp_path / f"awe/{name}.par", par(text))
-    assert told(catalog.read("sc10", tmp_path), tmp_path) == (
+    assert as_tuples(catalog.read("sc10", tmp_path), tmp_path) == (
         [
             ("awed5070", "schöne IC-Fahrt", "awe", "test", "awe/awed5070.wav"),
             ("awed5071", "fünf Bäume", "awe", "test", "awe/awed5071.wav"),
@@ -217,7 +217,7 @@ def test_vm1_keeps_german_turns_in_sphere_files(tmp_path):
         file(tmp_path / f"par/{letter}001a/{letter}001a_000_aaa.par", par('<"ahm> $A ja', speaker=f"AA{letter}"))
     file(tmp_path / "par/y001a/y001a_001_aaa.par", par("japanese without audio"))
     reading = catalog.read("vm1", tmp_path)
-    assert told(reading, tmp_path) == (
+    assert as_tuples(reading, tmp_path) == (
         [
             (f"{c}001A_000_AAA", "A ja", f"AA{c.lower()}", "train", f"data/{c}001A/{c}001A_000_AAA.NIS")
             for c in "GJKLMNWZ"
@@ -266,7 +266,7 @@ def test_rvg_j_has_partitur_files_only(tmp_path):
         audio(tmp_path / f"rvgj/F09S1MP/{name}.wav")
     file(tmp_path / "rvgj/F09S1MP/F09S1MP_01.par", "LBD:\nORT:\t1\tzehn\nORT: 0 zwei\n")
     file(tmp_path / "rvgj/F09S1MP/F09S1MP_02.par", par("timo hat \\xe4pfel"))
-    assert told(catalog.read("rvg-j", tmp_path), tmp_path)[0] == [
+    assert as_tuples(catalog.read("rvg-j", tmp_path), tmp_path)[0] == [
         ("F09S1MP_01", "zwei zehn", "F09S1MP", "", "rvgj/F09S1MP/F09S1MP_01.wav"),
         ("F09S1MP_02", "timo hat äpfel", "F09S1MP", "", "rvgj/F09S1MP/F09S1MP_02.wav"),
     ]
