@@ -49,7 +49,7 @@ def find(names: Sequence[str], written: bool = False) -> list[Recording]:
             if not inside:
                 raise UserError(f"{folder}: no recordings in this folder or below it ({', '.join(files.AUDIO)})")
             recordings += [Recording(str(path), path, path.relative_to(folder).with_suffix("")) for path in inside]
-    return _told_apart(recordings) if written else recordings
+    return _with_distinct_outputs(recordings) if written else recordings
 
 
 def skipped(names: Sequence[str]) -> list[Path]:
@@ -62,7 +62,7 @@ def _files(folder: Path) -> list[Path]:
     return [parent / file for parent, below in files.listing(folder) for file in below]
 
 
-def _told_apart(recordings: Sequence[Recording]) -> list[Recording]:
+def _with_distinct_outputs(recordings: Sequence[Recording]) -> list[Recording]:
     """The recordings with distinct outputs: of equal ones first the paths, then the suffixes are added."""
     groups: dict[Path, list[Recording]] = {}
     for recording in recordings:

@@ -214,7 +214,7 @@ X, N = np.zeros((2, 6, 10), np.float32), np.array([6, 5])
         ((PARAMS, X[..., :9], N), {}, r"features_BxTxM .*M = 10"),
         ((PARAMS, X, N[:1]), {}, r"frames_B .*B = 2"),
         ((PARAMS, X, N * 1.0), {}, r"frames_B .*integer"),
-        ((PARAMS, X, N + 1), {}, r"frames_B must lie in 0 … 6 .*, not 7"),
+        ((PARAMS, X, N + 1), {}, r"frames_B must be in 0 … 6 .*, not 7"),
         (({"layer_01": PARAMS["layer_01"]}, X, N), {}, r"params must hold .* lacks layer_02"),
         (({**PARAMS, "layer_02": PARAMS["layer_09"]}, X, N), {}, "params do not fit config: layer_02"),
         ((PARAMS, X, N), {"first": 2, "last": 3}, "features_BxTxM .*M = 12"),

@@ -31,7 +31,7 @@ def check_range(name: str, values: Any, low: int, high: int, reason: str) -> Non
         return
     values = np.asarray(values)
     if wrong := values[(values < low) | (values > high)].tolist():
-        raise ValueError(f"{name} must lie in {low} … {high} ({reason}), not {wrong[0]}")
+        raise ValueError(f"{name} must be in {low} … {high} ({reason}), not {wrong[0]}")
 
 
 def is_known(x: Any) -> bool:

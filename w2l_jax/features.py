@@ -37,7 +37,7 @@ class FeatureConfig:
         if self.order not in ("mel_of_db", "db_of_mel"):
             raise UserError(f"features.order is mel_of_db or db_of_mel, not {self.order!r}")
         if not 1 <= self.mels <= 257:
-            raise UserError(f"features.mels must lie between 1 and 257, not {self.mels}")
+            raise UserError(f"features.mels must be between 1 and 257, not {self.mels}")
 
 
 def frame_count(samples: int) -> int:

@@ -41,7 +41,7 @@ class ModelConfig:
         if self.width < 1 or self.top_width < 1:
             raise UserError("model.width and model.top_width must be at least 1")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout must lie in [0, 1), not {self.dropout}")
+            raise UserError(f"model.dropout must be in [0, 1), not {self.dropout}")
 
 
 class Layer(NamedTuple):

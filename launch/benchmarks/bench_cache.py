@@ -38,7 +38,7 @@ def run(options: BenchmarkOptions, report: Report) -> list[Table]:
     """
     config = options.model
     with tempfile.TemporaryDirectory(prefix="w2l-cache-") as folder:
-        source = _made_up(Path(folder), options)
+        source = _synthetic(Path(folder), options)
         params = jax.device_get(model.init(jax.random.key(0), config, source.dataset.alphabet.size))
         sources, fill_seconds = {(k, False): source for k in (0, *_CACHED)}, {}
         for k in _CACHED:
@@ -79,7 +79,7 @@ def _row(
     )  # fmt: skip
 
 
-def _made_up(folder: Path, options: BenchmarkOptions) -> Source:
+def _synthetic(folder: Path, options: BenchmarkOptions) -> Source:
     """A dataset of noise, two batches of it, with random texts."""
     rng = np.random.default_rng(0)
     count, frames, alphabet = 2 * options.batch_size, max(round(options.seconds / FRAME_SECONDS), 1), preset("english")

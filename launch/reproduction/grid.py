@@ -219,18 +219,18 @@ class Scale:
         manifest = prepared.with_name(f"{prepared.name}.jsonl")
         if (prepared / PREPARED).is_file():  # a folder of that name may hold the manifest's recordings
             return str(prepared)
-        if manifest.is_file() or self._spoken(manifest):
+        if manifest.is_file() or self._can_be_synthesized(manifest):
             return str(manifest)
         raise UserError(f"neither {prepared} nor {prepared}.jsonl exists; give their folder with --data")
 
     def find_text(self, name: str) -> str:
         """The text file of `name`; UserError as for `find`."""
         file = Path(self.data) / name
-        if file.is_file() or self._spoken(file):
+        if file.is_file() or self._can_be_synthesized(file):
             return str(file)
         raise UserError(f"{file}: no such text for a language model; put it there, or omit `text` of the language")
 
-    def _spoken(self, path: Path) -> bool:
+    def _can_be_synthesized(self, path: Path) -> bool:
         return any(path.is_relative_to(corpus.folder) for corpus in self.synthesized)
 
 

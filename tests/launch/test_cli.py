@@ -53,7 +53,7 @@ def test_a_shipped_configuration_is_suggested_if_none_exists(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--augment.speed=0.7", "error: --augment.speed must lie in [0, 0.5), not 0.7\n"),  # of a group
+        ("--augment.speed=0.7", "error: --augment.speed must be in [0, 0.5), not 0.7\n"),  # of a group
         ("--steps=0", "error: steps must be at least 1, not 0\n"),
     ],
 )

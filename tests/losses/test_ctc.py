@@ -366,11 +366,11 @@ def test_wrong_shapes(arguments, message):
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("frames", [12, 5], "frames_B must lie in 0 … 6 .*output_frames.*, not 12"),
-        ("labels", [[1, 4], [3, 0]], "labels_BxL must lie in 1 … 3 .*, not 4"),
-        ("labels", [[0, 2], [3, 0]], "labels_BxL must lie in 1 … 3 .*, not 0"),
-        ("lengths", [3, 1], "label_lengths_B must lie in 0 … 2 .*, not 3"),
-        ("lengths", [-1, 1], "label_lengths_B must lie in 0 … 2 .*, not -1"),
+        ("frames", [12, 5], "frames_B must be in 0 … 6 .*output_frames.*, not 12"),
+        ("labels", [[1, 4], [3, 0]], "labels_BxL must be in 1 … 3 .*, not 4"),
+        ("labels", [[0, 2], [3, 0]], "labels_BxL must be in 1 … 3 .*, not 0"),
+        ("lengths", [3, 1], "label_lengths_B must be in 0 … 2 .*, not 3"),
+        ("lengths", [-1, 1], "label_lengths_B must be in 0 … 2 .*, not -1"),
     ],
 )
 def test_wrong_values_are_refused_or_counted(name, wrong, message):

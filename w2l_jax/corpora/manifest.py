@@ -85,7 +85,7 @@ def reading(path: str | Path) -> Reading:
             broken(place, error)
     if not utterances:
         why = f"; all {len(skipped)} rows are broken, the first: {skipped[0].message}" if skipped else ""
-        raise UserError(f"{path}: holds no utterances; it needs one JSON object a line, such as {_EXAMPLE}{why}")
+        raise UserError(f"{path}: holds no utterances; it needs one JSON object per line, such as {_EXAMPLE}{why}")
     return Reading(tuple(utterance for _, utterance in utterances.values()), tuple(skipped))
 
 

@@ -119,12 +119,12 @@ class AugmentOptions:
 
     def __post_init__(self):
         if not 0 <= self.speed < 0.5:
-            raise UserError(f"augment.speed must lie in [0, 0.5), not {self.speed}")
+            raise UserError(f"augment.speed must be in [0, 0.5), not {self.speed}")
         for name in ("room", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augment.{name} is a share of the utterances, 0 to 1, not {getattr(self, name)}")
         if not 0 <= self.microphone <= 40:
-            raise UserError(f"augment.microphone must lie between 0 and 40 dB, not {self.microphone}")
+            raise UserError(f"augment.microphone must be between 0 and 40 dB, not {self.microphone}")
 
     @property
     def on(self) -> bool:
