@@ -174,7 +174,7 @@ def test_a_missing_and_a_foreign_file(tmp_path):
     [
         ({"model": None}, r"a\.safetensors: its metadata are damaged .*model"),
         ({"alphabet": None}, "metadata are damaged .*alphabet"),
-        ({"digest": None}, "metadata are damaged"),
+        ({"digest": None}, "its digest differs"),
         ({"digest": "0"}, "changed or damaged"),
         ({"model": {"width": "4"}}, "metadata are damaged .*width must be of type int"),
         ({"model": {"activation": "step"}}, "metadata are damaged .*activation must be one of relu, elu"),
@@ -188,6 +188,8 @@ def test_a_missing_and_a_foreign_file(tmp_path):
         ({"step": "many"}, "metadata are damaged"),
         ({"decoder": {"beam": 3}}, "metadata are damaged"),
         ({"format": 9}, "format 9, but this version reads 3; upgrade"),
+        ({"format": 2}, "format 2, but this version reads 3; it is of an older version: save it again from its run"),
+        ({"format": 1, "digest": None}, "format 1, .* older version"),
         ({"alphabet": json.loads(preset("en").to_json())}, r"layer_11 is \{.*33.*\}, not \{.*29.*\}"),
     ],
 )

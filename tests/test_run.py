@@ -1,6 +1,8 @@
+import asyncio
 import collections
 import contextlib
 import errno
+import gc
 import json
 import shutil
 
@@ -222,3 +224,19 @@ def test_a_flipped_bit_in_the_pointers_or_the_alphabet(run, name):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
             with contextlib.suppress(UserError):
                 assert found() == expected, (place, bit)
+
+
+@pytest.mark.parametrize(("reason", "printed"), [("full [tensorstore_spec='{}']", False), ("of another program", True)])
+def test_what_fails_after_the_first_array_is_not_printed(caplog, reason, printed):
+    """Orbax raises its first error; asyncio would print those of its other tasks, in a third of full disks."""
+
+    async def fails():
+        raise ValueError(reason)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(fails())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    del task
+    gc.collect()
+    assert ("exception was never retrieved" in caplog.text) == printed

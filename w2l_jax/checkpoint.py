@@ -18,6 +18,8 @@ from w2l_jax.errors import UserError
 from w2l_jax.files import digest, read, write_atomically
 
 _DIGESTS = "digests.json"
+# After one array has failed, whose error is raised, asyncio also prints those of the others.
+logging.getLogger("asyncio").addFilter(lambda record: not re.search("orbax|tensorstore", record.getMessage()))
 
 
 def write(folder: Path, trees: Mapping[str, Any]) -> None:

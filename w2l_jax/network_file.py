@@ -66,11 +66,13 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         raise UserError(f"{path}: damaged, or not a {SUFFIX} file ({error}); copy or save it again") from None
     try:
         about = json.loads(metadata["w2l_jax"])
-        written, expected = about["format"], about.pop("digest")
+        written, expected = about["format"], about.pop("digest", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: its metadata are damaged; save it again") from None
     if written != FORMAT:
-        raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; upgrade w2l_jax")
+        older = isinstance(written, int) and written < FORMAT
+        remedy = "it is of an older version: save it again from its run" if older else "upgrade w2l_jax"
+        raise UserError(f"{path}: format {written}, but this version reads {FORMAT}; {remedy}")
     card = metadata.get("card", "")
     if _seal(arrays, about, card) != expected:
         raise UserError(f"{path}: its content was changed or damaged (its digest differs); copy it again")

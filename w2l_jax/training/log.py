@@ -1,8 +1,10 @@
 """Training metrics in metrics.jsonl, TensorBoard and the terminal."""
 
+import contextlib
 import json
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +19,43 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path | None, step: int):
-        self.path = Path(os.devnull) if folder is None else folder / "metrics.jsonl"
+        self.path, self._board = Path(os.devnull) if folder is None else folder / "metrics.jsonl", None
         if folder is None:
-            self._file, self._board = self.path.open("w"), None
+            self._file = self.path.open("w")
             return
         if self.path.exists():
             kept = [line for line in self.path.read_bytes().splitlines() if _step_of(line) <= step]
             write_atomically(self.path, b"".join(line + b"\n" for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
-        try:
-            from tensorboardX import SummaryWriter
+        with contextlib.suppress(ImportError):  # training machines may lack it; metrics.jsonl holds the same numbers
+            from tensorboardX import event_file_writer as events
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-        except ImportError:  # training machines may lack it; metrics.jsonl holds the same numbers
-            self._board = None
+            # Not SummaryWriter: when the disk is full its thread ends, and it waits for that thread forever.
+            (folder / "tensorboard").mkdir(exist_ok=True)
+            self._event, self._board = events.event_pb2.Event, events.EventsWriter(f"{folder}/tensorboard/events")
+            if step:  # TensorBoard drops later steps
+                self._board.write_event(self._event(step=step + 1, session_log={"status": 1}))
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Adds a line `{"kind", "step", …}`, null for what is not finite; numbers also go to TensorBoard."""
-        record = {name: None if _undefined(value) else value for name, value in values.items()}
+        infinite = {n for n, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+        record = {name: None if name in infinite else value for name, value in values.items()}
         line = json.dumps({"kind": kind, "step": step, **record}, ensure_ascii=False, allow_nan=False)
         self._file.write(line + "\n")
         if self._board:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            numbers = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+            summary = {"value": [{"tag": f"{kind}/{name}", "simple_value": v} for name, v in numbers.items()]}
+            self._board.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
         """Flushes everything to disk."""
-        self._file.flush()
-        if self._board:
-            self._board.flush()
+        for file in filter(None, (self._file, self._board)):
+            file.flush()
 
     def close(self) -> None:
         """Ends the log."""
-        self._file.close()
-        if self._board:
-            self._board.close()
+        for file in filter(None, (self._file, self._board)):
+            file.close()
 
 
 def read(folder: Path) -> tuple[dict[str, Any], ...]:
@@ -65,10 +68,6 @@ def read(folder: Path) -> tuple[dict[str, Any], ...]:
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); resuming the run removes what is") from None
     return tuple({k: math.nan if v is None else v for k, v in record.items()} for record in records)
-
-
-def _undefined(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _step_of(line: bytes) -> float:
