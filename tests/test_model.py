@@ -35,7 +35,7 @@ def test_initialisation_is_the_papers():
     for layer in model.layers(ModelConfig(), 29):
         kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
         limit = np.sqrt(6 / (layer.kernel * (layer.channels_in + layer.channels_out)))  # Glorot & Bengio 2010, eq. 16
-        assert abs(kernel).max() <= limit
+        assert abs(kernel).max() <= np.float32(limit)
         assert abs(float(kernel.std()) - limit / np.sqrt(3)) < 0.02 * limit
         assert not bias.any()
 
@@ -169,10 +169,10 @@ def total(params, x, frames):
 @pytest.mark.parametrize("backend", ["cpu", "cuda"])
 def test_forward_mode(monkeypatch, backend):
     """With respect to parameters and features, against central differences and reverse mode; in a loop, too."""
-    x = jax.random.normal(jax.random.key(0), (2, 20, 10))
+    x = jax.random.normal(jax.random.key(0), (2, 20, 10), jnp.float32)
     frames, config = jnp.array([20, 13]), dataclasses.replace(SMALL, activation="elu")  # smooth
     at = PARAMS, x
-    change = jax.tree.map(lambda leaf: 0.03 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), at)
+    change = jax.tree.map(lambda leaf: 0.03 * jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype), at)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
 
     def value(at):

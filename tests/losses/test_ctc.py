@@ -151,8 +151,10 @@ def test_long_utterances_lose_no_precision(certainty):
 
     case = batch_of_one(logits, labels)
     of_optax = error(*optax_differentiated(*case))
+    # Where float64 is the default, optax computes in it, and is no measure.
+    limit = 1e-5 if jax.config.jax_enable_x64 else min(1e-5, of_optax / 20)
     for form in FORMS:
-        assert error(*differentiated[form](*case)) < min(1e-5, of_optax / 20)
+        assert error(*differentiated[form](*case)) < limit
 
 
 def test_memory_is_below_optaxs():
@@ -337,8 +339,8 @@ def test_empty_batches(shape):
 
 
 LOGITS, FRAMES, LABELS, LENGTHS = (
-    jnp.zeros((2, 6, 4)),
-    jnp.array([6, 5]),
+    jnp.zeros((2, 6, 4), jnp.float32),
+    jnp.array([6, 5], jnp.int32),
     jnp.array([[1, 2], [3, 0]]),
     jnp.array([2, 1]),
 )
@@ -414,7 +416,7 @@ def test_accelerators_get_one_loop_of_elementwise_steps(of, loops):
         found = bodies(text)
         assert len(found) == text.count("stablehlo.while") == loops
         for body in found:
-            assert f"dense<{trips}> : tensor<i32>" in body.split("do {")[0]
+            assert re.search(rf"dense<{trips}> : tensor<i(32|64)>", body.split("do {")[0])
             assert "exponential" in body
             assert not re.search(r"stablehlo\.(gather|scatter|sort|dot)|dot_general", body)
 
