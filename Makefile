@@ -12,6 +12,10 @@ PARALLEL := -n auto --maxprocesses=4 --dist=loadfile
 # Another beam search, for the tests to compare ours with; it asks for numpy<2 and runs on 2 all the same.
 ORACLE := pyctcdecode==0.5.0 pygtrie
 
+# What must stay float32 where a program enables float64.
+FLOAT64 := $(addprefix tests/, losses test_model.py test_freezing.py test_transfer.py \
+  test_incremental.py test_features_jax.py training/test_step.py training/test_augment.py)
+
 .PHONY: demo test test-slow test-oldest test-newest chaos lint setup system clean
 
 demo: setup
@@ -60,7 +64,8 @@ test-oldest: system lmplz
 	$(OLDEST)/bin/python -c "import jax, numpy; print('jax', jax.__version__, 'numpy', numpy.__version__)"
 	$(OLDEST)/bin/python -m pytest $(PARALLEL)
 
-# The same tests on the newest Python that is supported and the newest version of everything.
+# The same tests on the newest Python that is supported and the newest version of everything; losses, model and training
+# step with float64 as JAX's default as well.
 test-newest: system lmplz
 	$(NEWEST_PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --upgrade pip
@@ -68,6 +73,7 @@ test-newest: system lmplz
 	$(NEWEST)/bin/python -m pip install -qq --no-deps $(ORACLE)
 	$(NEWEST)/bin/python -c "import jax, librosa, numpy; print(*(f'{m.__name__} {m.__version__}' for m in (jax, librosa, numpy)))"
 	$(NEWEST)/bin/python -m pytest $(PARALLEL)
+	JAX_ENABLE_X64=1 $(NEWEST)/bin/python -m pytest $(PARALLEL) $(FLOAT64)
 
 # Faults on purpose: kills, full disks, damaged files, hostile input.
 chaos: setup
