@@ -132,7 +132,7 @@ def run(main: Callable[[], Any]) -> None:
     except UserError as error:
         _stop(as_options(str(error)))
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes where it can (training: with --resume)", file=sys.stderr)
+        print("interrupted; run the same command again to go on (train.py with --resume)", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)  # without waiting for threads, which may be compiling for minutes

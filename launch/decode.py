@@ -45,7 +45,9 @@ class Options:
     data: str = ""
     """Manifest or prepared folder (default: the run's dev data)."""
     out: str = ""
-    """JSON-lines file to write, one utterance per line (default: <run>/decode/<data>.jsonl)."""
+    """JSON-lines file to write, one utterance per line (default: <run>/decode/<data>.jsonl, or
+    results/<file>/decode/<data>.jsonl if --run is not a run folder).
+    """
     checkpoint: str = "best"
     """Checkpoint: best, last or a stored step."""
     lm: str = ""
@@ -70,8 +72,8 @@ class Options:
     """Manifest of the recordings for the report's sound, if --data is a prepared folder."""
     seed: int = 0
     """Seed of the report's random utterances."""
-    unknown_characters: str = "error"
-    """Transcripts outside the run's alphabet: error or drop_utterance."""
+    unknown_characters: str = ""
+    """Transcripts outside the run's alphabet: error or drop_utterance (default: as in the run's training)."""
     batch_size: int = 64
     """Batch size of the network."""
     workers: int = 0
@@ -89,12 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         import train
 
         print("no run exists: training the demonstration first", flush=True)
-        run = str(train.main(["--frozen_layers=8"]))
-        if not Run.complete(run):
-            raise UserError(
-                f"{run} was stopped before it was trained: resume it (launch/train.py --run={run} --resume)"
-            )
-        options = dataclasses.replace(options, run=run)
+        options = dataclasses.replace(options, run=str(train.main(["--frozen_layers=8"])))
     decode(options)
 
 
@@ -116,8 +113,9 @@ def decode(options: Options) -> list[results.Result]:
     recordings = _recordings(options, data)
     if Path(options.report or "report.html").is_dir():
         raise UserError(f"{options.report} is a folder; name the HTML file to write, such as --report=report.html")
+    unknown = options.unknown_characters or own["unknown_characters"]
     with terminal() as screen:
-        dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
+        dataset = decode_data.open_data(recognizer, own, data, unknown, screen.bar, screen.report)
         overrides = {name: getattr(options, name) for name in ("beam_width", "lm_weight", "word_bonus")}
         if run:
             held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
@@ -199,7 +197,7 @@ def _overlap(text: str) -> list[str]:
 def _facts(
     options: Options, recognizer: Recognizer, run: Run | None, decoder: DecoderConfig, data: str
 ) -> dict[str, str]:
-    facts = {"run": f"{options.run}, checkpoint {options.checkpoint} (step {recognizer.step})"}
+    facts = {"run": f"{latest.described(options.run)}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     if run and not Run.complete(run.folder):
         facts["unfinished"] = f"stopped, or still in training (resume it: launch/train.py --run={options.run} --resume)"
     facts["data"] = data

@@ -30,5 +30,10 @@ def choose(name: str) -> str:
 
 
 def outputs(name: str) -> Path:
-    """Returns the folder for a network's results: the run folder, or `runs/<name>` for a file."""
-    return Path(name) if Run.exists(name) else Path("runs") / Path(name).stem
+    """Returns the folder for a network's results: the run folder, or `results/<name>` for a file."""
+    return Path(name) if Run.exists(name) else Path("results") / Path(name).stem
+
+
+def described(name: str) -> str:
+    """Returns the run folder that `runs/latest` points to, or `name`."""
+    return os.path.relpath(Path(name).resolve()) if Run.exists(name) else name

@@ -1,6 +1,7 @@
 """Train a network from scratch, or adapt another run's by freezing its lowest layers."""
 
 import dataclasses
+import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from w2l_jax.errors import UserError
 from w2l_jax.run import Run
 from w2l_jax.training import devices
 from w2l_jax.training.options import FreezeOptions, TrainOptions
-from w2l_jax.training.position import Position
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ENGLISH = "runs/demo_english"
@@ -72,20 +72,20 @@ def train(options: TrainOptions) -> Path:
         print(f"{ENGLISH} is {'unfinished' if resume else 'missing'}: training it first", flush=True)
         english = config.load(TrainOptions, CONFIGS / "demo_english.toml")
         train(config.changed(english, {"run": ENGLISH, "resume": resume}))
-        if not Run.complete(ENGLISH):
-            raise UserError(f"{ENGLISH} was stopped before it was trained: the same command again resumes it")
 
     with terminal() as screen:
 
-        def show(position: Position, values: dict[str, float]) -> None:
-            loss = values.get("loss", float("nan"))
-            screen.bar(position.step, options.steps, f"training: loss {loss:.2f}, step")
+        def show(step: int, values: dict[str, float]) -> None:
+            screen.bar(step, options.steps, f"training: loss {values['loss']:.2f}, step")
 
         job = training.create(options, screen.report, screen.bar)
         if job.devices.first:
             latest.mark(job.run.folder)
         result = training.train(job, screen.report, show)
     print(f"{result.reason}: {job.run.folder}", flush=True)
+    if result.signal:  # a code other than 0, so that nothing uses the network as if it were trained
+        print(f"resume it: python launch/train.py --run={job.run.folder} --resume", flush=True)
+        sys.exit(128 + signal.Signals[result.signal])
     if Run.complete(job.run.folder):
         print(f"decode it: python launch/decode.py --run={job.run.folder}", flush=True)
     return job.run.folder

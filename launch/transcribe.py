@@ -108,9 +108,12 @@ def _bar(screen: Terminal, name: str, done: float, total: float, unit: str) -> N
 def _load(options: Options) -> Recognizer:
     cli.use_compilation_cache()
     name = latest.choose(options.run)
-    if name != options.run:
-        print(f"no run exists: using the included {name} network", file=sys.stderr)
-    return w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
+    recognizer = w2l_jax.load(name, options.checkpoint, lm="none" if options.align else options.lm)
+    if options.run == latest.LATEST:
+        why = "the last trained run" if name == options.run else "included; no run exists"
+        lm = recognizer.decoder.lm and f", with the language model {recognizer.decoder.lm}"
+        print(f"network: {latest.described(name)} ({why}), step {recognizer.step}{lm}", file=sys.stderr)
+    return recognizer
 
 
 def _live(options: Options, kind: str) -> None:

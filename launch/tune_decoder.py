@@ -51,8 +51,8 @@ class Options:
     """Beam widths to choose from; the grid uses the narrowest."""
     seed: int = 0
     """Seed of the utterances and steps."""
-    unknown_characters: str = "error"
-    """Transcripts outside the run's alphabet: error or drop_utterance."""
+    unknown_characters: str = ""
+    """Transcripts outside the run's alphabet: error or drop_utterance (default: as in the run's training)."""
     batch_size: int = 64
     """Batch size of the network."""
     workers: int = 0
@@ -89,7 +89,8 @@ def tune(run: Run, options: Options, screen: Terminal) -> None:
 
 def _tune(run: Run, recognizer: w2l_jax.Recognizer, data: str, out: Path, options: Options, screen: Terminal) -> None:
     name, own = Path(data).stem, decode_data.options_of(run)
-    dataset = decode_data.open_data(recognizer, own, data, options.unknown_characters, screen.bar, screen.report)
+    unknown = options.unknown_characters or own["unknown_characters"]
+    dataset = decode_data.open_data(recognizer, own, data, unknown, screen.bar, screen.report)
     held_out = decode_data.held_out(recognizer, own, dataset, screen.bar)
     decoder = of_run.resolve(run, options.lm, {}, held_out, screen.report)
     if not decoder.lm:

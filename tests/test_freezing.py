@@ -47,6 +47,11 @@ def test_optimizer_state_exists_for_trained_leaves_only():
         assert sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim) == 2 * trained
 
 
+def test_freezing_a_missing_layer_raises():
+    with pytest.raises(ValueError, match="params must hold layer_01, which is to be frozen; they hold a, b"):
+        freezing.freeze(optax.adam(1e-4), 8).init({"a": {}, "b": {}})
+
+
 def test_freeze_moves_the_layers_above_as_the_optimizer_alone_would():
     params = network(0, 6)
     grads = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape), params)

@@ -211,10 +211,16 @@ def test_parameters_that_do_not_fit(recognizer, params):
             dataclasses.replace(recognizer, params=tree)
 
 
-def test_weights_that_are_not_finite(recognizer, tmp_path):
+def test_weights_that_are_not_finite(recognizer, tmp_path, monkeypatch):
     params = jax.tree.map(np.array, recognizer.params)
     params["layer_04"]["bias"][1] = np.nan
-    dataclasses.replace(recognizer, params=params).save(tmp_path / "a.safetensors")
+    broken = dataclasses.replace(recognizer, params=params)
+    with pytest.raises(UserError, match=r"layer_04\.bias holds values that are not finite"):
+        broken.save(tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+    with monkeypatch.context() as earlier:  # a version that did not check
+        earlier.setattr(np, "isfinite", lambda array: np.True_)
+        broken.save(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"layer_04\.bias holds values that are not finite"):
         load(tmp_path / "a.safetensors")
 
@@ -276,7 +282,7 @@ def test_the_script_writes_a_file_that_every_command_takes(trained, tones, cache
     assert "2 steps are done: runs/german_k8" in done.stdout
     done = launch("decode.py", "--run=given.safetensors", f"--data={tones}/dev.jsonl", "--worst=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs" / "given" / "decode" / "dev.jsonl").is_file()
+    assert (tmp_path / "results" / "given" / "decode" / "dev.jsonl").is_file()
 
 
 def test_every_form_of_input_gives_the_same_transcription(tmp_path):
@@ -320,6 +326,20 @@ def test_a_wrong_language_model_is_named_and_the_network_is_not_blamed(tmp_path)
         load("english", lm="nowhere")
 
 
+@pytest.mark.parametrize("rate", [0, -1, 1.5, None])
+def test_a_rate_is_a_number_of_samples(rate):
+    with pytest.raises(UserError, match=r"^rate=.*: give the waveform's samples per second, such as 16000"):
+        load("english").transcribe(np.zeros(16_000, np.float32), rate=rate)
+
+
+def test_unusable_logits_and_dtypes_are_refused(recognizer, tmp_path):
+    with pytest.raises(UserError, match="logits hold NaN"):
+        load("english").decode(np.full((5, 29), np.nan))
+    with pytest.raises(UserError, match="dtype=float16: choose from bfloat16, float32"):
+        recognizer.save(tmp_path / "b.safetensors", "float16")
+    assert not (tmp_path / "b.safetensors").exists()
+
+
 def test_logits_of_another_alphabet():
     with pytest.raises(ValueError, match=r"shape \[5, 7\]; one recording has \[S, 29\]"):
         load("english").decode(np.zeros((5, 7)))
@@ -351,13 +371,13 @@ class TestIncluded:
         line = json.loads((tones / "dev.jsonl").read_text().splitlines()[0])
         done = launch("transcribe.py", str(tones / line["audio_filepath"]), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "the included english network" in done.stderr
+        assert "network: english (included; no run exists), step 3600\n" in done.stderr
         output = done.stdout
         done = launch("transcribe.py", str(tones / line["audio_filepath"]), "--run=english", cwd=tmp_path)
         assert done.stdout == output and "included" not in done.stderr
         done = launch("decode.py", f"--data={tones}/dev.jsonl", "--worst=1", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / "runs" / "english" / "decode" / "dev.jsonl").is_file()
+        assert (tmp_path / "results" / "english" / "decode" / "dev.jsonl").is_file()
 
     def test_from_the_command_line_of_the_package(self, tones, tmp_path):
         lines = (tones / "dev.jsonl").read_text().splitlines()[:2]

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_KINDS = {jnp.integer: "integers", jnp.floating: "floats", jnp.number: "numbers"}
+
 
 def check_array(name: str, x: Any, kind: Any, **sizes: int) -> None:
     """Raises ValueError unless `x` is an array of dtype `kind` (such as jnp.integer) with the axes that `name` ends in.
@@ -22,7 +24,7 @@ def check_array(name: str, x: Any, kind: Any, **sizes: int) -> None:
             return
     asked = ", ".join(f"{axis} = {sizes[axis]}" for axis in axes if axis in sizes)
     shape = f"[{', '.join(axes)}]" + (f" with {asked}" if asked else "")
-    raise ValueError(f"{name} must be an array of {kind.__name__} numbers {shape}, not {actual}")
+    raise ValueError(f"{name} must be an array of {_KINDS[kind]} {shape}, not {actual}")
 
 
 def check_range(name: str, values: Any, low: int, high: int, reason: str) -> None:

@@ -53,6 +53,8 @@ def frozen_prefix(frozen: frozenset[int]) -> int:
 def labels(params: Params, frozen: frozenset[int], late: frozenset[int] = frozenset()) -> Params:
     """Returns a tree like `params` with `frozen`, `late` or `trained` at every leaf."""
     kinds = {layer_name(number): FROZEN for number in frozen} | {layer_name(number): LATE for number in late}
+    if missing := sorted(kinds.keys() - params.keys()):
+        raise ValueError(f"params must hold {missing[0]}, which is to be frozen; they hold {', '.join(params)}")
     return {
         name: jax.tree.map(lambda _, label=kinds.get(name, TRAINED): label, layer) for name, layer in params.items()
     }

@@ -21,7 +21,7 @@ def write(
 ) -> None:
     """Writes parameters, their metadata `about` (JSON values) and a card, whole or not at all.
 
-    Raises UserError if `path` exists or does not end in `.safetensors`.
+    Raises UserError if `path` exists or does not end in `.safetensors`, and for weights that are not finite.
     """
     import ml_dtypes
     import safetensors.numpy
@@ -30,13 +30,17 @@ def write(
         raise UserError(f"path={str(path)!r}: a recogniser is saved as one {SUFFIX} file")
     if path.exists():
         raise UserError(f"{path}: exists; give another name, or remove it")
-    stored = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}[dtype]
+    dtypes = {"bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+    if dtype not in dtypes:
+        raise UserError(f"dtype={dtype}: choose from {', '.join(dtypes)}")
     arrays = {
         # The library writes an array's memory and ignores its strides.
-        f"{layer}.{leaf}": np.ascontiguousarray(array, stored)
+        f"{layer}.{leaf}": np.ascontiguousarray(array, dtypes[dtype])
         for layer, leaves in params.items()
         for leaf, array in leaves.items()
     }
+    if wrong := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
+        raise UserError(f"{wrong[0]} holds values that are not finite, so the network is useless")
     about = {"format": FORMAT, **about}
     about["digest"] = _seal(arrays, about, card)
     metadata = {"w2l_jax": json.dumps(about, ensure_ascii=False), "card": card}
@@ -56,7 +60,7 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         with path.open("rb") as raw:
             header = int.from_bytes(raw.read(8), "little")
         if header > _LONGEST_HEADER or path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: not a network of w2l_jax: its header or weights are too large")
+            raise UserError(f"{path}: not a network of w2l_jax: its header or size says something else")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "w2l_jax" not in metadata:

@@ -142,6 +142,8 @@ class Recognizer:
     ) -> Iterator[np.ndarray]:
         """Yields the logits [S, V] of a recording, some seconds at a time."""
         total = 0.0
+        if not isinstance(rate, int | np.integer) or rate < 1:
+            raise UserError(f"rate={rate!r}: give the waveform's samples per second, such as 16000")
         if isinstance(recording, str | Path):
             total = audio.seconds(recording) if progress else 0.0
             blocks = audio.blocks(recording, truncated=truncated)
@@ -159,6 +161,8 @@ class Recognizer:
             raise UserError(
                 f"logits have the shape {list(logits_SxV.shape)}; one recording has [S, {self.alphabet.size}]"
             )
+        if np.isnan(logits_SxV).any():
+            raise UserError("logits hold NaN")
         return logits_SxV
 
     @functools.cached_property

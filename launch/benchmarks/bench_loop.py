@@ -84,8 +84,8 @@ def rates(job: Job) -> tuple[float, float, float]:
         clock.append((begins, between, time.perf_counter()))
 
     fresh = dataclasses.replace(job, state=job.devices.replicate(job.state))
-    if training.train(fresh, lambda line: None, pause).position.step < job.options.steps:
-        raise KeyboardInterrupt  # a signal ended training, not the measurement
+    if training.train(fresh, lambda line: None, pause).signal:
+        raise KeyboardInterrupt  # it ended training, not the measurement
     both = list(itertools.pairwise(clock[: job.options.steps // _EVERY]))  # the last line is logged in two parts
     alone = [(end - begin) / _EVERY for _, (_, begin, end) in both]
     trained = [(begin - end) / (_EVERY - 1) for (_, _, end), (begin, _, _) in both]

@@ -1,12 +1,10 @@
 """launch/train.py before training: which configuration it uses, and what the demonstration needs."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 import decode
-import demo
 import demo_corpus
 import train
 from tests.training_options import train_options
@@ -68,28 +66,20 @@ def test_missing_parts_of_the_demonstration_are_made_first(monkeypatch, tmp_path
     assert [options.run for options in trained] == ["", train.ENGLISH] and trained[1].data.language == "english"
 
 
-@pytest.mark.parametrize("command", ["train.py", "decode.py", "demo.py"])
-def test_a_stopped_run_is_not_used_as_a_base(monkeypatch, tmp_path, command):
-    """A signal ends the training of the demonstration's base or network without an error; later steps must not run."""
+@pytest.mark.parametrize("main", ["train", "decode"])
+def test_a_stopped_base_is_not_used(monkeypatch, tmp_path, capsys, main):
+    """A signal ends training after a checkpoint; what would use the network must not run."""
     monkeypatch.chdir(tmp_path)
-    stopped = []
+    trained = []
     monkeypatch.setattr(demo_corpus, "make_corpus", lambda folder, progress: folder.mkdir(parents=True, exist_ok=True))
     monkeypatch.setattr(train.training, "check", lambda options: None)
-    monkeypatch.setattr(train.training, "create", lambda options, *_: stopped.append(options.run) or _job(options.run))
-    monkeypatch.setattr(train.training, "train", lambda job, *_: SimpleNamespace(reason="stopped by SIGTERM"))
-    monkeypatch.setattr(demo, "_call", lambda script, *arguments: train.main(list(arguments)))
-    monkeypatch.setattr(sys, "argv", ["demo.py"])
-    if command == "decode.py":
-        monkeypatch.setattr(train, "ENGLISH", "another")  # so that the German network is the one stopped
-    main = {
-        "train.py": lambda: train.main(["--frozen_layers=8"]),
-        "decode.py": lambda: decode.main([]),
-        "demo.py": demo.main,
-    }
-    with pytest.raises(UserError, match="stopped before it was trained"):
-        main[command]()
-    assert stopped == ["" if command == "decode.py" else "runs/demo_english"]
+    monkeypatch.setattr(train.training, "create", lambda options, *_: trained.append(options.run) or _job(options.run))
+    monkeypatch.setattr(train.training, "train", lambda *_: SimpleNamespace(reason="stopped", signal="SIGTERM"))
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--frozen_layers=8"]) if main == "train" else decode.main([])
+    assert stopped.value.code == 143 and trained == [train.ENGLISH]
+    assert "resume it: python launch/train.py --run=runs/demo_english --resume" in capsys.readouterr().out
 
 
 def _job(folder):
-    return SimpleNamespace(devices=SimpleNamespace(first=False), run=SimpleNamespace(folder=folder or "runs/german_k8"))
+    return SimpleNamespace(devices=SimpleNamespace(first=False), run=SimpleNamespace(folder=folder))

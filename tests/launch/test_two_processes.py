@@ -61,7 +61,7 @@ def test_two_fresh_starts_and_a_resume_of_a_run_in_training(tmp_path, data):
     assert (second.returncode, second.stderr) == (1, "error: long: another process is training this run\n")
     assert digests(tmp_path / "long") == before
     training.send_signal(signal.SIGTERM)
-    assert ended([training])[0][0] == 0
+    assert ended([training])[0][0] == 128 + signal.SIGTERM
     assert Run(tmp_path / "long").pointers()["last"] > 0
 
 

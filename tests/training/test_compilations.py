@@ -44,7 +44,7 @@ def test_one_compilation_for_each_bucket(tones, cache, tmp_path, compiled, bucke
 
     compiled.clear()
     by_step = {}
-    training.train(job, lambda line: None, lambda position, _: by_step.update({position.step: len(compiled)}))
+    training.train(job, lambda line: None, lambda step, _: by_step.update({step: len(compiled)}))
     assert compiled.count("jit(step)") == buckets
     assert compiled.count("jit(forward)") == len(dev_shapes)
     assert by_step[settled + 2] == by_step[options.steps], compiled[by_step[settled + 2] :]

@@ -298,7 +298,7 @@ def test_a_signal_or_death_of_one_process_stops_both(place):
     both = start()
     both[1].send_signal(signal.SIGTERM)
     (reports, _), _ = (process.communicate(timeout=120) for process in both)
-    assert [process.returncode for process in both] == [0, 0]
+    assert [process.returncode for process in both] == [143, 143]
     assert "stopped by SIGTERM" in reports
     pointers = Run.open(run).pointers()
     assert pointers["last"] >= 8 and not pointers["finished"]

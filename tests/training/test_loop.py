@@ -1,10 +1,12 @@
 """The training loop waits only for numbers that decide something."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -232,4 +234,14 @@ def test_a_signal_during_compilation_stops_at_once(options, monkeypatch):
     assert not compiled.is_set()
     released.set()
     monkeypatch.undo()
+
+    def swallowed(self):  # as by JAX's callback of the garbage collector, in which the handler may run
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Trainer, "_begin_phase", swallowed)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataclasses.replace(options, resume=True))
     assert train(dataclasses.replace(options, resume=True)).position.step == 12

@@ -90,7 +90,7 @@ def language_of(data: DataOptions) -> str:
         languages |= {open_dataset(path).language} if prepared else {u.language for u in manifest.read(path)}
     names = {language_name(language) for language in languages}
     if len(names) != 1 or not all(names):
-        says = f"its rows are {' and '.join(sorted(filter(None, names)))}" if any(names) else "its rows have no `lang`"
+        says = ", ".join(f"some rows are {name}" if name else "some rows have no `lang`" for name in sorted(names))
         raise UserError(f"{data.train}: {says}; say which language to train, such as data.language=de")
     return names.pop()
 

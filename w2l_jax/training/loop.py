@@ -38,16 +38,18 @@ class Result:
     position: Position
     reason: str
     evaluation: dict[str, Any] | None
+    signal: str = ""
+    """The signal that stopped it before its end, such as SIGTERM."""
 
 
-Show = Callable[[Position, dict[str, float]], None]
+Show = Callable[[int, dict[str, float]], None]
 
 
 def train(job: Job, report: Report = print, progress: Show | None = None) -> Result:
     """Runs a job to its end: `steps`, `max_hours`, patience, or a signal (SIGINT, SIGTERM: checkpoint, then stop).
 
     Before the first update there is nothing to store: a signal raises KeyboardInterrupt, even during compilation.
-    `report` takes lines for the user; `progress` is called at every logged step. An update whose gradient is not finite
+    `report` takes lines for the user; `progress` a logged step and its numbers. An update whose gradient is not finite
     is skipped; ten in a row raise UserError, and earlier checkpoints are kept.
     """
     return _Trainer(job, report, progress or (lambda *_: None)).run()
@@ -91,15 +93,18 @@ class _Trainer:
                 Signals() as signals,
                 Saver(run) as self.saver,
             ):
-                return Result(self.position, self._steps(stream, signals), self.evaluation)
+                reason, signal = self._steps(stream, signals)
+                return Result(self.position, reason, self.evaluation, signal)
 
-    def _steps(self, stream: Iterator[Batch], signals: Signals) -> str:
-        """Runs steps until there is a reason to stop, which is returned."""
+    def _steps(self, stream: Iterator[Batch], signals: Signals) -> tuple[str, str]:
+        """Runs steps until there is a reason to stop; returns it, and the signal if it is one."""
         step_of = None
         for batch in stream:
             if step_of is None or self._unfreezes:
                 signals.at_once = step_of is None and self.devices.is_single_process  # everything trained is stored
                 step_of = self._begin_phase()
+                if signals.at_once and signals.received:  # a callback of JAX's may have caught the exception
+                    raise KeyboardInterrupt
                 signals.at_once = False
                 self.started = time.perf_counter()
             if len(self.pending) >= _IN_FLIGHT:  # a dispatched update holds its batch in device memory
@@ -125,7 +130,7 @@ class _Trainer:
             if (saves or evaluates or reason) and self.devices.first:
                 self._save(finished=bool(reason) and not asked)
             if reason:
-                return reason
+                return reason, asked
             self.started = time.perf_counter()
         raise AssertionError("the stream of batches ends with the last step")
 
@@ -147,7 +152,7 @@ class _Trainer:
         if position.step >= options.steps:
             return f"{options.steps} steps are done"
         if asked:
-            return f"stopped by {asked}; `resume` continues it"
+            return f"stopped by {asked} after step {position.step}"
         if options.stop.max_hours and position.seconds >= options.stop.max_hours * 3600:
             return f"{options.stop.max_hours} hours of training are over"
         if options.stop.patience and position.without_gain >= options.stop.patience:
@@ -177,7 +182,7 @@ class _Trainer:
                     f"step {self.saved} is kept)"
                 )
         if due:
-            self.progress(self.position, values)
+            self.progress(step, values)
 
     def _evaluate(self) -> None:
         """Evaluates the weights on the dev data, to find the best, and on the old language's."""

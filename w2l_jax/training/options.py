@@ -32,7 +32,7 @@ class DataOptions:
     train: str = ""
     """Training data; separate several by commas: a.jsonl,data/b=2,c=0.5 (per epoch, b twice and half of c's hours)."""
     dev: str = ""
-    """Data for evaluation during training; without them the last checkpoint is the best."""
+    """Data for evaluation during training; without it, the last checkpoint counts as best."""
     old_train: str = _was("keep_old_language", "")
     """Training data of init's language, mixed into every batch to reduce forgetting."""
     old_share: float = 0.25
@@ -137,7 +137,8 @@ class OptimizerOptions:
     """The optimizer: the paper's Adam with a constant learning rate, and alternatives."""
 
     name: Literal["adam", "muon"] = _was("optimizer", "adam")
-    """The paper's Adam, or Muon on layers 1 to 10: faster from scratch, at the cost of seven utterances per update.
+    """The paper's Adam, or Muon on layers 1 to 10: faster from scratch, but each update takes as long as with
+    seven more utterances.
     """
     beta1: float = 0.9
     """Adam's β₁."""
@@ -241,7 +242,7 @@ class LogOptions:
     keep_steps: str = _free("")
     """Steps whose checkpoints are kept forever, such as 100,1000."""
     every: int = _was("log_every", 10, resume=True)
-    """Updates between lines in metrics.jsonl, TensorBoard and the progress bar."""
+    """Updates between writes to metrics.jsonl and TensorBoard (of every update) and to the progress bar."""
     profile: str = _free("")
     """Updates to trace for TensorBoard's profiler and Perfetto: a range such as 100-104, or a number.
     """
@@ -271,7 +272,7 @@ class TrainOptions:
     resume: bool = _free(False)
     """Resume from the run's last checkpoint."""
     init: str = _free("")
-    """Network to adapt: a run folder or an included network."""
+    """Network to adapt: a run folder, a .safetensors file or an included network."""
     frozen_layers: str = "0"
     """Layers to freeze: k freezes the lowest k of eleven, `1-3,9` the listed layers."""
     from_scratch: bool = False

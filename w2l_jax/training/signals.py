@@ -23,9 +23,9 @@ class Signals:
         return self
 
     def _remember(self, number, _frame):
-        if self.received or self.at_once:
+        again, self.received = self.received, signal.Signals(number).name
+        if again or self.at_once:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
