@@ -58,9 +58,10 @@ NETWORK = """
 steps = 20
 batch_size = 4
 learning_rate = 3e-3
+[log]
 eval_every = 10
 checkpoint_every = 5
-log_every = 5
+every = 5
 [model]
 width = 8
 top_width = 16
