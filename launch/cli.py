@@ -105,6 +105,8 @@ def as_options(message: str) -> str:
 
     One-word names only before a `=` or in `backticks`.
     """
+    elsewhere = re.compile(r"\b(spell_numbers|alphabet_from_data|max_skipped)\b(?!=)")  # options of preparation only
+    message = elsewhere.sub(lambda name: name[0] if name[0] in _NAMES else f"prepare.py --{name[0]}", message)
     message = re.sub(r"`([a-z_.]+)`", lambda found: f"--{found[1]}" if found[1] in _NAMES else found[0], message)
     message = re.sub(r"(?<![\w./-])[a-z]+_[a-z_]+\b(?!\.)", lambda word: _GROUPED.get(word[0], word[0]), message)
     own = [f"{name}=" if name.isalpha() else rf"{re.escape(name)}\b(?!\.)" for name in _NAMES]

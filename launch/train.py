@@ -78,7 +78,7 @@ def train(options: TrainOptions) -> Path:
         def show(step: int, values: dict[str, float]) -> None:
             screen.bar(step, options.steps, f"training: loss {values['loss']:.2f}, step")
 
-        job = training.create(options, screen.report, screen.bar)
+        job = training.create(options, lambda line: screen.report(cli.as_options(line)), screen.bar)
         if job.devices.first:
             latest.mark(job.run.folder)
         result = training.train(job, screen.report, show)

@@ -74,7 +74,7 @@ def test_every_preset_maps_its_characters_to_english():
 
 
 def test_a_wrong_alphabet_is_refused():
-    with pytest.raises(UserError, match="are of different networks"):
+    with pytest.raises(UserError, match="the output layer has 6 labels but alphabet `old` needs 29"):
         transfer.carry_output(network(0, 6), preset("en"), preset("de"))
 
 

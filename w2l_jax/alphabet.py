@@ -128,8 +128,7 @@ def preset(language: str) -> Alphabet:
     name = language_name(language)
     if name not in PRESETS:
         raise UserError(
-            f"the language {language!r} has no preset alphabet (presets: {', '.join(PRESETS)}); "
-            "take the alphabet from the data or from a run"
+            f"{language!r} has no preset alphabet ({', '.join(PRESETS)} have); take it from the data or a run"
         )
     return Alphabet(PRESETS[name])
 

@@ -158,9 +158,7 @@ class Recognizer:
 
     def _checked(self, logits_SxV: np.ndarray) -> np.ndarray:
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
-            raise UserError(
-                f"logits have the shape {list(logits_SxV.shape)}; one recording has [S, {self.alphabet.size}]"
-            )
+            raise UserError(f"logits have the shape {list(logits_SxV.shape)}, not [S, {self.alphabet.size}]")
         if np.isnan(logits_SxV).any():
             raise UserError("logits hold NaN")
         return logits_SxV

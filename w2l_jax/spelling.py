@@ -188,17 +188,13 @@ def _words(number: int, code: str, kind: str) -> str:
     try:
         from num2words import num2words
     except ImportError:
-        raise UserError(
-            "spelling numbers needs num2words: pip install 'w2l_jax[numbers]', or leave them as they are"
-        ) from None
+        raise UserError("spelling numbers needs num2words: pip install 'w2l_jax[numbers]'") from None
     try:
         return num2words(number, lang=code, to=kind)
     except NotImplementedError:
         if kind != "cardinal":
             return ""
-        raise UserError(
-            f"num2words does not know the language {code!r}: spell the numbers in the texts, or leave them"
-        ) from None
+        raise UserError(f"num2words does not know the language {code!r}: spell the numbers in the texts") from None
 
 
 _SYLLABLES = "ling2 yi1 er4 san1 si4 wu3 liu4 qi1 ba1 jiu3".split()

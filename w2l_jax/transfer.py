@@ -58,10 +58,7 @@ def carry_output(
     name = layer_name(LAYERS)
     kernel_KxCxV, bias_V = params[name]["kernel"], params[name]["bias"]
     if bias_V.shape[0] != old.size:
-        raise UserError(
-            f"the output layer has {bias_V.shape[0]} labels but the alphabet needs {old.size}: the checkpoint and "
-            "alphabet.json are of different networks"
-        )
+        raise UserError(f"the output layer has {bias_V.shape[0]} labels but alphabet `old` needs {old.size}")
     fresh = "".join(c for c in new.characters if c not in old.characters)
     sources = {c: resembling(c, old.characters) for c in fresh if new_characters == "copy"}
     copied = {c: source for c, source in sources.items() if source}

@@ -225,7 +225,7 @@ def test_numbers_and_other_alphabets(tmp_path, utterances):
 
 def test_options_are_checked():
     assert PrepareConfig(language="de") == PrepareConfig(language="German")
-    with pytest.raises(UserError, match=r"the language .klingon. has no preset alphabet .*english.* the data"):
+    with pytest.raises(UserError, match=r"'klingon' has no preset alphabet .*english.* the data"):
         _ = PrepareConfig(language="klingon").labels
     with pytest.raises(UserError, match="max_seconds must be positive"):
         PrepareConfig(max_seconds=0)
@@ -255,8 +255,10 @@ def test_an_interruption_at_any_write_can_be_resumed(reference, utterances, tmp_
                 prepare(utterances, out, workers=1, shard_size=5)
             monkeypatch.setattr(os, "replace", replace)
             if not (out / "prepared.json").exists():
-                with pytest.raises(UserError, match="interrupted"):
+                begun = any(out.glob("shard-*"))
+                with pytest.raises(UserError, match="was interrupted" if begun else "not a prepared dataset"):
                     open_dataset(out)
+                assert begun or not stop
             prepare(utterances, out, workers=1, shard_size=5)
             left = {name: data for name, data in content(out).items() if not name.endswith(".array_record.jsonl")}
             assert left == content(reference), (after, stop)

@@ -185,7 +185,7 @@ def test_interrupted_and_resumed_is_bit_identical(options, tmp_path, average, op
             os.kill(os.getpid(), signal.SIGTERM)
 
     _, first = run(parts, interrupt)
-    assert "SIGTERM" in first.reason and 4 <= first.position.step < 12
+    assert first.signal == "SIGTERM" in first.reason and 4 <= first.position.step < 12
     notes = []
     training.create(german(parts, parts.run), notes.append)
     assert any("is unfinished: its checkpoint of step 4 is adapted" in note for note in notes)
@@ -377,9 +377,18 @@ def test_a_finished_run_can_be_trained_further(options):
     run(options)
     _, result = run(dataclasses.replace(options, resume=True))
     assert "raise steps" in result.reason
-    _, result = run(dataclasses.replace(options, resume=True, steps=8))
-    assert result.position.step == 8
+    notes = []
+    _, result = run(dataclasses.replace(options, resume=True, steps=8), notes.append)
+    assert result.position.step == 8 and not any("learning rate" in note for note in notes)
     assert Run.open(options.run).config()["steps"] == 8 and not Run.open(options.run).config()["resume"]
+
+
+def test_a_decaying_rate_that_jumps_on_resuming_is_reported(options):
+    options = changed(options, decay="linear")
+    run(options)
+    notes = []
+    run(dataclasses.replace(options, resume=True, steps=8), notes.append)
+    assert "note: the learning rate decays over 8 steps now, not 6, so it jumps" in notes
 
 
 def test_a_language_without_a_preset(options, tmp_path):

@@ -38,12 +38,10 @@ class BeamConfig:
             raise UserError(f"beam_width is {self.beam_width}; it must be at least 1 (the paper's is 100)")
         if not (math.isfinite(self.lm_weight) and self.lm_weight >= 0 and math.isfinite(self.word_bonus)):
             raise UserError(
-                f"lm_weight is {self.lm_weight}, word_bonus {self.word_bonus}; both finite, the first at least 0"
+                f"lm_weight {self.lm_weight} and word_bonus {self.word_bonus} must be finite, the first at least 0"
             )
         if not (self.beam_margin > 0 and self.label_margin > 0):
-            raise UserError(
-                f"beam_margin is {self.beam_margin}, label_margin {self.label_margin}; both must be above 0"
-            )
+            raise UserError(f"beam_margin {self.beam_margin} and label_margin {self.label_margin} must be above 0")
 
 
 @dataclasses.dataclass(frozen=True)

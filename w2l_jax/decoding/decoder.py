@@ -141,9 +141,7 @@ class Decoder:
         """Returns log-probabilities, -inf below the margin except for the frame's best."""
         logits_SxV = np.asarray(logits_SxV, np.float64, order="C")  # compiled for this layout
         if logits_SxV.ndim != 2 or logits_SxV.shape[1] != self.alphabet.size:
-            raise UserError(
-                f"logits of shape {logits_SxV.shape} do not fit {self.alphabet.size} labels, blank included"
-            )
+            raise UserError(f"logits of shape {logits_SxV.shape} do not fit {self.alphabet.size} labels")
         top_Sx1 = logits_SxV.max(axis=1, keepdims=True)
         if not np.isfinite(top_Sx1).all():
             frame = int(np.flatnonzero(~np.isfinite(top_Sx1))[0])

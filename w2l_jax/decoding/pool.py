@@ -60,10 +60,7 @@ class DecoderPool:
         try:
             yield from self._pool.in_order(tasks) if self._pool else map(self._work, tasks)
         except WorkerDiedError:
-            raise UserError(
-                "a decoding process was killed, most likely for lack of memory; use fewer workers or a smaller "
-                "language model"
-            ) from None
+            raise UserError("a decoding process was killed, probably for lack of memory; use fewer workers") from None
 
 
 class _Work:

@@ -35,9 +35,7 @@ class LanguageModel:
             self.model = kenlm.Model(str(files[0]))
             self.words = sorted(set(files[1].read_text(encoding="utf-8").split("\n")[:-1]))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{self.folder} holds a damaged language model ({error}); delete it and build it again"
-            ) from None
+            raise UserError(f"{self.folder}: damaged language model ({error}); build it again") from None
         unknown = [word for word in self.words if word not in self.model]
         if unknown or not self.words:
             problem = f"names {unknown[0]!r}, which lm.bin lacks" if unknown else "is empty"

@@ -135,9 +135,7 @@ def distributed(text: str) -> Iterator[None]:
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if not manual and text != "auto":
-        raise UserError(
-            f"devices.distributed={text}: give auto (under Slurm, Open MPI, …) or i/n@host:port, i from 0 to n-1"
-        )
+        raise UserError(f"devices.distributed={text}: give auto (under Slurm, …) or i/n@host:port, i from 0 to n-1")
     options: dict[str, Any] = {}
     if manual:
         number, count, address = manual.groups()

@@ -108,7 +108,7 @@ def _create(
     optimizer = make_optimizer(options, frozen, late)
     step_config = make_step_config(options, frozen, devices.mesh)
     if options.resume:
-        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices)
+        run, state, meta = _resumed(options, frozen, optimizer, data.fingerprints, devices, report)
     else:
         params, remap = _initial_params(options, base, data.alphabet, frozen)
         state = init_state(params, optimizer, frozen, options.optimizer.average_decay > 0)
@@ -195,13 +195,15 @@ def _cached(
 
 
 def _resumed(
-    options: TrainOptions, frozen, optimizer, data: dict[str, str], devices: Devices
+    options: TrainOptions, frozen, optimizer, data: dict[str, str], devices: Devices, report: Report
 ) -> tuple[Run, TrainState, dict[str, Any]]:
     run = Run.open(options.run)
     before = load(TrainOptions, run.folder / "config.toml")
     for name, was, now, metadata in differences(before, options):
         if not metadata.get("resume"):
             raise UserError(f"{run.folder}: {name} was {was!r} when the run began and is {now!r} now")
+    if options.optimizer.decay != "none" and options.steps != before.steps:
+        report(f"note: the learning rate decays over {options.steps:,} steps now, not {before.steps:,}, so it jumps")
     stored = read(run.folder / "data.json", lambda text: dict(json.loads(text)))
     for name, fingerprint in data.items():
         if stored.get(name, "") != fingerprint:
