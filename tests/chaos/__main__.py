@@ -1,6 +1,7 @@
 """Injects all faults and prints a table: python -m tests.chaos --seed=0 [--only=kill,fill,corrupt,fuzz] [--scale=1]."""
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
@@ -9,14 +10,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "launch"))
 
-from tests.chaos import commands, corruption, fuzz
+from tests.chaos import commands, corruption, fuzz, parts
 from tests.chaos.faults import OUTCOMES, TRACEBACK, WRONG, Findings
 
 KINDS: dict[str, Callable[[Path, int, float], Iterator[Findings]]] = {
     "fuzz": lambda folder, seed, scale: fuzz.fuzz(folder, seed, round(10_000 * scale)),
     "corrupt": lambda folder, seed, scale: corruption.corrupt(folder, seed, round(200 * scale)),
     "fill": commands.fill,
-    "kill": commands.kill,
+    "kill": lambda folder, seed, scale: itertools.chain(
+        parts.parts(folder, seed, max(1, round(20 * scale))), commands.kill(folder, seed, scale)
+    ),
 }
 
 

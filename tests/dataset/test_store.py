@@ -196,9 +196,18 @@ def test_damaged_files_are_named(copy):
 def test_swapped_shards_are_detected(copy):
     names = [f"shard-0000{i}-of-00003.array_record" for i in (0, 1)]
     meta = json.loads((copy / "prepared.json").read_text())
+    del meta["sha256"]
     meta["shards"][0], meta["shards"][1] = meta["shards"][1], meta["shards"][0]
     (copy / "prepared.json").write_text(json.dumps(meta))
     assert names[1] in refused(copy, "not of the sizes the index states")
+
+
+@pytest.mark.parametrize(("old", "new"), [('"characters": "ab', '"characters": "ba'), ('"mels": 128', '"mels": 129')])
+def test_a_changed_value_in_the_metadata_is_refused(copy, old, new):
+    meta = copy / "prepared.json"
+    assert old in meta.read_text()
+    meta.write_text(meta.read_text().replace(old, new))
+    refused(copy, r"prepared\.json: damaged: not what was written")
 
 
 def test_a_changed_index_is_refused(copy):
@@ -221,6 +230,7 @@ def test_incomplete_metadata_are_refused(copy, key):
 def test_other_formats_and_broken_metadata(copy):
     meta = copy / "prepared.json"
     content = json.loads(meta.read_text())
+    del content["sha256"]
     meta.write_text(json.dumps(content | {"format": 99}))
     refused(copy, r"prepared\.json: written in format 99, but this version reads 1")
     for text in ("", "{", "[]", "null", json.dumps(content | {"shards": [1]}), json.dumps(content | {"config": 1})):

@@ -531,6 +531,25 @@ def test_resume_with_other_options_is_refused(options):
         run(dataclasses.replace(options, resume=True, run=options.run + "x"))
 
 
+def test_a_config_edited_between_start_and_resume_is_refused(options):
+    """Its values are those of the resumed command, so they had nothing to differ from."""
+    run(options)
+    path = Path(options.run) / "config.toml"
+    text = path.read_text()
+    path.write_text(text.replace("learning_rate = 0.003", "learning_rate = 0.009"))
+    edited = dataclasses.replace(config.load(TrainOptions, path), resume=True, run=options.run, steps=8)
+    with pytest.raises(UserError, match=r"learning_rate was 0\.003 when the run began and is 0\.009 now"):
+        run(edited)
+    path.write_text(text)
+    # A run begun by an older version does not hold its first options twice.
+    about = Path(options.run) / "data.json"
+    about.write_text(
+        json.dumps({key: value for key, value in json.loads(about.read_text()).items() if key != "options"})
+    )
+    _, result = run(dataclasses.replace(options, resume=True, steps=8))
+    assert result.position.step == 8
+
+
 def test_diverging_training_stops_with_advice(options):
     with pytest.raises(UserError, match=r"10 updates in a row, up to step \d+, .*learning_rate"):
         run(dataclasses.replace(options, learning_rate=1e30, steps=40))

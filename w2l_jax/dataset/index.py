@@ -16,7 +16,7 @@ from w2l_jax.dataset.identity import Fingerprint, PrepareConfig
 from w2l_jax.dataset.shards import Row, Shard, write_lines
 from w2l_jax.dataset.store import EXCLUDED, FORMAT, INDEX, PREPARED
 from w2l_jax.errors import UserError
-from w2l_jax.files import file_digest, write_atomically
+from w2l_jax.files import file_digest, sealed, write_atomically
 
 
 @dataclasses.dataclass
@@ -74,7 +74,7 @@ def finish(
         "shards": [{"file": shard.name, "bytes": (out / shard.name).stat().st_size} for shard in shards],
     }
     write_atomically(out / INPUTS, inputs)
-    write_atomically(out / PREPARED, json.dumps(meta, ensure_ascii=False, indent=1))
+    write_atomically(out / PREPARED, sealed(meta))
     for path in out.glob("shard-*.jsonl"):
         path.unlink()
     if totals.cut:

@@ -24,7 +24,7 @@ from w2l_jax.alphabet import Alphabet
 from w2l_jax.dataset.shards import AGAIN, Record, ShardReader
 from w2l_jax.errors import UserError
 from w2l_jax.features import FeatureConfig
-from w2l_jax.files import file_digest, read, text_digest
+from w2l_jax.files import file_digest, read, text_digest, unsealed
 
 FORMAT = 1
 PREPARED, INDEX, EXCLUDED = "prepared.json", "index.jsonl", "excluded.jsonl"
@@ -178,7 +178,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: its preparation was interrupted; {advice}")
     if not path.exists():
         raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); of recordings, give a manifest")
-    meta = read(path, json.loads, AGAIN)
+    meta = read(path, unsealed, AGAIN)
     version = _required(meta, "format", int, folder)
     if version != FORMAT:
         raise UserError(f"{path}: written in format {version}, but this version reads {FORMAT}; {AGAIN}")

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from w2l_jax import freezing, model, transfer
 from w2l_jax.activations import FrozenLayers, on_activations
 from w2l_jax.alphabet import Alphabet
-from w2l_jax.config import differences, load, to_toml
+from w2l_jax.config import differences, from_table, to_toml
 from w2l_jax.dataset.batches import Source
 from w2l_jax.dataset.order import MixedOrder, Order
 from w2l_jax.errors import UserError
@@ -155,7 +155,8 @@ def _write_run(options: TrainOptions, data: Data, remap: transfer.Remap | None) 
     run = Run.create(options.run, _as_stored(options), data.alphabet)
     if remap:
         write_atomically(run.folder / "remap.json", json.dumps(dataclasses.asdict(remap), ensure_ascii=False))
-    write_atomically(run.folder / "data.json", json.dumps({**data.fingerprints, "speaker_overlap": data.overlap}))
+    about = {**data.fingerprints, "speaker_overlap": data.overlap, "options": run.config()}
+    write_atomically(run.folder / "data.json", json.dumps(about))
 
 
 def _initial_params(options: TrainOptions, base: Recognizer | None, alphabet: Alphabet, frozen: frozenset[int]):
@@ -198,13 +199,15 @@ def _resumed(
     options: TrainOptions, frozen, optimizer, data: dict[str, str], devices: Devices, report: Report
 ) -> tuple[Run, TrainState, dict[str, Any]]:
     run = Run.open(options.run)
-    before = load(TrainOptions, run.folder / "config.toml")
+    stored = read(run.folder / "data.json", lambda text: dict(json.loads(text)))
+    # Not those of config.toml, which may have been edited since.
+    before = from_table(TrainOptions, stored.get("options") or run.config(), f"{run.folder}/data.json")
     for name, was, now, metadata in differences(before, options):
         if not metadata.get("resume"):
             raise UserError(f"{run.folder}: {name} was {was!r} when the run began and is {now!r} now")
-    if options.optimizer.decay != "none" and options.steps != before.steps:
-        report(f"note: the learning rate decays over {options.steps:,} steps now, not {before.steps:,}, so it jumps")
-    stored = read(run.folder / "data.json", lambda text: dict(json.loads(text)))
+    steps = run.config()["steps"]  # of the last resume
+    if options.optimizer.decay != "none" and options.steps != steps:
+        report(f"note: the learning rate decays over {options.steps:,} steps now, not {steps:,}, so it jumps")
     for name, fingerprint in data.items():
         if stored.get(name, "") != fingerprint:
             raise UserError(f"{run.folder}: the {name} data changed since the run began; start a new run")
