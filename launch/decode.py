@@ -141,7 +141,7 @@ def decode(options: Options) -> list[results.Result]:
             for result in results.decode(predictions, source, recognizer.alphabet, pool, without_lm, **details):
                 decoded.append(result)
                 screen.bar(len(decoded), len(dataset), "decoding")
-    facts = _facts(options, recognizer, run, decoder, data)
+    facts = _facts(options, recognizer, run, decoder, data, dataset.fingerprint)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()))
     print(results.table(decoded))
     if options.table:
@@ -190,12 +190,14 @@ def _pool(recognizer: Recognizer, decoder: DecoderConfig, workers: int) -> conte
     return DecoderPool(recognizer.alphabet, decoder.lm or None, decoder.beam, workers or usable_cores())
 
 
-def _overlap(text: str) -> list[str]:
-    return list(json.loads(text)["speaker_overlap"])
+def _trained_on(text: str) -> tuple[str, list[str]]:
+    """The fingerprint of the training data, and the speakers of dev data that are in it."""
+    stored = json.loads(text)
+    return str(stored["train"]), list(stored["speaker_overlap"])
 
 
 def _facts(
-    options: Options, recognizer: Recognizer, run: Run | None, decoder: DecoderConfig, data: str
+    options: Options, recognizer: Recognizer, run: Run | None, decoder: DecoderConfig, data: str, fingerprint: str
 ) -> dict[str, str]:
     facts = {"run": f"{latest.described(options.run)}, checkpoint {options.checkpoint} (step {recognizer.step})"}
     if run and not Run.complete(run.folder):
@@ -206,8 +208,10 @@ def _facts(
     if decoder.lm:
         facts["weights"] = f"w_lm {decoder.lm_weight:g}, w_valid_word {decoder.word_bonus:g}"
         facts["tuned on"] = decoder.tuned or "nothing (launch/tune_decoder.py)"
-    overlap = files.read(run.folder / "data.json", _overlap) if run else []
-    if overlap and data == decode_data.options_of(run)["dev"]:
+    trained_on, overlap = files.read(run.folder / "data.json", _trained_on) if run else ("", [])
+    if fingerprint == trained_on:
+        facts["note"] = "these are the training data, so the error rates are too low"
+    elif overlap and data == decode_data.options_of(run)["dev"]:
         facts["note"] = f"speakers also in the training data, as --allow_speaker_overlap allowed: {', '.join(overlap)}"
     return facts
 
