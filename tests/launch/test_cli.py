@@ -210,3 +210,13 @@ def test_no_device_for_jax_platforms(tmp_path):
 def test_warnings_are_notes(tmp_path):
     done = script(tmp_path, "warnings.warn('a.wav: cut')")
     assert done.stderr == b"note: a.wav: cut\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "option"), [({"spell_numbers"}, "--spell_numbers"), (set(), "prepare.py --spell_numbers")]
+)
+def test_messages_name_the_script_of_an_option_that_this_one_lacks(monkeypatch, names, option):
+    monkeypatch.setattr(cli, "_NAMES", names)
+    assert cli.as_options("1, 4 in 'um 14'; write numbers in words (spell_numbers)") == (
+        f"1, 4 in 'um 14'; write numbers in words ({option})"
+    )
