@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "launch"))
 
+import cli
 from tests.chaos import commands, corruption, fuzz, parts
 from tests.chaos.faults import OUTCOMES, TRACEBACK, WRONG, Findings
 
@@ -52,4 +53,4 @@ def _row(findings: Findings, seconds: float | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main()))
+    cli.run(lambda: sys.exit(min(1, main())))

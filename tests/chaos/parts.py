@@ -32,6 +32,8 @@ COMMON_END = (".index.jsonl.tmp", EXCLUDED, INDEX, "inputs.sha256", ".prepared.j
 def parts(folder: Path, seed: int, count: int) -> Iterator[Findings]:
     """Kills both, or one, once a file of their common end exists; run again, the folder is as an undisturbed one."""
     rng, findings = np.random.default_rng(seed), Findings("killed prepare, two parts at once")
+    folder = folder / "parts"
+    folder.mkdir()
     manifest = write_corpus(folder, "parts", 12, 3)
     _end(_begin(manifest, folder / "whole"))
     expected, out = _content(folder / "whole"), folder / "out"
