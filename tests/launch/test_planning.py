@@ -208,7 +208,10 @@ def test_speed_perturbation_is_counted():
         for speed in (0.0, 0.1)
     )
     batch = 2 * 1200 * 128
-    assert 2 * batch < played.memory - plain.memory < 20 * batch  # float16 output, float32 intermediates
+    assert played.gflop > 1.01 * plain.gflop
+    # Float16 output and float32 intermediates; XLA of 0.7.1 fits them into memory of the layers above.
+    least = 0 if jax.__version_info__ <= (0, 7, 1) else 2 * batch
+    assert least < played.memory - plain.memory < 20 * batch
 
 
 def status(name):

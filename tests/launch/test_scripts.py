@@ -36,14 +36,14 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def place(tones, cache, tmp_path_factory):
-    """A folder in which an English base, `runs/english`, has been trained for 160 updates."""
+    """A folder in which an English base, `runs/english`, has been trained for 320 updates."""
     folder = tmp_path_factory.mktemp("place")
     done = launch(
         "train.py", f"--data.train={tones}/train.jsonl", f"--data.dev={tones}/dev.jsonl", f"--data.cache={cache}",
-        "--run=runs/english", "--steps=160", *SMALL, cwd=folder,
+        "--run=runs/english", "--steps=320", *SMALL, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "GFLOP" in done.stdout and "160 steps are done" in done.stdout
+    assert "GFLOP" in done.stdout and "320 steps are done" in done.stdout
     return folder
 
 
@@ -262,13 +262,13 @@ def test_lines_are_aligned_with_a_long_recording(tones, tmp_path, transcribe, mo
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[2] for row in rows] == texts
     begun, ended = (np.array([float(row[i]) for row in rows]) for i in (0, 1))
-    # Trained for seconds, the network is early or late by part of a word. The offset differs from one training to
-    # another but is constant: it does not drift.
+    # Trained for seconds, the network is early or late by part of a word, differently in each training.
     for late in (begun - starts[:-1], ended - starts[1:]):
         # Single lines that it does not recognise may be anywhere between their neighbours.
         assert abs(np.median(late)) <= 0.4 and np.percentile(abs(late), 95) <= 1.5
-        assert np.median(abs(late - np.median(late))) <= 0.25
-        assert abs(np.median(late[:48]) - np.median(late[48:])) <= 0.15
+        assert np.median(abs(late - np.median(late))) <= 0.2
+        # It does not drift: half a minute later, the same 48 utterances are as late as before, within 3 frames.
+        assert np.median(abs(late[48:] - late[:48])) <= 0.05
     code, out, _ = transcribe(tmp_path / "long.flac", "--format=json")
     record = json.loads(out)
     assert code == 0 and record["recording"].endswith("long.flac") and len(record["segments"]) > 1

@@ -3,6 +3,7 @@
 import json
 import time
 
+import jax
 import pytest
 
 from benchmarks import BenchmarkOptions, bench_gpu
@@ -38,6 +39,9 @@ def test_every_part_on_a_cpu(tmp_path):
     ]
     *kernels, total = tables["kernels"]
     times = [row["ms per update"] for row in kernels]
+    if jax.__version_info__ <= (0, 7, 1):  # its CPU backend traces no operations
+        assert not kernels and total["kernel"].startswith("none was traced")
+        return
     assert len(kernels) == 15 and times == sorted(times, reverse=True) and sum(times) <= total["ms per update"]
     # Each line was printed as soon as it was known.
     assert done.stderr.count("\n") >= sum(map(len, tables.values()))
