@@ -130,8 +130,7 @@ def distributed(text: str) -> Iterator[None]:
 
     `text` is `auto` (Slurm, Open MPI and others say which) or `i/n@host:port`: process i of n, of which 0 listens at
     host:port, only on that address if it is one, and on all of its machine's if it is a name (or with `auto`). Drops
-    standard output of all but the first. Raises UserError for any other text, and if the processes do not find each
-    other.
+    standard output of all but the first. Raises UserError for other texts, and if processes do not find each other.
     """
     manual = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", text)
     if not manual and text != "auto":
@@ -160,9 +159,10 @@ def distributed(text: str) -> Iterator[None]:
             stack.enter_context(_silenced())
         try:
             yield
-        except BaseException:
-            # At exit JAX would wait for the others, which wait for this one.
-            atexit.register(_leave)
+        except BaseException as error:
+            # At exit JAX would wait for the others, which wait for this one. A signal stops all of them (SystemExit).
+            if not isinstance(error, SystemExit):
+                atexit.register(_leave)
             raise
 
 
