@@ -16,8 +16,7 @@ from w2l_jax.decoding.pool import DecoderPool
 from w2l_jax.decoding.recordings import Word
 from w2l_jax.errors import UserError
 from w2l_jax.model import ModelConfig
-from w2l_jax.run import Run
-from w2l_jax.training.options import TrainOptions
+from w2l_jax.recognizer import Recognizer
 
 ALPHABET = Alphabet("abc '")
 GREEDY = functools.partial(recordings.greedy_search, params={}, alphabet=ALPHABET)
@@ -108,8 +107,9 @@ def test_long_recordings_with_asg():
 @pytest.mark.slow
 def test_twenty_minutes_need_no_more_memory_than_five(tmp_path):
     """From the file to the words; fifteen more minutes are 58 MB of samples and 29 MB of features."""
-    run = Run.create(tmp_path / "run", TrainOptions(model=ModelConfig(width=4, top_width=8)), ALPHABET)
-    params = jax.device_get(model.init(jax.random.key(0), run.model, ALPHABET.size))
+    config = ModelConfig(width=4, top_width=8)
+    params = jax.device_get(model.init(jax.random.key(0), config, ALPHABET.size))
+    recognizer = Recognizer(params, ALPHABET, config)
     minute = np.random.default_rng(0).normal(0, 3000, 60 * 16000).astype(np.int16)
     peaks = []
     for minutes in (5, 20):
@@ -118,8 +118,7 @@ def test_twenty_minutes_need_no_more_memory_than_five(tmp_path):
             for i in range(minutes):
                 file.write(np.roll(minute // (1 + i % 3), 1000 * i))
         tracemalloc.start()
-        search = functools.partial(recordings.greedy_search, params=params, alphabet=ALPHABET)
-        for _ in recordings.transcribe(recordings.logits(path, run, params), ALPHABET, search):
+        for _ in recognizer.segments(path):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
