@@ -36,4 +36,4 @@ def outputs(name: str) -> Path:
 
 def described(name: str) -> str:
     """Returns the run folder that `runs/latest` points to, or `name`."""
-    return os.path.relpath(Path(name).resolve()) if Run.exists(name) else name
+    return os.path.relpath(Path(name).resolve()) if Path(name).is_symlink() else name

@@ -227,8 +227,9 @@ def test_a_flipped_bit_in_the_pointers_or_the_alphabet(run, name):
 
 
 @pytest.mark.parametrize(("reason", "printed"), [("full [tensorstore_spec='{}']", False), ("of another program", True)])
-def test_what_fails_after_the_first_array_is_not_printed(caplog, reason, printed):
+def test_errors_after_the_first_failed_array_are_not_printed(caplog, tmp_path, reason, printed):
     """Orbax raises its first error; asyncio would print those of its other tasks, in a third of full disks."""
+    checkpoint.write(tmp_path, {"params": {"layer": np.zeros(1)}})
 
     async def fails():
         raise ValueError(reason)

@@ -127,9 +127,7 @@ def preset(language: str) -> Alphabet:
     """Returns the alphabet of a language preset such as `german` or `de`; raises UserError if there is none."""
     name = language_name(language)
     if name not in PRESETS:
-        raise UserError(
-            f"{language!r} has no preset alphabet ({', '.join(PRESETS)} have); take it from the data or a run"
-        )
+        raise UserError(f"{language!r} has no preset alphabet (presets: {', '.join(PRESETS)}); take it from the data")
     return Alphabet(PRESETS[name])
 
 

@@ -25,7 +25,7 @@ _ROUNDING = 0.1  # seconds by which a piece may exceed its file, since segment l
 _CUT = "truncated: its header declares more audio than it holds"
 
 Truncated = Literal["error", "read"]
-"""What to do with a truncated or damaged file: raise AudioError, or read the rest with an AudioWarning."""
+"""What to do with a truncated or damaged file: raise AudioError, or read what is intact with an AudioWarning."""
 
 
 class AudioError(UserError):

@@ -18,8 +18,10 @@ from w2l_jax.errors import UserError
 from w2l_jax.files import digest, read, write_atomically
 
 _DIGESTS = "digests.json"
-# After one array has failed, whose error is raised, asyncio also prints those of the others.
-logging.getLogger("asyncio").addFilter(lambda record: not re.search("orbax|tensorstore", record.getMessage()))
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return not re.search("orbax|tensorstore", record.getMessage())
 
 
 def write(folder: Path, trees: Mapping[str, Any]) -> None:
@@ -89,6 +91,8 @@ def _checkpointer() -> Iterator[Any]:
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
+    # After the first failed array, whose error is raised, asyncio would print those of the others, possibly later.
+    logging.getLogger("asyncio").addFilter(_not_of_orbax)
     try:
         with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
             yield checkpointer

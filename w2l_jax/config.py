@@ -96,15 +96,15 @@ def names(cls: type, prefix: str = "") -> Iterator[str]:
 
 def renamed(cls: type, prefix: str = "") -> dict[str, str]:
     """Former names of options: the field metadata `was`, and plain names of options that are now in groups."""
-    names: dict[str, str] = {}
+    former: dict[str, str] = {}
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         name = f"{prefix}{field.name}"
         if dataclasses.is_dataclass(hints[field.name]):
-            names |= renamed(hints[field.name], f"{name}.")
+            former |= renamed(hints[field.name], f"{name}.")
         elif prefix or "was" in field.metadata:
-            names[field.metadata.get("was", field.name)] = name
-    return names
+            former[field.metadata.get("was", field.name)] = name
+    return former
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

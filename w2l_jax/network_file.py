@@ -60,7 +60,7 @@ def read(path: Path) -> tuple[Params, dict[str, Any], str]:
         with path.open("rb") as raw:
             header = int.from_bytes(raw.read(8), "little")
         if header > _LONGEST_HEADER or path.stat().st_size > _LARGEST:
-            raise UserError(f"{path}: not a network of w2l_jax: its header or size says something else")
+            raise UserError(f"{path}: not a network of w2l_jax (its header or size is impossible)")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if "w2l_jax" not in metadata:

@@ -9,24 +9,9 @@ from w2l_jax.errors import UserError
 from w2l_jax.files import making, one_at_a_time
 
 AUDIO = (
-    *(
-        ".flac",
-        ".wav",
-        ".mp3",
-        ".opus",
-        ".ogg",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".caf",
-        ".nis",
-        ".oga",
-        ".sph",
-        ".w64",
-        ".wave",
-    ),
-    *(".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"),
-)
+    ".flac", ".wav", ".mp3", ".opus", ".ogg", ".aif", ".aiff", ".au", ".caf", ".nis", ".oga", ".sph", ".w64", ".wave",
+    ".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma",
+)  # fmt: skip
 """Suffixes of recordings in folders; a file named directly may have any."""
 _PARTIAL = ".partial"
 

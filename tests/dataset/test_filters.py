@@ -98,7 +98,7 @@ def test_a_text_of_another_language_is_refused():
     filters.check_languages(
         [make_utterance("a", language=code) for code in ("", "en", "en-US", "English", "eng", "gsw")], "english"
     )
-    with pytest.raises(UserError, match=r"b: its language is 'de', not english; choose the language german"):
+    with pytest.raises(UserError, match=r"b: its language is 'de', not english; choose german"):
         filters.check_languages([make_utterance("a"), make_utterance("b", "b", "de")], "english")
 
 

@@ -46,9 +46,7 @@ def check_languages(utterances: Iterable[Utterance], language: str) -> None:
     for utterance in utterances:
         other = language_name(utterance.language)
         if other != language and other in NAMES.values():
-            raise UserError(
-                f"{utterance.id}: its language is {utterance.language!r}, not {language}; choose the language {other}"
-            )
+            raise UserError(f"{utterance.id}: its language is {utterance.language!r}, not {language}; choose {other}")
 
 
 def check_texts(

@@ -177,7 +177,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         advice = "prepare it again with the same options: it resumes where it stopped"
         raise UserError(f"{folder}: its preparation was interrupted; {advice}")
     if not path.exists():
-        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); of recordings, give a manifest")
+        raise UserError(f"{folder}: not a prepared dataset (it has no {PREPARED}); for recordings, give a manifest")
     meta = read(path, unsealed, AGAIN)
     version = _required(meta, "format", int, folder)
     if version != FORMAT:

@@ -38,8 +38,8 @@ class MetricsLog:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Adds a line `{"kind", "step", …}`, null for what is not finite; numbers also go to TensorBoard."""
-        infinite = {n for n, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
-        record = {name: None if name in infinite else value for name, value in values.items()}
+        undefined = {n for n, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+        record = {name: None if name in undefined else value for name, value in values.items()}
         line = json.dumps({"kind": kind, "step": step, **record}, ensure_ascii=False, allow_nan=False)
         self._file.write(line + "\n")
         if self._board:

@@ -242,7 +242,7 @@ class LogOptions:
     keep_steps: str = _free("")
     """Steps whose checkpoints are kept forever, such as 100,1000."""
     every: int = _was("log_every", 10, resume=True)
-    """Updates between writes to metrics.jsonl and TensorBoard (of every update) and to the progress bar."""
+    """Updates between writes to metrics.jsonl, which has a line for each, and to the progress bar."""
     profile: str = _free("")
     """Updates to trace for TensorBoard's profiler and Perfetto: a range such as 100-104, or a number.
     """
